@@ -1,0 +1,69 @@
+//! Who acts: the subject of every audit record and the input of every authorization.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentName, InstanceId, TaskId, TokenId};
+
+/// What a gateway token may do. A route names the scope that it needs; `Admin` holds all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Everything, secrets and tokens included.
+    Admin,
+    /// Deploy, pause, resume, restart, terminate agents.
+    Agents,
+    /// Submit, cancel, retry tasks and own schedules.
+    Tasks,
+    /// Read agents, tasks, schedules, events.
+    Read,
+    /// Read and export the audit log.
+    Audit,
+    /// Read metrics and detailed health.
+    Metrics,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 6] = [Scope::Admin, Scope::Agents, Scope::Tasks, Scope::Read, Scope::Audit, Scope::Metrics];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Admin => "admin",
+            Scope::Agents => "agents",
+            Scope::Tasks => "tasks",
+            Scope::Read => "read",
+            Scope::Audit => "audit",
+            Scope::Metrics => "metrics",
+        }
+    }
+
+    /// `held` covers `needed`: the same scope, or admin.
+    pub fn covers(held: &[Scope], needed: Scope) -> bool {
+        held.iter().any(|scope| *scope == needed || *scope == Scope::Admin)
+    }
+}
+
+/// The authenticated subject of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Actor {
+    /// The server itself: schedules, sweeps, the watchdog.
+    System,
+    /// A person or program behind a gateway token.
+    Token { token: TokenId, name: String },
+    /// An agent process, known by the socket that the kernel gave it.
+    Agent { agent: AgentName, instance: InstanceId, task: Option<TaskId> },
+    /// Whoever has not proven an identity; appears only in records of refusals.
+    Anonymous { peer: String },
+}
+
+impl Actor {
+    /// One token for the audit log's `actor` column: `system`, `token:tok_…`, `agent:monitor`, `anonymous`.
+    pub fn label(&self) -> String {
+        match self {
+            Actor::System => "system".into(),
+            Actor::Token { token, .. } => format!("token:{token}"),
+            Actor::Agent { agent, .. } => format!("agent:{agent}"),
+            Actor::Anonymous { .. } => "anonymous".into(),
+        }
+    }
+}
