@@ -9,6 +9,7 @@ pub mod code;
 pub mod envelope;
 pub mod fault;
 pub mod grant;
+pub mod hex;
 pub mod ids;
 pub mod json;
 pub mod limits;

@@ -1,1 +1,20 @@
-//! seat
+//! Durable state behind one writer. Kernel crates write plain functions over [`Tx`] and [`Conn`]; which database runs them
+//! is decided here and nowhere else.
+//!
+//! All writes of a node pass one writer thread, which takes whatever waits, runs each operation in its own savepoint and
+//! commits them together: one fsync serves many. Reads use a pool. Operations are synchronous closures, because a
+//! transaction that awaits something else holds the writer for everybody.
+
+mod conn;
+mod lock;
+mod migrate;
+mod sequencer;
+mod sqlite;
+mod store;
+mod writer;
+
+pub use conn::{Arg, Conn, Row};
+pub use migrate::{MIGRATIONS, Migration};
+pub use sequencer::Sequencer;
+pub use store::{Store, StoreOptions};
+pub use writer::Tx;

@@ -1,1 +1,10 @@
-//! seat
+//! The HTTP API as types: bodies, problem documents, and the port through which the gateway calls the kernel.
+//!
+//! No HTTP server and no kernel here, so that clients, the OpenAPI generator and tests compile without either.
+
+pub mod body;
+pub mod kernel;
+pub mod problem;
+
+pub use kernel::Kernel;
+pub use problem::Problem;

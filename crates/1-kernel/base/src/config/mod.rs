@@ -1,0 +1,199 @@
+//! Configuration: default < file < environment < flag, each value with its origin. An unknown key is an error with a
+//! suggestion; a reserved key refuses the start.
+
+mod load;
+mod settings;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use agentos_types::{Code, Fault, Result};
+
+pub use load::{Source, load};
+pub use settings::{Kind, SETTINGS, Setting};
+
+/// Name of the file in the data directory.
+pub const FILE_NAME: &str = "agent-os.toml";
+
+/// Where a value came from, for `config show --origin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File,
+    Environment,
+    Flag,
+}
+
+impl Origin {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Default => "default",
+            Origin::File => "file",
+            Origin::Environment => "environment",
+            Origin::Flag => "flag",
+        }
+    }
+}
+
+/// A setting's value after validation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Text(String),
+    Integer(u64),
+    Boolean(bool),
+    List(Vec<String>),
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Text(text) => f.write_str(text),
+            Value::Integer(number) => write!(f, "{number}"),
+            Value::Boolean(flag) => write!(f, "{flag}"),
+            Value::List(items) => f.write_str(&items.join(",")),
+        }
+    }
+}
+
+/// All settings, resolved. Typed getters below are the only readers, so that a key is spelled in one place.
+#[derive(Clone, Debug)]
+pub struct Config {
+    values: BTreeMap<&'static str, (Value, Origin)>,
+}
+
+impl Config {
+    /// Key, value, origin, in the order of the table.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &Value, Origin)> {
+        SETTINGS
+            .iter()
+            .filter_map(|setting| self.values.get(setting.key).map(|(value, origin)| (setting.key, value, *origin)))
+    }
+
+    pub fn gateway_listen(&self) -> Result<SocketAddr> {
+        let text = self.text("gateway.listen");
+        text.parse().map_err(|_| {
+            Fault::new(Code::CONFIG_INVALID_VALUE, format!("gateway.listen is '{text}', not an address"))
+                .hint("write IP:PORT, for example 127.0.0.1:18800")
+        })
+    }
+
+    /// Certificate and key file, when TLS is on.
+    pub fn gateway_tls(&self) -> Result<Option<(PathBuf, PathBuf)>> {
+        let (certificate, key) = (self.text("gateway.tls_cert_file"), self.text("gateway.tls_key_file"));
+        match (certificate.is_empty(), key.is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some((certificate.into(), key.into()))),
+            _ => Err(Fault::new(
+                Code::CONFIG_INVALID_VALUE,
+                "gateway.tls_cert_file and gateway.tls_key_file must be set together",
+            )
+            .hint("set both for TLS, or neither")),
+        }
+    }
+
+    pub fn gateway_body_bytes_max(&self) -> usize {
+        self.size("gateway.body_bytes_max")
+    }
+
+    pub fn gateway_connections_max(&self) -> usize {
+        self.size("gateway.connections_max")
+    }
+
+    pub fn gateway_requests_per_second(&self) -> u64 {
+        self.integer("gateway.requests_per_second")
+    }
+
+    pub fn gateway_request_timeout(&self) -> Duration {
+        Duration::from_millis(self.integer("gateway.request_timeout_ms"))
+    }
+
+    pub fn store_queue_max(&self) -> usize {
+        self.size("store.queue_max")
+    }
+
+    pub fn store_readers(&self) -> usize {
+        self.size("store.readers")
+    }
+
+    pub fn tasks_attempts_max(&self) -> i64 {
+        i64::try_from(self.integer("tasks.attempts_max")).unwrap_or(i64::MAX)
+    }
+
+    pub fn tasks_lease(&self) -> Duration {
+        Duration::from_millis(self.integer("tasks.lease_ms"))
+    }
+
+    pub fn tasks_cancel_grace(&self) -> Duration {
+        Duration::from_millis(self.integer("tasks.cancel_grace_ms"))
+    }
+
+    pub fn tasks_queue_max(&self) -> u64 {
+        self.integer("tasks.queue_max")
+    }
+
+    pub fn schedules_interval_min(&self) -> Duration {
+        Duration::from_secs(self.integer("schedules.interval_min_s"))
+    }
+
+    pub fn agents_shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.integer("agents.shutdown_grace_ms"))
+    }
+
+    pub fn dialer_private_exceptions(&self) -> Vec<String> {
+        self.list("dialer.private_exceptions")
+    }
+
+    pub fn dialer_extra_roots(&self) -> Vec<PathBuf> {
+        self.list("dialer.extra_roots").into_iter().map(PathBuf::from).collect()
+    }
+
+    pub fn dialer_timeout_max(&self) -> Duration {
+        Duration::from_millis(self.integer("dialer.timeout_max_ms"))
+    }
+
+    pub fn dialer_response_bytes_max(&self) -> u64 {
+        self.integer("dialer.response_bytes_max")
+    }
+
+    pub fn log_level(&self) -> tracing::level_filters::LevelFilter {
+        self.text("log.level").parse().unwrap_or(tracing::level_filters::LevelFilter::INFO)
+    }
+
+    pub fn log_format(&self) -> crate::telemetry::LogFormat {
+        match self.text("log.format") {
+            "json" => crate::telemetry::LogFormat::Json,
+            _ => crate::telemetry::LogFormat::Text,
+        }
+    }
+
+    pub fn enforce_production_hardening(&self) -> bool {
+        self.values.get("hardening.enforce").is_some_and(|(value, _)| *value == Value::Boolean(true))
+    }
+
+    fn text(&self, key: &str) -> &str {
+        match self.values.get(key) {
+            Some((Value::Text(text), _)) => text,
+            _ => "",
+        }
+    }
+
+    fn integer(&self, key: &str) -> u64 {
+        match self.values.get(key) {
+            Some((Value::Integer(number), _)) => *number,
+            _ => 0,
+        }
+    }
+
+    fn size(&self, key: &str) -> usize {
+        usize::try_from(self.integer(key)).unwrap_or(usize::MAX)
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        match self.values.get(key) {
+            Some((Value::List(items), _)) => items.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The table of settings. One row is the single source for parsing, validation, `config schema`, the reference page and
+//! `.env.example`.
+
+/// Type and range of a setting.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Text,
+    Choice(&'static [&'static str]),
+    Boolean,
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    /// Comma-separated in the environment and in flags, an array in the file.
+    List,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// `section.name` in the file.
+    pub key: &'static str,
+    /// Environment variable.
+    pub env: &'static str,
+    pub kind: Kind,
+    pub default: &'static str,
+    pub about: &'static str,
+    /// The feature is not built yet: setting it refuses the start.
+    pub reserved: bool,
+}
+
+const fn setting(
+    key: &'static str,
+    env: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Setting {
+    Setting { key, env, kind, default, about, reserved: false }
+}
+
+const fn reserved(key: &'static str, env: &'static str, about: &'static str) -> Setting {
+    Setting { key, env, kind: Kind::Text, default: "", about, reserved: true }
+}
+
+const fn range(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "gateway.listen",
+        "AGENT_OS_GATEWAY_LISTEN",
+        Kind::Text,
+        "127.0.0.1:18800",
+        "Address of the gateway. Anything but loopback needs TLS.",
+    ),
+    setting(
+        "gateway.tls_cert_file",
+        "AGENT_OS_GATEWAY_TLS_CERT_FILE",
+        Kind::Text,
+        "",
+        "PEM certificate chain; turns TLS on together with the key file.",
+    ),
+    setting("gateway.tls_key_file", "AGENT_OS_GATEWAY_TLS_KEY_FILE", Kind::Text, "", "PEM private key, mode 0600."),
+    setting(
+        "gateway.body_bytes_max",
+        "AGENT_OS_GATEWAY_BODY_BYTES_MAX",
+        range(1_024, 16_777_216),
+        "2097152",
+        "Largest request body in bytes.",
+    ),
+    setting(
+        "gateway.connections_max",
+        "AGENT_OS_GATEWAY_CONNECTIONS_MAX",
+        range(1, 100_000),
+        "1024",
+        "Open connections; more are answered 503.",
+    ),
+    setting(
+        "gateway.requests_per_second",
+        "AGENT_OS_GATEWAY_REQUESTS_PER_SECOND",
+        range(1, 1_000_000),
+        "500",
+        "Requests and WebSocket messages a second for one token or, without a token, one address.",
+    ),
+    setting(
+        "gateway.request_timeout_ms",
+        "AGENT_OS_GATEWAY_REQUEST_TIMEOUT_MS",
+        range(100, 600_000),
+        "10000",
+        "Time for a client to send its headers and body.",
+    ),
+    setting(
+        "store.queue_max",
+        "AGENT_OS_STORE_QUEUE_MAX",
+        range(16, 1_000_000),
+        "8192",
+        "Writes that may wait for the writer; more are answered 503.",
+    ),
+    setting("store.readers", "AGENT_OS_STORE_READERS", range(1, 64), "4", "Connections of the reader pool."),
+    setting(
+        "tasks.attempts_max",
+        "AGENT_OS_TASKS_ATTEMPTS_MAX",
+        range(1, 100),
+        "5",
+        "Attempts of a task that names no number itself.",
+    ),
+    setting(
+        "tasks.lease_ms",
+        "AGENT_OS_TASKS_LEASE_MS",
+        range(500, 600_000),
+        "15000",
+        "A worker's hold on a task; renewed three times as often.",
+    ),
+    setting(
+        "tasks.cancel_grace_ms",
+        "AGENT_OS_TASKS_CANCEL_GRACE_MS",
+        range(0, 600_000),
+        "5000",
+        "Time between the request to cancel and the kill.",
+    ),
+    setting(
+        "tasks.queue_max",
+        "AGENT_OS_TASKS_QUEUE_MAX",
+        range(1, 10_000_000),
+        "100000",
+        "Tasks that may wait for one agent.",
+    ),
+    setting(
+        "schedules.interval_min_s",
+        "AGENT_OS_SCHEDULES_INTERVAL_MIN_S",
+        range(1, 86_400),
+        "1",
+        "Shortest interval of a schedule.",
+    ),
+    setting(
+        "agents.shutdown_grace_ms",
+        "AGENT_OS_AGENTS_SHUTDOWN_GRACE_MS",
+        range(0, 600_000),
+        "2000",
+        "Time that a worker gets to exit before it is killed.",
+    ),
+    setting(
+        "dialer.private_exceptions",
+        "AGENT_OS_DIALER_PRIVATE_EXCEPTIONS",
+        Kind::List,
+        "",
+        "HOST:PORT targets that may lie in private address ranges. Only the operator can open them.",
+    ),
+    setting(
+        "dialer.extra_roots",
+        "AGENT_OS_DIALER_EXTRA_ROOTS",
+        Kind::List,
+        "",
+        "PEM files with further certificate authorities for outgoing TLS.",
+    ),
+    setting(
+        "dialer.timeout_max_ms",
+        "AGENT_OS_DIALER_TIMEOUT_MAX_MS",
+        range(100, 600_000),
+        "60000",
+        "Longest time that a call may ask for.",
+    ),
+    setting(
+        "dialer.response_bytes_max",
+        "AGENT_OS_DIALER_RESPONSE_BYTES_MAX",
+        range(1_024, 2_097_152),
+        "2097152",
+        "Largest response body that a call may ask for.",
+    ),
+    setting(
+        "log.level",
+        "AGENT_OS_LOG_LEVEL",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "info",
+        "Least severe level that is logged.",
+    ),
+    setting(
+        "log.format",
+        "AGENT_OS_LOG_FORMAT",
+        Kind::Choice(&["text", "json"]),
+        "text",
+        "Shape of the log lines on standard error.",
+    ),
+    setting(
+        "hardening.enforce",
+        "ENFORCE_PRODUCTION_HARDENING",
+        Kind::Boolean,
+        "false",
+        "Refuse to start unless every startup check passes.",
+    ),
+    reserved("database.url", "DATABASE_URL", "Postgres instead of the embedded store."),
+    reserved("database.admin_url", "DATABASE_ADMIN_URL", "Role that migrates and prunes on Postgres."),
+    reserved(
+        "retention.audit_log_days",
+        "AUDIT_LOG_RETENTION_DAYS",
+        "Days before audit days are pruned; nothing is pruned today.",
+    ),
+    reserved(
+        "retention.task_days",
+        "TASK_RETENTION_DAYS",
+        "Days before finished tasks are pruned; nothing is pruned today.",
+    ),
+    reserved("retention.event_days", "EVENT_RETENTION_DAYS", "Days before events are pruned; nothing is pruned today."),
+    reserved("retention.memory_episodic_days", "MEMORY_EPISODIC_RETENTION_DAYS", "Lifetime of episodic memories."),
+    reserved("retention.memory_semantic_days", "MEMORY_SEMANTIC_RETENTION_DAYS", "Lifetime of semantic memories."),
+    reserved(
+        "retention.memory_procedural_days",
+        "MEMORY_PROCEDURAL_RETENTION_DAYS",
+        "Lifetime of procedural memories.",
+    ),
+    reserved("retention.memory_archive_days", "MEMORY_ARCHIVE_RETENTION_DAYS", "Lifetime of rows in memory_archives."),
+    reserved("memory.archive_enabled", "MEMORY_ARCHIVE_ENABLED", "Move expired memories to memory_archives."),
+    reserved("memory.encryption_enabled", "MEMORY_ENCRYPTION_ENABLED", "Encrypt memories with keys derived per agent."),
+    reserved("privacy.pii_redaction_enabled", "PII_REDACTION_ENABLED", "Redact personal data in logs."),
+    reserved("memory.qdrant_url", "QDRANT_URL", "Qdrant for large shared memory scopes."),
+    reserved("cluster.redis_url", "REDIS_URL", "Redis for fan-out between nodes."),
+    reserved("telemetry.otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "OpenTelemetry export of traces."),
+    reserved("budget.default_usd", "AGENT_BUDGET_DEFAULT_USD", "Cost cap of an agent whose manifest names none."),
+    reserved("backup.directory", "BACKUP_DIRECTORY", "Target of the daily backup."),
+];

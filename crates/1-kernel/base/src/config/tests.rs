@@ -1,0 +1,71 @@
+use std::{collections::HashSet, path::PathBuf};
+
+use agentos_types::Code;
+
+use super::*;
+
+fn check(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config> {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    let path: PathBuf = std::env::temp_dir().join(format!("agentos-config-{}-{number}.toml", std::process::id()));
+    std::fs::write(&path, file).unwrap();
+    let own =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+    let source = Source { environment: own(environment).into_iter().collect(), flags: own(flags) };
+    let outcome = load(&path, &source);
+    std::fs::remove_file(&path).unwrap();
+    outcome
+}
+
+#[test]
+fn later_sources_win_and_keep_their_origin() {
+    let origin =
+        |config: &Config| config.entries().find(|(key, ..)| *key == "tasks.lease_ms").map(|(_, v, o)| (v.clone(), o));
+    let file = "[tasks]\nlease_ms = 1000\n";
+    let env = [("AGENT_OS_TASKS_LEASE_MS", "2000")];
+    let flag = [("tasks.lease_ms", "3000")];
+    assert_eq!(origin(&check("", &[], &[]).unwrap()), Some((Value::Integer(15_000), Origin::Default)));
+    assert_eq!(origin(&check(file, &[], &[]).unwrap()), Some((Value::Integer(1000), Origin::File)));
+    assert_eq!(origin(&check(file, &env, &[]).unwrap()), Some((Value::Integer(2000), Origin::Environment)));
+    assert_eq!(origin(&check(file, &env, &flag).unwrap()), Some((Value::Integer(3000), Origin::Flag)));
+}
+
+#[test]
+fn bad_input_is_refused_with_a_way_out() {
+    let cases: &[(&str, &[(&str, &str)], Code, &str)] = &[
+        ("[gatway]\nlisten = 'x'", &[], Code::CONFIG_UNKNOWN_KEY, "gateway.listen"),
+        ("[log]\nlevel = 'loud'", &[], Code::CONFIG_INVALID_VALUE, "one of error"),
+        ("[tasks]\nlease_ms = 1", &[], Code::CONFIG_INVALID_VALUE, "500"),
+        ("not toml [", &[], Code::CONFIG_UNREADABLE, ""),
+        ("", &[("AGENT_OS_LOG_LEVLE", "info")], Code::CONFIG_UNKNOWN_KEY, "AGENT_OS_LOG_LEVEL"),
+        ("", &[("DATABASE_URL", "postgres://x")], Code::CONFIG_RESERVED, "remove"),
+        ("[memory]\nencryption_enabled = true", &[], Code::CONFIG_RESERVED, "remove"),
+    ];
+    for (file, environment, code, hint) in cases {
+        let fault = check(file, environment, &[]).unwrap_err();
+        assert_eq!(fault.code, *code, "{fault}");
+        assert!(fault.hint.clone().unwrap_or_default().contains(hint), "{fault:?}");
+    }
+}
+
+#[test]
+fn every_reserved_variable_refuses_the_start() {
+    for setting in SETTINGS.iter().filter(|setting| setting.reserved) {
+        assert_eq!(check("", &[(setting.env, "1")], &[]).unwrap_err().code, Code::CONFIG_RESERVED, "{}", setting.env);
+    }
+}
+
+#[test]
+fn the_table_is_consistent() {
+    let mut seen = HashSet::new();
+    for setting in SETTINGS {
+        assert!(seen.insert(setting.key) && seen.insert(setting.env), "{} appears twice", setting.key);
+        assert!(setting.about.ends_with('.'), "{}", setting.key);
+    }
+}
+
+#[test]
+fn tls_needs_both_files() {
+    let config = check("[gateway]\ntls_cert_file = 'a'", &[], &[]).unwrap();
+    assert_eq!(config.gateway_tls().unwrap_err().code, Code::CONFIG_INVALID_VALUE);
+}

@@ -1,0 +1,229 @@
+//! The streaming verifier: rows are pushed in order, checkpoints are pulled as their sizes come up, memory stays constant.
+//!
+//! It trusts the key alone. Every stored value is recomputed or compared; the first disagreement ends the run, because
+//! nothing after it can be judged.
+
+use std::iter::Peekable;
+
+use agentos_types::{Timestamp, hex};
+
+use crate::{
+    checkpoint::{self, Checkpoint},
+    finding::{Finding, FindingKind, VerifyError},
+    leaf::{BodyView, Indexed, NO_PREVIOUS, unknown_version},
+    merkle::{Frontier, Hash, leaf_hash},
+    note::VerifierKey,
+};
+
+type Outcome<T = ()> = Result<T, VerifyError>;
+
+/// One stored record. Hashes are slices: a value of the wrong length is a finding, not a failure to read.
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    pub seq: u64,
+    pub body: &'a [u8],
+    /// The stored link; `None` where the source keeps it only in the body.
+    pub prev: Option<&'a [u8]>,
+    pub leaf: &'a [u8],
+    /// The searchable columns; `None` where the source has none.
+    pub indexed: Option<Indexed<'a>>,
+}
+
+/// One stored checkpoint: the size under which it is filed, and the signed note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    pub size: u64,
+    pub note: String,
+}
+
+/// What a green verification has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub log: String,
+    /// Sequence of the first record that was read: 0 for a whole log.
+    pub from: u64,
+    /// Records read.
+    pub records: u64,
+    /// Stored checkpoints whose signature and root hold.
+    pub checkpoints: u64,
+    /// Held checkpoints that are a prefix of the log.
+    pub held: u64,
+    /// Times of the first and the last record read.
+    pub first_at: Option<Timestamp>,
+    pub last_at: Option<Timestamp>,
+    /// Size of the log at its end, and the root there.
+    pub size: u64,
+    pub root: Hash,
+}
+
+/// Verifies one log. Feed every row to [`Verifier::row`], then call [`Verifier::finish`].
+pub struct Verifier<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> {
+    key: &'k VerifierKey,
+    log: &'k str,
+    frontier: Frontier,
+    /// Leaf hash of the record before; `None` until the first record of a segment has told it.
+    prev: Option<Hash>,
+    checkpoints: Peekable<C>,
+    /// Verified held checkpoints that are still to come, the smallest last.
+    held: Vec<Checkpoint>,
+    /// Size of the newest stored checkpoint that was met.
+    covered: Option<u64>,
+    report: Report,
+    /// Once something was wrong, every later call says the same.
+    failed: Option<VerifyError>,
+}
+
+impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
+    /// `start` is the empty frontier for a whole log, or the frontier before a segment's first record; a wrong one shows
+    /// at the next signed root. `checkpoints` come in order of size, none below `start`. `held` are the notes that
+    /// somebody kept elsewhere. The key's name tells the log.
+    pub fn new(key: &'k VerifierKey, start: Frontier, checkpoints: C, held: &[String]) -> Outcome<Self> {
+        let log = checkpoint::log_of(key.name()).ok_or_else(|| {
+            let message = format!("the key's name is '{}', which is not the name of a log", key.name());
+            Finding::new(FindingKind::CheckpointSignature, None, message)
+        })?;
+        let held = held.iter().map(|note| checkpoint::parse_and_verify(note, key, key.name()));
+        let mut held = held.collect::<Result<Vec<_>, _>>().map_err(|fault| {
+            Finding::new(FindingKind::CheckpointSignature, None, format!("held checkpoint: {}", fault.message))
+        })?;
+        held.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.size));
+        let report = Report {
+            log: log.to_owned(),
+            from: start.size(),
+            records: 0,
+            checkpoints: 0,
+            held: 0,
+            first_at: None,
+            last_at: None,
+            size: start.size(),
+            root: start.root(),
+        };
+        let prev = if start.size() == 0 { Some(NO_PREVIOUS) } else { start.last_leaf() };
+        let checkpoints = checkpoints.peekable();
+        let mut verifier = Self { key, log, frontier: start, prev, checkpoints, held, covered: None, report, failed: None };
+        verifier.meet_checkpoints()?;
+        Ok(verifier)
+    }
+
+    /// The next record.
+    pub fn row(&mut self, row: &Row<'_>) -> Outcome {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.take_row(row).inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn take_row(&mut self, row: &Row<'_>) -> Outcome {
+        let seq = self.frontier.size();
+        let find = |kind, message: String| Err(VerifyError::from(Finding::new(kind, Some(seq), message)));
+        if row.seq > seq {
+            return find(FindingKind::Missing, format!("records {seq} to {} are missing", row.seq - 1));
+        }
+        if row.seq < seq {
+            return find(FindingKind::Reordered, format!("record {} comes again or too late", row.seq));
+        }
+        let leaf = leaf_hash(row.body);
+        if row.leaf != leaf {
+            return find(FindingKind::HashMismatch, "the body does not hash to the stored leaf hash".into());
+        }
+        let Some(body) = BodyView::parse(row.body) else {
+            return find(FindingKind::Edited, "the body is not a record".into());
+        };
+        if body.v != u64::from(crate::leaf::BODY_VERSION) {
+            return Err(unknown_version(seq, body.v).into());
+        }
+        if body.log != self.log || body.seq != seq {
+            return find(FindingKind::Reordered, format!("the body is that of record {} of log '{}'", body.seq, body.log));
+        }
+        let prev = hex::decode::<32>(&body.prev);
+        let Some(prev) = prev.filter(|prev| self.prev.is_none_or(|expected| expected == *prev)) else {
+            return find(FindingKind::LinkBroken, "the body does not name the record before it".into());
+        };
+        if row.prev.is_some_and(|stored| stored != prev) {
+            return find(FindingKind::LinkBroken, "the stored link is not the one in the body".into());
+        }
+        if let Some(column) = row.indexed.as_ref().and_then(|stored| body.event.indexed().difference(stored)) {
+            return find(FindingKind::Edited, format!("column '{column}' does not say what the body says"));
+        }
+        self.report.records += 1;
+        self.report.first_at.get_or_insert(body.event.at);
+        self.report.last_at = Some(body.event.at);
+        self.prev = Some(leaf);
+        self.frontier.append(leaf);
+        self.meet_checkpoints()
+    }
+
+    /// Checks every stored and held checkpoint of the present size.
+    fn meet_checkpoints(&mut self) -> Outcome {
+        let size = self.frontier.size();
+        // `None` is the end or an error of the source, which `next_checkpoint` returns.
+        while self.checkpoints.peek().is_some_and(|next| next.as_ref().map_or(true, |next| next.size <= size)) {
+            let Some(stored) = self.next_checkpoint()? else { break };
+            if stored.0.size < size {
+                return Err(mismatch(stored.0.size, "a checkpoint is stored twice or lies before the first record"));
+            }
+            if stored.1.root != self.frontier.root() {
+                return Err(mismatch(size, "the records do not hash to the signed root"));
+            }
+            self.covered = Some(size);
+            self.report.checkpoints += 1;
+        }
+        while let Some(held) = self.held.pop_if(|held| held.size <= size) {
+            if held.size < size {
+                // Only a segment starts above zero; what lies before it cannot be judged and is not counted.
+                continue;
+            }
+            if held.root != self.frontier.root() {
+                let message = format!("a held checkpoint of {size} records states another history");
+                return Err(Finding::new(FindingKind::Fork, size.checked_sub(1), message).into());
+            }
+            self.report.held += 1;
+        }
+        Ok(())
+    }
+
+    /// The next stored checkpoint, its signature checked, and what it says.
+    fn next_checkpoint(&mut self) -> Outcome<Option<(StoredCheckpoint, Checkpoint)>> {
+        let Some(stored) = self.checkpoints.next().transpose()? else { return Ok(None) };
+        let signed = checkpoint::parse_and_verify(&stored.note, self.key, self.key.name()).map_err(|fault| {
+            Finding::new(FindingKind::CheckpointSignature, stored.size.checked_sub(1), fault.message)
+        })?;
+        if signed.size != stored.size {
+            return Err(mismatch(stored.size, &format!("the checkpoint stored here was signed for {} records", signed.size)));
+        }
+        Ok(Some((stored, signed)))
+    }
+
+    /// Checks the log's end and reports.
+    pub fn finish(mut self) -> Outcome<Report> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let size = self.frontier.size();
+        let truncated = |signed_size: u64, what: &str| {
+            let message = format!("the log ends after {size} records, but {what} is signed for {signed_size}");
+            Finding::new(FindingKind::Truncated, Some(size), message)
+        };
+        if let Some((_, signed)) = self.next_checkpoint()? {
+            return Err(truncated(signed.size, "a stored checkpoint").into());
+        }
+        if let Some(held) = self.held.first() {
+            return Err(truncated(held.size, "a held checkpoint").into());
+        }
+        if self.report.records == 0 && self.covered.is_none() {
+            return Err(Finding::new(FindingKind::Empty, None, format!("log '{}' has no record", self.log)).into());
+        }
+        if self.covered != Some(size) {
+            let covered = self.covered.unwrap_or(self.report.from);
+            let message = format!("no checkpoint covers the records from {covered} to the end");
+            return Err(Finding::new(FindingKind::Uncovered, Some(covered), message).into());
+        }
+        self.report.size = size;
+        self.report.root = self.frontier.root();
+        Ok(self.report)
+    }
+}
+
+fn mismatch(size: u64, message: &str) -> VerifyError {
+    Finding::new(FindingKind::CheckpointMismatch, size.checked_sub(1), message).into()
+}

@@ -1,0 +1,15 @@
+DROP TABLE notification;
+DROP TABLE kv;
+DROP TABLE token;
+DROP TABLE secret;
+DROP TABLE audit_frontier;
+DROP TABLE audit_checkpoint;
+DROP TABLE audit_record;
+DROP TABLE schedule_fire;
+DROP TABLE schedule;
+DROP TABLE task_event;
+DROP TABLE step;
+DROP TABLE task;
+DROP TABLE agent_version;
+DROP TABLE agent;
+DROP TABLE installation;

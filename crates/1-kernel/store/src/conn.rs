@@ -1,0 +1,187 @@
+//! The narrow SQL interface that both dialects can serve: `$1` placeholders, five types, rows read by position.
+
+use agentos_types::{Code, Fault, Result, Timestamp};
+use rusqlite::types::ToSqlOutput;
+
+use crate::sqlite;
+
+/// One connection within a transaction or a read snapshot.
+///
+/// Statement text uses `$1`, `$2`, … and no other `$`; SQLite reads them as `?1`, `?2`, ….
+#[derive(Debug)]
+pub struct Conn<'c> {
+    connection: &'c rusqlite::Connection,
+}
+
+/// A bound parameter, borrowed for the time of the call.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg<'a> {
+    Null,
+    Integer(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+/// One row of a result.
+#[derive(Debug)]
+pub struct Row<'r> {
+    row: &'r rusqlite::Row<'r>,
+}
+
+impl<'c> Conn<'c> {
+    pub(crate) fn new(connection: &'c rusqlite::Connection) -> Self {
+        Self { connection }
+    }
+
+    /// Runs a statement and returns the number of rows that it changed.
+    pub fn execute(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<usize> {
+        let mut statement = self.connection.prepare_cached(&positional(sql)).map_err(sqlite::fault)?;
+        statement.execute(rusqlite::params_from_iter(args)).map_err(sqlite::fault)
+    }
+
+    /// All rows, mapped. The caller bounds the number by LIMIT.
+    pub fn query<T>(&self, sql: &'static str, args: &[Arg<'_>], map: impl Fn(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        let mut statement = self.connection.prepare_cached(&positional(sql)).map_err(sqlite::fault)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(args)).map_err(sqlite::fault)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(sqlite::fault)? {
+            found.push(map(&Row { row })?);
+        }
+        Ok(found)
+    }
+
+    /// The first row, mapped, or `None`.
+    pub fn query_one<T>(
+        &self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+        map: impl Fn(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self.query(sql, args, map)?.into_iter().next())
+    }
+
+    /// Several statements without parameters, for migrations.
+    pub(crate) fn execute_script(&self, sql: &str) -> Result<()> {
+        self.connection.execute_batch(sql).map_err(sqlite::fault)
+    }
+}
+
+/// `$1` → `?1`. A replace of a few hundred bytes costs less than the lookup of the cached statement behind it.
+fn positional(sql: &str) -> String {
+    sql.replace('$', "?")
+}
+
+impl Row<'_> {
+    pub fn integer(&self, index: usize) -> Result<i64> {
+        self.row.get(index).map_err(sqlite::fault)
+    }
+
+    pub fn integer_or_null(&self, index: usize) -> Result<Option<i64>> {
+        self.row.get(index).map_err(sqlite::fault)
+    }
+
+    pub fn text(&self, index: usize) -> Result<String> {
+        self.row.get(index).map_err(sqlite::fault)
+    }
+
+    pub fn text_or_null(&self, index: usize) -> Result<Option<String>> {
+        self.row.get(index).map_err(sqlite::fault)
+    }
+
+    pub fn bytes(&self, index: usize) -> Result<Vec<u8>> {
+        self.row.get(index).map_err(sqlite::fault)
+    }
+
+    pub fn bytes_or_null(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        self.row.get(index).map_err(sqlite::fault)
+    }
+
+    pub fn time(&self, index: usize) -> Result<Timestamp> {
+        self.integer(index).map(Timestamp)
+    }
+
+    pub fn time_or_null(&self, index: usize) -> Result<Option<Timestamp>> {
+        Ok(self.integer_or_null(index)?.map(Timestamp))
+    }
+
+    /// A text column that holds an id, a name or another parsed type. Stored text that does not parse is damage.
+    pub fn parsed<T: std::str::FromStr>(&self, index: usize) -> Result<T> {
+        let text = self.text(index)?;
+        text.parse().map_err(|_| corrupt(format!("column {index} holds '{text}'")))
+    }
+
+    pub fn parsed_or_null<T: std::str::FromStr>(&self, index: usize) -> Result<Option<T>> {
+        self.text_or_null(index)?
+            .map(|text| text.parse().map_err(|_| corrupt(format!("column {index} holds '{text}'"))))
+            .transpose()
+    }
+}
+
+pub(crate) fn corrupt(detail: String) -> Fault {
+    Fault::new(Code::STORE_CORRUPT, "a stored value cannot be read").detail(detail)
+}
+
+impl rusqlite::ToSql for Arg<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        use rusqlite::types::{Null, ValueRef};
+        Ok(match self {
+            Arg::Null => ToSqlOutput::from(Null),
+            Arg::Integer(number) => ToSqlOutput::from(*number),
+            Arg::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Arg::Bytes(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+        })
+    }
+}
+
+impl From<i64> for Arg<'_> {
+    fn from(number: i64) -> Self {
+        Arg::Integer(number)
+    }
+}
+
+impl From<Timestamp> for Arg<'_> {
+    fn from(at: Timestamp) -> Self {
+        Arg::Integer(at.as_micros())
+    }
+}
+
+impl<'a> From<&'a str> for Arg<'a> {
+    fn from(text: &'a str) -> Self {
+        Arg::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Arg<'a> {
+    fn from(text: &'a String) -> Self {
+        Arg::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Arg<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Arg::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Arg<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Arg::Bytes(bytes)
+    }
+}
+
+impl<'a, T: Into<Arg<'a>>> From<Option<T>> for Arg<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Arg::Null, Into::into)
+    }
+}
+
+macro_rules! id_args {
+    ($($id:ident),*) => {$(
+        impl<'a> From<&'a agentos_types::$id> for Arg<'a> {
+            fn from(id: &'a agentos_types::$id) -> Self {
+                Arg::Text(id.as_str())
+            }
+        }
+    )*};
+}
+id_args!(AgentName, EventId, InstanceId, ScheduleId, SecretName, TaskId, TokenId);

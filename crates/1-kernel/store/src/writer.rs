@@ -1,0 +1,171 @@
+//! The writer thread: drain, run, seal, commit, answer.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
+use rusqlite::Connection;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::{Conn, Sequencer, sqlite};
+
+/// Operations in one commit. More would only delay the first answer: the fsync is already shared.
+const BATCH_MAX: usize = 512;
+
+/// A write transaction as an operation sees it. What it records and announces takes effect only if it returns `Ok` and
+/// the batch commits.
+#[derive(Debug)]
+pub struct Tx<'c> {
+    conn: Conn<'c>,
+    events: Vec<AuditEvent>,
+    notices: Vec<Notice>,
+}
+
+impl<'c> Tx<'c> {
+    /// Puts an event into the audit log with this transaction.
+    pub fn record(&mut self, event: AuditEvent) {
+        self.events.push(event);
+    }
+
+    /// Announces a change to subscribers after the commit.
+    pub fn notify(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+}
+
+impl<'c> std::ops::Deref for Tx<'c> {
+    type Target = Conn<'c>;
+    fn deref(&self) -> &Conn<'c> {
+        &self.conn
+    }
+}
+
+/// One waiting write, its result type erased.
+pub(crate) trait Operation: Send {
+    /// Runs inside a savepoint; false rolls it back.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Answers the caller. `commit` tells whether the batch became durable.
+    fn answer(self: Box<Self>, commit: Result<()>);
+}
+
+pub(crate) struct Pending<T, F> {
+    operation: Option<F>,
+    outcome: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Pending<T, F> {
+    pub(crate) fn new(operation: F, reply: oneshot::Sender<Result<T>>) -> Self {
+        Self { operation: Some(operation), outcome: None, reply }
+    }
+}
+
+impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Operation for Pending<T, F> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        let Some(operation) = self.operation.take() else { return false };
+        let outcome = catch_unwind(AssertUnwindSafe(|| operation(tx)))
+            .unwrap_or_else(|_| Err(Fault::internal("a store operation panicked")));
+        let succeeded = outcome.is_ok();
+        self.outcome = Some(outcome);
+        succeeded
+    }
+
+    fn answer(self: Box<Self>, commit: Result<()>) {
+        let outcome = match (self.outcome, commit) {
+            // An operation that failed by itself says why, whatever became of the batch.
+            (Some(Err(fault)), _) => Err(fault),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (_, Err(fault)) => Err(fault),
+            (None, Ok(())) => Err(Fault::internal("a store operation did not run")),
+        };
+        // The caller may have gone away; its write is done all the same.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) queue: mpsc::Receiver<Box<dyn Operation>>,
+    pub(crate) sequencer: Option<Box<dyn Sequencer>>,
+    pub(crate) notices: broadcast::Sender<Notice>,
+}
+
+impl Writer {
+    /// Until every handle of the store is gone.
+    pub(crate) fn run(mut self) {
+        while let Some(first) = self.queue.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX {
+                match self.queue.try_recv() {
+                    Ok(operation) => batch.push(operation),
+                    Err(_) => break,
+                }
+            }
+            self.commit(batch);
+        }
+        // Leaves a small file behind for backups and the next start; failing only costs them time.
+        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    fn commit(&mut self, mut batch: Vec<Box<dyn Operation>>) {
+        let outcome = self.transaction(&mut batch);
+        let commit = match outcome {
+            Ok(notices) => {
+                // Nobody listening is no error.
+                notices.into_iter().for_each(|notice| drop(self.notices.send(notice)));
+                Ok(())
+            }
+            Err(fault) => {
+                tracing::error!(code = %fault.code, detail = fault.detail, "commit failed, every write of the batch is refused");
+                if !self.connection.is_autocommit() {
+                    let _ = self.connection.execute_batch("ROLLBACK");
+                }
+                Err(fault)
+            }
+        };
+        if let Some(sequencer) = &mut self.sequencer {
+            sequencer.settled(commit.is_ok());
+        }
+        for operation in batch {
+            operation.answer(commit.clone());
+        }
+    }
+
+    fn transaction(&mut self, batch: &mut [Box<dyn Operation>]) -> Result<Vec<Notice>> {
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite::fault)?;
+        let mut tx = Tx { conn: Conn::new(&self.connection), events: Vec::new(), notices: Vec::new() };
+        for operation in batch {
+            run_in_savepoint(&self.connection, &mut tx, operation.as_mut())?;
+        }
+        let Tx { conn, events, notices } = tx;
+        match &mut self.sequencer {
+            Some(sequencer) if !events.is_empty() => sequencer.seal(&conn, &events)?,
+            Some(_) => {}
+            None if events.is_empty() => {}
+            // A store without a log would drop the record and let the act happen.
+            None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
+        }
+        self.connection.execute_batch("COMMIT").map_err(sqlite::fault)?;
+        Ok(notices)
+    }
+}
+
+fn run_in_savepoint(connection: &Connection, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
+    let (events, notices) = (tx.events.len(), tx.notices.len());
+    connection.prepare_cached("SAVEPOINT operation").and_then(|mut s| s.execute([])).map_err(sqlite::fault)?;
+    if !operation.run(tx) {
+        tx.events.truncate(events);
+        tx.notices.truncate(notices);
+        connection.prepare_cached("ROLLBACK TO operation").and_then(|mut s| s.execute([])).map_err(sqlite::fault)?;
+    }
+    connection.prepare_cached("RELEASE operation").and_then(|mut s| s.execute([])).map_err(sqlite::fault)?;
+    Ok(())
+}
+
+/// What a full queue answers.
+pub(crate) fn overloaded(queue_max: usize) -> Fault {
+    Fault::new(Code::STORE_BUSY, format!("{queue_max} writes are waiting already (store.queue_max)"))
+        .retry_after(Duration::from_secs(1))
+}

@@ -1,0 +1,12 @@
+//! The real launcher over a real socket pair; what it promises is read back from the worker's own /proc.
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod inheritance;
+#[cfg(test)]
+mod parent;
+#[cfg(test)]
+mod refusals;

@@ -1,0 +1,124 @@
+//! The port: what the gateway may ask of the kernel. Only the server binds it to an implementation.
+//!
+//! Every method that changes something takes the [`Context`] and writes its audit record in the same transaction.
+
+use agentos_types::{
+    AgentName, Result, ScheduleId, Scope, SecretName, TaskId, TokenId,
+    agent::Agent,
+    notify::Notice,
+    task::{Schedule, Step, Task, TaskEvent, TaskState},
+};
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use crate::body::{
+    AgentLogs, AuditCheckpoint, AuditFilter, AuditRecord, AuditVerification, Context, CreateSchedule, CreateToken,
+    CreatedToken, DeployAgent, Health, Notification, Page, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+};
+
+/// What an agent can be told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentCommand {
+    Pause,
+    Resume,
+    Restart,
+    Terminate,
+}
+
+impl AgentCommand {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AgentCommand::Pause => "pause",
+            AgentCommand::Resume => "resume",
+            AgentCommand::Restart => "restart",
+            AgentCommand::Terminate => "terminate",
+        }
+    }
+}
+
+/// Filter of a task listing; newest first, `cursor` is the id of the last task of the previous page.
+#[derive(Clone, Debug, Default)]
+pub struct TaskQuery {
+    pub agent: Option<AgentName>,
+    pub state: Option<TaskState>,
+    pub cursor: Option<TaskId>,
+    pub limit: usize,
+}
+
+/// A token that proved to be valid.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    pub token: TokenId,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+}
+
+#[async_trait]
+pub trait Kernel: Send + Sync + 'static {
+    // Identity
+    /// `None` for an unknown, expired or revoked token. Does not say which.
+    async fn authenticate(&self, token: &str) -> Result<Option<Principal>>;
+    /// Records a refused request: wrong token, or a scope that is missing.
+    async fn record_refusal(&self, context: &Context, route: &str, reason: &str) -> Result<()>;
+    async fn list_tokens(&self) -> Result<Vec<TokenInfo>>;
+    async fn create_token(&self, context: &Context, body: CreateToken) -> Result<CreatedToken>;
+    async fn revoke_token(&self, context: &Context, id: &TokenId) -> Result<TokenInfo>;
+
+    // Agents
+    async fn deploy_agent(&self, context: &Context, body: DeployAgent) -> Result<Agent>;
+    async fn list_agents(&self) -> Result<Vec<Agent>>;
+    async fn get_agent(&self, name: &AgentName) -> Result<Agent>;
+    async fn agent_logs(&self, name: &AgentName, lines: usize) -> Result<AgentLogs>;
+    async fn command_agent(&self, context: &Context, name: &AgentName, command: AgentCommand) -> Result<Agent>;
+    /// Newest first, `cursor` is the id of the last one of the previous page.
+    async fn list_notifications(
+        &self,
+        agent: Option<AgentName>,
+        cursor: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Notification>>;
+
+    // Tasks. The flag of `submit_task` tells whether the answer repeats an earlier submit with the same key.
+    async fn submit_task(
+        &self,
+        context: &Context,
+        body: SubmitTask,
+        idempotency_key: Option<String>,
+    ) -> Result<(Task, bool)>;
+    async fn list_tasks(&self, query: TaskQuery) -> Result<Page<Task>>;
+    async fn get_task(&self, id: &TaskId) -> Result<Task>;
+    async fn task_steps(&self, id: &TaskId) -> Result<Vec<Step>>;
+    async fn task_events(&self, id: &TaskId, after_seq: i64, limit: usize) -> Result<Vec<TaskEvent>>;
+    async fn cancel_task(&self, context: &Context, id: &TaskId) -> Result<Task>;
+    async fn retry_task(&self, context: &Context, id: &TaskId) -> Result<Task>;
+    async fn redrive_task(&self, context: &Context, id: &TaskId, input: Option<Value>) -> Result<Task>;
+
+    // Schedules
+    async fn list_schedules(&self) -> Result<Vec<Schedule>>;
+    async fn get_schedule(&self, id: &ScheduleId) -> Result<Schedule>;
+    async fn create_schedule(&self, context: &Context, body: CreateSchedule) -> Result<Schedule>;
+    async fn pause_schedule(&self, context: &Context, id: &ScheduleId, paused: bool) -> Result<Schedule>;
+    async fn delete_schedule(&self, context: &Context, id: &ScheduleId) -> Result<()>;
+
+    // Secrets
+    async fn list_secrets(&self) -> Result<Vec<SecretInfo>>;
+    async fn set_secret(&self, context: &Context, name: &SecretName, value: SecretValue) -> Result<SecretInfo>;
+    async fn rotate_secret(&self, context: &Context, name: &SecretName, value: SecretValue) -> Result<SecretInfo>;
+    async fn revoke_secret(&self, context: &Context, name: &SecretName) -> Result<()>;
+
+    // Audit
+    async fn query_audit(&self, filter: AuditFilter) -> Result<Page<AuditRecord>>;
+    async fn verify_audit(&self) -> Result<AuditVerification>;
+    async fn audit_checkpoint(&self) -> Result<AuditCheckpoint>;
+    /// The whole log from `from_seq` as an export segment (JSON lines), recorded as an act of the actor.
+    async fn export_audit(&self, context: &Context, from_seq: i64) -> Result<Vec<u8>>;
+
+    // Status
+    async fn ready(&self) -> bool;
+    async fn health(&self) -> Result<Health>;
+    /// Prometheus text, without the gateway's own series.
+    async fn metrics(&self) -> Result<String>;
+    /// What changes, for streams; readers then read by cursor.
+    fn subscribe(&self) -> broadcast::Receiver<Notice>;
+}
