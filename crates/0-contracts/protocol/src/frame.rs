@@ -1,5 +1,7 @@
 //! The frames, in both directions. Identity is the socket: no frame carries a name or a token.
 
+use std::fmt;
+
 use agentos_types::{AgentName, Code, Fault, InstanceId, TaskId, Timestamp, task::ErrorClass};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,6 +65,14 @@ impl CallError {
         }
     }
 }
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for CallError {}
 
 /// From a worker to the kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -93,6 +93,13 @@ pub struct Fetch {
     pub max_bytes: Option<u64>,
 }
 
+impl Fetch {
+    /// A plain GET with the kernel's default limits.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self { url: url.into(), method: get(), headers: BTreeMap::new(), body: None, timeout_ms: None, max_bytes: None }
+    }
+}
+
 /// Result of `net.fetch`. A non-2xx status is a result, not an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchResult {

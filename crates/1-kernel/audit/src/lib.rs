@@ -1,1 +1,12 @@
-//! seat
+//! The audit log: one append-only Merkle tree per node, sealed into the very commit that does what it records.
+//!
+//! The format and the proof live in `agentos-proof`; here is the writer's side (the [`LogWriter`] that the store drives)
+//! and the reader's ([`AuditLog`]).
+
+mod log;
+mod query;
+mod writer;
+
+pub use log::{AuditLog, LogIdentity, Verification};
+pub use query::{Filter, StoredRecord, query};
+pub use writer::LogWriter;

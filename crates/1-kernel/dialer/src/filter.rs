@@ -1,6 +1,6 @@
 //! Which addresses an agent may never reach: everything that is not a public unicast address. Pure, no lookups.
 //!
-//! Sources: the IANA special-purpose registries (RFC 6890 and its updates) and the metadata addresses of the large clouds.
+//! Sources: the IANA special-purpose registries (RFC 6890 and its updates), and the large clouds' metadata addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -79,8 +79,8 @@ pub fn metadata_reason(address: IpAddr) -> Option<&'static str> {
     is_metadata.then_some(METADATA)
 }
 
-/// Lets a target pass only if every one of its addresses does: one bad answer among good ones is an attack or a mistake,
-/// and which of them would be dialed must not depend on their order.
+/// Lets a target pass only if every one of its addresses does: one bad answer among good ones is an attack or a
+/// mistake, and which of them would be dialed must not depend on their order.
 pub(crate) fn check_all(
     target: &HostPort,
     addresses: &[IpAddr],
@@ -130,7 +130,7 @@ fn refuse_v6(address: Ipv6Addr) -> Option<&'static str> {
     // The packet ends at the inner IPv4 address, which was found public above. The tunnels (6to4, Teredo) are refused
     // whatever they hold: they are obsolete, and where they end is up to a relay.
     let is_translated = mapped(address).is_some() || nat64(address).is_some();
-    let is_global_unicast = address.segments()[0] & 0xe000 == 0x2000;
+    let is_global_unicast = address.to_bits() >> 125 == 0b001;
     (!is_translated && !is_global_unicast).then_some("not a public address")
 }
 
@@ -144,10 +144,10 @@ fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let low = Ipv4Addr::from_bits(bits as u32);
     // ::/96 was "IPv4-compatible"; ::, ::1 and the like are caught as 0/8 or by the table.
     let compatible = (bits >> 32 == 0 && bits > 1).then_some(low);
-    let is_teredo = address.segments()[..2] == [0x2001, 0];
+    let is_teredo = bits >> 96 == 0x2001_0000;
     let teredo_server = is_teredo.then_some(Ipv4Addr::from_bits((bits >> 64) as u32));
     let teredo_client = is_teredo.then_some(Ipv4Addr::from_bits(!(bits as u32)));
-    let six_to_four = (address.segments()[0] == 0x2002).then_some(Ipv4Addr::from_bits((bits >> 80) as u32));
+    let six_to_four = (bits >> 112 == 0x2002).then_some(Ipv4Addr::from_bits((bits >> 80) as u32));
     [mapped(address), nat64(address), compatible, six_to_four, teredo_client, teredo_server].into_iter().flatten()
 }
 
@@ -158,7 +158,8 @@ fn mapped(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// 64:ff9b::/96 (RFC 6052).
 fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    (address.segments()[..6] == [0x0064, 0xff9b, 0, 0, 0, 0]).then_some(Ipv4Addr::from_bits(address.to_bits() as u32))
+    let bits = address.to_bits();
+    (bits >> 32 == 0x0064_ff9b << 64).then_some(Ipv4Addr::from_bits(bits as u32))
 }
 
 #[cfg(test)]
@@ -223,7 +224,10 @@ mod tests {
 
     #[test]
     fn metadata_is_named() {
-        check(&["169.254.169.254", "100.100.100.200", "168.63.129.16", "169.254.170.2", "fd00:ec2::254"], Some(METADATA));
+        check(
+            &["169.254.169.254", "100.100.100.200", "168.63.129.16", "169.254.170.2", "fd00:ec2::254"],
+            Some(METADATA),
+        );
         check(&["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::a9fe:a9fe"], Some(METADATA));
     }
 

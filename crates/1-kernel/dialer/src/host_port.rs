@@ -108,9 +108,20 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in
-            ["", "name", ":80", "name:", "name:0", "name:65536", "name:+80", "::1:80", "a/b:80", "u@a:80", "a b:80", "*:80"]
-        {
+        for text in [
+            "",
+            "name",
+            ":80",
+            "name:",
+            "name:0",
+            "name:65536",
+            "name:+80",
+            "::1:80",
+            "a/b:80",
+            "u@a:80",
+            "a b:80",
+            "*:80",
+        ] {
             let refused = text.parse::<HostPort>().unwrap_err();
             assert_eq!(refused.code, Code::CONFIG_INVALID_VALUE, "{text}");
         }

@@ -9,7 +9,7 @@
 //! - no cookie jar, no proxy variables, no connection reuse, no decompression.
 //!
 //! Not here: grants (the caller's `may_follow` knows them), secrets, retries, audit.
-//! What it cannot see: a public address that the provider maps back to this machine, or a NAT64 prefix of the local network's own.
+//! What it cannot see: a public address that the provider maps back to this machine, or a network's own NAT64 prefix.
 
 mod dialer;
 mod exchange;

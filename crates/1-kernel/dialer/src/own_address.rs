@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 /// What this machine can tell about its addresses.
 #[derive(Debug)]
 pub(crate) struct OwnAddresses {
-    /// With `net.ipv4.ip_nonlocal_bind` (high-availability pairs) every address can be bound and the question has no answer.
+    /// With `net.ipv4.ip_nonlocal_bind` (high-availability pairs) every address can be bound: there is no answer.
     is_v4_known: bool,
     is_v6_known: bool,
 }

@@ -1,7 +1,7 @@
-//! URLs that the dialer accepts, in one canonical spelling. What the monitor compares with grants is exactly what is dialed.
+//! URLs that the dialer accepts, in one canonical spelling: what is compared with grants is exactly what is dialed.
 //!
-//! The `url` crate follows WHATWG and forgives much (tabs, backslashes, missing slashes). Everything that two parsers could
-//! read differently is refused before it gets there.
+//! The `url` crate follows WHATWG and forgives much (tabs, backslashes, missing slashes). Everything that two parsers
+//! could read differently is refused before it gets there.
 
 use std::fmt;
 
@@ -42,13 +42,12 @@ impl CheckedUrl {
         Ok(Self(url))
     }
 
-    /// The target of a redirect. A relative reference is resolved against `self`; the result is checked like any other URL.
+    /// The target of a redirect. A relative reference is resolved against `self`; the result is checked like any URL.
     pub(crate) fn join(&self, reference: &str) -> Result<Self> {
         if reference.len() > URL_BYTES_MAX || has_ambiguous_characters(reference) {
             return Err(invalid("the reference is too long or holds white space, a control character or a backslash"));
         }
-        let joined =
-            self.0.join(reference).map_err(|source| invalid("the reference is not a URL").detail(source))?;
+        let joined = self.0.join(reference).map_err(|source| invalid("the reference is not a URL").detail(source))?;
         Self::parse(joined.as_str())
     }
 
@@ -276,7 +275,9 @@ mod tests {
         let joined = |reference: &str| base.join(reference).map(|url| url.as_str().to_owned()).map_err(|f| f.code);
         assert_eq!(joined("e?f#g"), Ok("https://a.example/b/e?f".to_owned()));
         assert_eq!(joined("//B.example./x"), Ok("https://b.example/x".to_owned()));
-        for bad in ["//user@b.example/", "ftp://b.example/", "javascript:alert(1)", "\\\\b.example/", "/a\tb", "http://"] {
+        for bad in
+            ["//user@b.example/", "ftp://b.example/", "javascript:alert(1)", "\\\\b.example/", "/a\tb", "http://"]
+        {
             assert_eq!(joined(bad), Err(Code::URL_INVALID), "{bad}");
         }
     }

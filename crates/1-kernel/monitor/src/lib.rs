@@ -1,1 +1,15 @@
-//! seat
+//! The reference monitor: every effect of an agent passes [`Monitor::call`] and nothing else can make the
+//! `Authorized<Call>` that executors take.
+//!
+//! Identify ▸ validate ▸ canonicalise ▸ rate limit ▸ capability ▸ record ▸ execute ▸ record. Policy, labels, budgets and
+//! approvals will take their places in that line.
+
+mod call;
+mod canonical;
+mod class;
+mod monitor;
+mod rate;
+
+pub use call::{Call, CallRequest, Executors};
+pub use class::class_of;
+pub use monitor::Monitor;

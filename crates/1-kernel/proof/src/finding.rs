@@ -111,8 +111,10 @@ impl From<VerifyError> for Fault {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Unreadable(fault) => fault,
-            VerifyError::Finding(finding) => Fault::new(Code::AUDIT_TAMPERED, format!("the audit log does not verify: {finding}"))
-                .hint("keep the files as they are; compare with exported segments and held checkpoints"),
+            VerifyError::Finding(finding) => {
+                Fault::new(Code::AUDIT_TAMPERED, format!("the audit log does not verify: {finding}"))
+                    .hint("keep the files as they are; compare with exported segments and held checkpoints")
+            }
         }
     }
 }

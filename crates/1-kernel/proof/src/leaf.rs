@@ -109,8 +109,11 @@ pub fn decode(body: &[u8]) -> Result<Record> {
 }
 
 pub(crate) fn unknown_version(seq: u64, version: u64) -> Fault {
-    Fault::new(Code::AUDIT_TAMPERED, format!("record {seq} has format version {version}, which this program cannot read"))
-        .hint("use the programs of the release that wrote the log")
+    Fault::new(
+        Code::AUDIT_TAMPERED,
+        format!("record {seq} has format version {version}, which this program cannot read"),
+    )
+    .hint("use the programs of the release that wrote the log")
 }
 
 /// What the database keeps beside the body so that it can be searched. The writer stores exactly these values, and the
@@ -236,7 +239,8 @@ mod tests {
 
     fn event() -> AuditEvent {
         let at = Timestamp::from_millis(1_795_392_000_000);
-        let actor = Actor::Token { token: "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap(), name: "Ännchen \"A\"".into() };
+        let actor =
+            Actor::Token { token: "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap(), name: "Ännchen \"A\"".into() };
         AuditEvent::new(EventId::generate(at, 7), at, actor, "net.fetch", "https://example.com/ä")
             .phase(Phase::Intent, Decision::Allowed)
             .task(Some(TaskId::generate(at, 8)))

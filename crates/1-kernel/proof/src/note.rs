@@ -70,7 +70,9 @@ impl FromStr for VerifierKey {
         };
         let bytes = BASE64.decode(key).map_err(|_| unusable("its key is not base64"))?;
         let key = match bytes.split_first_chunk::<1>() {
-            Some((&[ED25519], key)) => <[u8; 32]>::try_from(key).ok().and_then(|key| VerifyingKey::from_bytes(&key).ok()),
+            Some((&[ED25519], key)) => {
+                <[u8; 32]>::try_from(key).ok().and_then(|key| VerifyingKey::from_bytes(&key).ok())
+            }
             _ => None,
         };
         let key = Self::new(name, key.ok_or_else(|| unusable("it is not an Ed25519 key"))?)?;
@@ -110,7 +112,8 @@ pub fn open<'n>(note: &'n str, key: &VerifierKey) -> Result<&'n str> {
         if name != key.name || id != key.key_id {
             continue;
         }
-        let verified = Signature::from_slice(&signature).is_ok_and(|s| key.key.verify_strict(text.as_bytes(), &s).is_ok());
+        let verified =
+            Signature::from_slice(&signature).is_ok_and(|s| key.key.verify_strict(text.as_bytes(), &s).is_ok());
         if !verified {
             return refuse("its signature does not verify");
         }
@@ -188,7 +191,7 @@ mod tests {
         check(&format!("{TEXT}\n{forged}"), Err("does not verify"));
         check(&format!("{TEXT}\n{SIGNATURE}{forged}"), Err("does not verify"));
         check(&format!("{}\n{SIGNATURE}", TEXT.replace("you", "You")), Err("does not verify"));
-        check(&format!("{TEXT}\n{SIGNATURE}\n"), Err("malformed"));
+        check(&format!("{TEXT}\n{SIGNATURE}\n"), Err("cut"));
         check(&format!("{TEXT}\n{}", SIGNATURE.trim_end()), Err("cut"));
         check(&format!("{TEXT}\n{}", SIGNATURE.replace('\u{2014}', "-")), Err("malformed"));
         check(TEXT, Err("no signature part"));

@@ -100,7 +100,8 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
         };
         let prev = if start.size() == 0 { Some(NO_PREVIOUS) } else { start.last_leaf() };
         let checkpoints = checkpoints.peekable();
-        let mut verifier = Self { key, log, frontier: start, prev, checkpoints, held, covered: None, report, failed: None };
+        let mut verifier =
+            Self { key, log, frontier: start, prev, checkpoints, held, covered: None, report, failed: None };
         verifier.meet_checkpoints()?;
         Ok(verifier)
     }
@@ -133,7 +134,10 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
             return Err(unknown_version(seq, body.v).into());
         }
         if body.log != self.log || body.seq != seq {
-            return find(FindingKind::Reordered, format!("the body is that of record {} of log '{}'", body.seq, body.log));
+            return find(
+                FindingKind::Reordered,
+                format!("the body is that of record {} of log '{}'", body.seq, body.log),
+            );
         }
         let prev = hex::decode::<32>(&body.prev);
         let Some(prev) = prev.filter(|prev| self.prev.is_none_or(|expected| expected == *prev)) else {
@@ -189,7 +193,10 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
             Finding::new(FindingKind::CheckpointSignature, stored.size.checked_sub(1), fault.message)
         })?;
         if signed.size != stored.size {
-            return Err(mismatch(stored.size, &format!("the checkpoint stored here was signed for {} records", signed.size)));
+            return Err(mismatch(
+                stored.size,
+                &format!("the checkpoint stored here was signed for {} records", signed.size),
+            ));
         }
         Ok(Some((stored, signed)))
     }

@@ -70,6 +70,8 @@ CREATE TABLE task (
   lease_until INTEGER,
   -- Rises with every lease; every write of a worker must name the present one.
   fence INTEGER NOT NULL DEFAULT 0,
+  -- The fence at the last change of the input: steps up to it may have asked for something else.
+  input_fence INTEGER NOT NULL DEFAULT 0,
   event_seq INTEGER NOT NULL DEFAULT 0,
   step_seq INTEGER NOT NULL DEFAULT 0,
   redrives INTEGER NOT NULL DEFAULT 0
@@ -119,6 +121,7 @@ CREATE TABLE schedule (
   cadence TEXT NOT NULL,
   input_key INTEGER NOT NULL,
   input BLOB NOT NULL,
+  -- 0 = active, 1 = paused by somebody, 2 = paused because the agent was terminated.
   paused INTEGER NOT NULL DEFAULT 0,
   created_by TEXT NOT NULL,
   created_at INTEGER NOT NULL,

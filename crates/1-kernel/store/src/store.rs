@@ -143,7 +143,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Closing the queue ends the writer after what already waits; joining it makes the close complete.
         drop(self.queue.take());
-        if let Some(thread) = self.writer.take() {
+        // An operation may itself hold the last handle; the writer cannot wait for its own end.
+        if let Some(thread) = self.writer.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
     }

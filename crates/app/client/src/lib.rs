@@ -1,1 +1,14 @@
-//! seat
+//! The API's client: one typed method for every route, event streams that survive a lost connection, and problem
+//! documents turned back into faults.
+//!
+//! No printing, no files, no environment: who uses it decides where the URL and the token come from.
+
+mod answer;
+mod follow;
+mod http;
+mod routes;
+mod sse;
+mod tls;
+
+pub use follow::{AuditRecords, Reconnect, TaskEvents};
+pub use http::{Client, Download};

@@ -140,10 +140,11 @@ fn limits_are_as_ordered_and_cannot_be_raised() {
 
 #[test]
 fn limits_bite() {
-    let (_, text) = look("/usr/bin/head -c 2000000 /dev/zero > big; echo $?; /bin/ls -l big; /bin/rm big", |order| {
-        order["directory"] = json!(std::env::temp_dir());
-    });
-    assert!(text.contains("1048576"), "the file stops at the limit: {text}");
+    // `$$` keeps the name apart from that of another run.
+    let script = "/usr/bin/head -c 2000000 /dev/zero > big.$$; /bin/ls -l big.$$; /bin/rm big.$$";
+    let (_, text) = look(script, |order| order["directory"] = json!(std::env::temp_dir()));
+    assert!(text.contains(" 1048576 "), "the file stops at the limit: {text}");
+    assert!(text.starts_with("-rw------- "), "nobody else may read it: {text}");
 }
 
 #[test]

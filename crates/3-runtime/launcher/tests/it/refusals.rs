@@ -32,7 +32,7 @@ fn expect(refusal: (String, String, Option<i32>), status: i32, stage: &str, part
 #[test]
 fn programs_that_cannot_start() {
     check(|o| o["command"][0] = json!("/does/not/exist"), 126, "execute", "/does/not/exist: No such file");
-    check(|o| o["command"][0] = json!("/etc/hostname"), 126, "execute", "Permission denied");
+    check(|o| o["command"][0] = json!("/etc/passwd"), 126, "execute", "Permission denied");
     check(|o| o["command"][0] = json!("/"), 126, "execute", "Permission denied");
     check(|o| o["directory"] = json!("/does/not/exist"), 126, "directory", "/does/not/exist");
     let plain = std::env::temp_dir().join(format!("agentos-launcher-{}", own_pid()));

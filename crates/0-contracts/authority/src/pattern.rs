@@ -1,0 +1,171 @@
+//! Resource patterns, one grammar a category. `*` stands only at the end of a path or key, or as the first label of a
+//! host: a pattern whose reach is hard to see does not exist.
+
+use agentos_types::{Category, Code, Fault, Result};
+
+#[derive(Debug)]
+pub(crate) enum Pattern {
+    Url {
+        scheme: String,
+        host: HostPattern,
+        port: u16,
+        path: Glob,
+    },
+    /// The root itself and everything beneath, by component.
+    Root(String),
+    Text(Glob),
+    SecretAt {
+        name: String,
+        host: HostPattern,
+    },
+}
+
+/// Exact, or a prefix when written with a `*` at its end.
+#[derive(Debug)]
+pub(crate) enum Glob {
+    Exact(String),
+    Prefix(String),
+}
+
+#[derive(Debug)]
+pub(crate) enum HostPattern {
+    Exact(String),
+    /// `*.example.com`: any name below it, not the name itself. Holds `.example.com`.
+    Below(String),
+}
+
+impl Pattern {
+    pub(crate) fn parse(category: Category, text: &str) -> Result<Self> {
+        let parsed = match category {
+            Category::Net => parse_url(text),
+            Category::File => parse_root(text),
+            Category::Notify if text.starts_with("event:") => Glob::parse(text).map(Pattern::Text),
+            Category::Notify => parse_url(text),
+            Category::Kv => Glob::parse(text).map(Pattern::Text),
+            Category::Schedule => (text == "self").then(|| Pattern::Text(Glob::Exact("self".into()))),
+            Category::Secret => parse_secret(text),
+        };
+        parsed.ok_or_else(|| {
+            Fault::new(Code::MANIFEST_INVALID, format!("'{text}' is not a resource pattern of category '{category}'"))
+                .hint(hint_for(category))
+        })
+    }
+
+    pub(crate) fn matches(&self, resource: &str) -> bool {
+        match self {
+            Pattern::Url { scheme, host, port, path } => split_url(resource).is_some_and(|found| {
+                found.scheme == scheme && found.port == *port && host.matches(found.host) && path.matches(found.path)
+            }),
+            Pattern::Root(root) => resource
+                .strip_prefix(root.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || root.ends_with('/')),
+            Pattern::Text(glob) => glob.matches(resource),
+            Pattern::SecretAt { name, host } => {
+                resource.split_once('@').is_some_and(|(found, at)| found == name && host.matches(at))
+            }
+        }
+    }
+}
+
+impl Glob {
+    fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('*') {
+            Some(prefix) if !prefix.contains('*') => Some(Glob::Prefix(prefix.to_owned())),
+            None if !text.contains('*') && !text.is_empty() => Some(Glob::Exact(text.to_owned())),
+            _ => None,
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Glob::Exact(exact) => text == exact,
+            Glob::Prefix(prefix) => text.starts_with(prefix.as_str()),
+        }
+    }
+}
+
+impl HostPattern {
+    fn parse(text: &str) -> Option<Self> {
+        let plain = |host: &str| {
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.[]:_".contains(&b))
+        };
+        match text.strip_prefix("*.") {
+            // At least one dot below the star: "*.com" is not a host of anybody.
+            Some(base) if plain(base) && base.contains('.') => Some(HostPattern::Below(format!(".{base}"))),
+            Some(_) => None,
+            None if plain(text) => Some(HostPattern::Exact(text.to_owned())),
+            None => None,
+        }
+    }
+
+    fn matches(&self, host: &str) -> bool {
+        match self {
+            HostPattern::Exact(exact) => host == exact,
+            HostPattern::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
+}
+
+fn parse_url(text: &str) -> Option<Pattern> {
+    let parts = split_url(text)?;
+    Some(Pattern::Url {
+        scheme: parts.scheme.to_owned(),
+        host: HostPattern::parse(parts.host)?,
+        port: parts.port,
+        path: Glob::parse(parts.path)?,
+    })
+}
+
+fn parse_root(text: &str) -> Option<Pattern> {
+    let climbs = text.split('/').any(|part| part == ".." || part == ".");
+    let plain = text.starts_with('/') && !climbs && !text.contains('*') && !text.contains("//");
+    let root = if text.len() > 1 { text.trim_end_matches('/') } else { text };
+    plain.then(|| Pattern::Root(root.to_owned()))
+}
+
+fn parse_secret(text: &str) -> Option<Pattern> {
+    let (name, host) = text.split_once('@')?;
+    let named = name.parse::<agentos_types::SecretName>().ok()?;
+    Some(Pattern::SecretAt { name: named.as_str().to_owned(), host: HostPattern::parse(host)? })
+}
+
+struct UrlParts<'u> {
+    scheme: &'u str,
+    host: &'u str,
+    port: u16,
+    path: &'u str,
+}
+
+/// Splits a canonical URL (the monitor canonicalised it) or a pattern of that shape. Credentials make it neither.
+fn split_url(text: &str) -> Option<UrlParts<'_>> {
+    let (scheme, rest) = text.split_once("://")?;
+    let default_port = match scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
+    };
+    let (authority, path) = rest.split_at(rest.find('/')?);
+    if authority.contains('@') {
+        return None;
+    }
+    // The colons of an IPv6 literal stand inside brackets; a port follows the last bracket.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+        _ => (authority, default_port),
+    };
+    Some(UrlParts { scheme, host, port, path })
+}
+
+fn hint_for(category: Category) -> &'static str {
+    match category {
+        Category::Net => {
+            "write scheme://host[:port]/path, for example https://example.com/* or https://*.example.com/news/*"
+        }
+        Category::File => "write an absolute directory or file without '..' or '*', for example /srv/reports",
+        Category::Notify => "write event:KIND, event:PREFIX* or a webhook URL such as https://hooks.example.com/*",
+        Category::Kv => "write a key or PREFIX*",
+        Category::Schedule => "write self",
+        Category::Secret => "write NAME@HOST, for example api-key@api.example.com",
+    }
+}

@@ -1,0 +1,122 @@
+//! Who the log is (id and key), and the reader's handle: verify, export, newest checkpoint.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use agentos_proof::{Hash, SigningKey, VerifierKey, VerifyError, checkpoint, source};
+use agentos_store::{Arg, Store};
+use agentos_types::{Code, Fault, Result};
+
+/// The log's id and its signing key, which signs nothing but checkpoints of this log.
+#[derive(Clone)]
+pub struct LogIdentity {
+    log: Arc<str>,
+    key: Arc<SigningKey>,
+    verifier: Arc<VerifierKey>,
+}
+
+impl LogIdentity {
+    pub fn new(log: &str, seed: &[u8; 32]) -> Result<Self> {
+        let key = SigningKey::from_bytes(seed);
+        let verifier = VerifierKey::new(checkpoint::origin(log), key.verifying_key())?;
+        Ok(Self { log: log.into(), key: Arc::new(key), verifier: Arc::new(verifier) })
+    }
+
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// Public half, in C2SP vkey form by its `Display`.
+    pub fn verifier_key(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    pub(crate) fn sign(&self, size: u64, root: &Hash) -> String {
+        checkpoint::sign(&self.key, &checkpoint::origin(&self.log), size, root)
+    }
+}
+
+impl std::fmt::Debug for LogIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LogIdentity({})", self.log)
+    }
+}
+
+/// The reader's side of the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    identity: LogIdentity,
+    store: Store,
+    database: Arc<PathBuf>,
+}
+
+/// What a verification saw.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub records: u64,
+    pub checkpoints: u64,
+    pub root: Hash,
+    /// The first thing that is wrong; `None` when everything verifies.
+    pub finding: Option<String>,
+}
+
+impl AuditLog {
+    pub fn new(identity: LogIdentity, store: Store, directory: &Path) -> Self {
+        Self { identity, store, database: Arc::new(directory.join(Store::FILE_NAME)) }
+    }
+
+    pub fn identity(&self) -> &LogIdentity {
+        &self.identity
+    }
+
+    /// Reads the whole log and checks every hash, link, root and signature. Takes seconds per million records.
+    pub async fn verify(&self) -> Result<Verification> {
+        let (identity, database) = (self.identity.clone(), self.database.clone());
+        let work = move || match source::sqlite::verify_file(&database, identity.verifier_key(), &[]) {
+            Ok((report, _)) => Ok(Verification {
+                records: report.records,
+                checkpoints: report.checkpoints,
+                root: report.root,
+                finding: None,
+            }),
+            Err(VerifyError::Finding(finding)) => Ok(Verification {
+                records: 0,
+                checkpoints: 0,
+                root: Hash::default(),
+                finding: Some(finding.to_string()),
+            }),
+            Err(VerifyError::Unreadable(fault)) => Err(fault),
+        };
+        tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
+    }
+
+    /// Everything from record `from` as one segment of JSON lines, verifiable offline with the public key alone.
+    pub async fn export(&self, from: u64) -> Result<Vec<u8>> {
+        let (identity, database) = (self.identity.clone(), self.database.clone());
+        let work = move || {
+            let connection = source::sqlite::open(&database)?;
+            let mut segment = Vec::new();
+            source::sqlite::export(&connection, identity.verifier_key(), from, None, &mut segment)?;
+            Ok(segment)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
+    }
+
+    /// The newest signed checkpoint.
+    pub async fn checkpoint(&self) -> Result<String> {
+        let log = self.identity.log().to_owned();
+        let newest = self
+            .store
+            .read(move |conn| {
+                conn.query_one(
+                    "SELECT note FROM audit_checkpoint WHERE log = $1 ORDER BY size DESC LIMIT 1",
+                    &[Arg::Text(&log)],
+                    |row| row.text(0),
+                )
+            })
+            .await?;
+        newest.ok_or_else(|| Fault::new(Code::AUDIT_QUERY_INVALID, "the log has no record yet"))
+    }
+}

@@ -1,0 +1,138 @@
+//! The sequencer: gives each event its place, hash and link, and signs one checkpoint per commit.
+
+use agentos_base::Ambient;
+use agentos_proof::{Frontier, Hash, checkpoint, leaf};
+use agentos_store::{Arg, Conn, Sequencer};
+use agentos_types::{Code, Fault, Result, Timestamp, audit::AuditEvent};
+
+use crate::LogIdentity;
+
+/// Lives on the store's writer thread. What it holds in memory is a copy of the row `audit_frontier`.
+pub struct LogWriter {
+    identity: LogIdentity,
+    ambient: Ambient,
+    durable: Tail,
+    /// The tail after the transaction that is under way.
+    pending: Option<Tail>,
+}
+
+#[derive(Clone, Default)]
+struct Tail {
+    frontier: Frontier,
+    last_leaf: Hash,
+}
+
+impl LogWriter {
+    pub fn new(identity: LogIdentity, ambient: Ambient) -> Self {
+        Self { identity, ambient, durable: Tail::default(), pending: None }
+    }
+
+    fn append(&self, conn: &Conn<'_>, tail: &mut Tail, event: &AuditEvent) -> Result<()> {
+        let seq = tail.frontier.size();
+        let (body, leaf_hash) = leaf::encode(self.identity.log(), seq, &tail.last_leaf, event)?;
+        let indexed = leaf::Indexed::of(event);
+        conn.execute(
+            "INSERT INTO audit_record
+               (log, seq, at, actor, action, resource, phase, decision, task, correlation, body, prev_hash, leaf_hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            &[
+                self.identity.log().into(),
+                size(seq)?.into(),
+                indexed.at.into(),
+                Arg::Text(&indexed.actor),
+                Arg::Text(&indexed.action),
+                Arg::Text(&indexed.resource),
+                Arg::Text(&indexed.phase),
+                Arg::Text(&indexed.decision),
+                indexed.task.as_deref().into(),
+                indexed.correlation.as_deref().into(),
+                Arg::Bytes(&body),
+                Arg::Bytes(&tail.last_leaf),
+                Arg::Bytes(&leaf_hash),
+            ],
+        )?;
+        tail.frontier.append(leaf_hash);
+        tail.last_leaf = leaf_hash;
+        Ok(())
+    }
+
+    fn close(&self, conn: &Conn<'_>, tail: &Tail, now: Timestamp) -> Result<()> {
+        let log = self.identity.log();
+        let count = size(tail.frontier.size())?;
+        let note = self.identity.sign(tail.frontier.size(), &tail.frontier.root());
+        conn.execute(
+            "INSERT INTO audit_checkpoint (log, size, at, note) VALUES ($1, $2, $3, $4)",
+            &[log.into(), count.into(), now.into(), Arg::Text(&note)],
+        )?;
+        conn.execute(
+            "INSERT INTO audit_frontier (log, size, frontier, last_leaf) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (log) DO UPDATE SET size = excluded.size, frontier = excluded.frontier, last_leaf = excluded.last_leaf",
+            &[log.into(), count.into(), Arg::Bytes(&tail.frontier.to_bytes()), Arg::Bytes(&tail.last_leaf)],
+        )?;
+        Ok(())
+    }
+}
+
+impl Sequencer for LogWriter {
+    /// Refuses to go on after a tail that is not the one under the newest checkpoint: appending would hide the damage.
+    fn load(&mut self, conn: &Conn<'_>) -> Result<()> {
+        let log = self.identity.log().to_owned();
+        let stored = conn.query_one(
+            "SELECT frontier, last_leaf FROM audit_frontier WHERE log = $1",
+            &[Arg::Text(&log)],
+            |row| Ok((row.bytes(0)?, row.bytes(1)?)),
+        )?;
+        let newest = conn.query_one(
+            "SELECT note FROM audit_checkpoint WHERE log = $1 ORDER BY size DESC LIMIT 1",
+            &[Arg::Text(&log)],
+            |row| row.text(0),
+        )?;
+        let damaged = |what: &str| {
+            Fault::new(Code::AUDIT_TAMPERED, format!("the audit log's end is damaged: {what}"))
+                .hint("keep the files and run: agent-os audit verify")
+        };
+        self.durable = match (stored, newest) {
+            (None, None) => Tail::default(),
+            (Some((frontier, last_leaf)), Some(note)) => {
+                let frontier = Frontier::from_bytes(&frontier)?;
+                let last_leaf =
+                    Hash::try_from(last_leaf.as_slice()).map_err(|_| damaged("the last leaf is not a hash"))?;
+                let signed =
+                    checkpoint::parse_and_verify(&note, self.identity.verifier_key(), &checkpoint::origin(&log))?;
+                if signed.size != frontier.size() || signed.root != frontier.root() {
+                    return Err(damaged("the newest checkpoint is not about the stored tail"));
+                }
+                Tail { frontier, last_leaf }
+            }
+            _ => return Err(damaged("checkpoints and tail do not belong together")),
+        };
+        Ok(())
+    }
+
+    fn seal(&mut self, conn: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
+        let mut tail = self.durable.clone();
+        let sealed = events
+            .iter()
+            .try_for_each(|event| self.append(conn, &mut tail, event))
+            .and_then(|()| self.close(conn, &tail, self.ambient.now()));
+        sealed.map_err(|source| {
+            Fault::new(Code::AUDIT_UNAVAILABLE, "the audit record could not be written, so nothing was done")
+                .detail(format!("{source} {}", source.detail.as_deref().unwrap_or_default()))
+                .retry_after(std::time::Duration::from_secs(5))
+        })?;
+        self.pending = Some(tail);
+        Ok(())
+    }
+
+    fn settled(&mut self, durable: bool) {
+        if let Some(tail) = self.pending.take()
+            && durable
+        {
+            self.durable = tail;
+        }
+    }
+}
+
+fn size(count: u64) -> Result<i64> {
+    i64::try_from(count).map_err(Fault::internal)
+}

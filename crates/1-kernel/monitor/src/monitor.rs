@@ -1,0 +1,254 @@
+//! The one door, as one readable line of steps.
+
+use std::sync::Arc;
+
+use agentos_authority::{Caller, Minter};
+use agentos_base::{Ambient, redact::Redactor};
+use agentos_protocol::{Syscall, frame::CallError};
+use agentos_store::{Store, Tx};
+use agentos_tasks::{Lease, NewStep, StepStart, Tasks};
+use agentos_types::{
+    Actor, Code, Fault, Result,
+    audit::{AuditEvent, Decision, Phase},
+    json,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Call, CallRequest, Executors,
+    canonical::{Canonical, canonicalise},
+    class::class_of,
+    rate::RateLimiter,
+};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Monitor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    tasks: Tasks,
+    ambient: Ambient,
+    executors: Box<dyn Executors>,
+    redactor: Redactor,
+    rate: RateLimiter,
+    minter: Minter,
+}
+
+/// A call that passed every check and waits for its record.
+struct Decided {
+    caller: Caller,
+    lease: Lease,
+    step: NewStep,
+    canonical: Canonical,
+}
+
+impl Monitor {
+    pub fn new(
+        store: Store,
+        tasks: Tasks,
+        ambient: Ambient,
+        executors: Box<dyn Executors>,
+        redactor: Redactor,
+    ) -> Self {
+        let inner =
+            Inner { store, tasks, ambient, executors, redactor, rate: RateLimiter::default(), minter: Minter::new() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// One system call. The answer is returned only after its outcome is durable.
+    pub async fn call(&self, caller: &Caller, lease: &Lease, request: CallRequest) -> Result<Value, CallError> {
+        let outcome = match self.inner.decide(caller, lease, request).await {
+            Ok(decided) if decided.canonical.local => self.inner.clone().run_local(decided).await,
+            Ok(decided) => self.inner.clone().run_outward(decided).await,
+            Err(fault) => Err(fault),
+        };
+        outcome.map_err(|mut fault| {
+            if let Some(detail) = &fault.detail {
+                tracing::warn!(agent = %caller.agent, task = %lease.task, code = %fault.code, detail, "call failed");
+            }
+            fault.message = self.inner.redactor.clean(&fault.message);
+            let class = class_of(&fault);
+            CallError::new(&fault, class)
+        })
+    }
+}
+
+impl Inner {
+    /// Identify, limit, validate, canonicalise, check grants. A refusal is itself a record.
+    async fn decide(&self, caller: &Caller, lease: &Lease, request: CallRequest) -> Result<Decided> {
+        if lease.agent != caller.agent {
+            return Err(Fault::internal(format!("agent {} used a lease of {}", caller.agent, lease.agent)));
+        }
+        if let Err(limited) = self.rate.take(&caller.agent, caller.calls_per_minute, self.ambient.now()) {
+            let fault = Fault::new(
+                Code::RATE_LIMITED,
+                format!("more than {} calls a minute (limits.calls_per_minute)", caller.calls_per_minute),
+            )
+            .retry_after(limited.wait);
+            let record = limited.first.then(|| self.refusal(caller, lease, &request, "-", &fault));
+            return self.refuse(record, fault).await;
+        }
+        let canonical = match Syscall::parse(&request.syscall, request.args.clone()).and_then(canonicalise) {
+            Ok(canonical) => canonical,
+            Err(fault) => {
+                let record = self.refusal(caller, lease, &request, "-", &fault);
+                return self.refuse(Some(record), fault).await;
+            }
+        };
+        // Asked here for the refusal's record; the proof itself is minted where it is spent.
+        if let Err(fault) = self.minter.authorize(caller, &canonical.demands, ()) {
+            let record = self.refusal(caller, lease, &request, &canonical.shown, &fault);
+            return self.refuse(Some(record), fault).await;
+        }
+        let step = NewStep {
+            key: request.step,
+            syscall: canonical.syscall.name(),
+            safety: canonical.syscall.safety(),
+            request_hash: request_hash(&canonical.syscall)?,
+        };
+        Ok(Decided { caller: caller.clone(), lease: lease.clone(), step, canonical })
+    }
+
+    /// Our own store: step, effect and record are one transaction, so the effect happens exactly once.
+    async fn run_local(self: Arc<Self>, decided: Decided) -> Result<Value> {
+        let this = self.clone();
+        let failed = self.outcome(&decided);
+        let (caller, lease) = (decided.caller.clone(), decided.lease.clone());
+        let outcome = self
+            .store
+            .write(move |tx| {
+                let traceparent = match this.tasks.begin_step(tx, &decided.lease, &decided.step)? {
+                    StepStart::Recorded(result) => return Ok(result),
+                    StepStart::Fresh { traceparent, .. } => traceparent,
+                };
+                let record = this.outcome(&decided);
+                let (lease, key) = (decided.lease.clone(), decided.step.key.clone());
+                let call = this.mint(decided, traceparent)?;
+                let mut result = this.executors.local(tx, call)?;
+                this.redactor.clean_json(&mut result);
+                this.tasks.finish_step(tx, &lease, &key, Ok(&result))?;
+                tx.record(record.phase(Phase::Fact, Decision::Succeeded));
+                Ok(result)
+            })
+            .await;
+        if let Err(fault) = &outcome {
+            let record = failed.phase(Phase::Fact, Decision::Failed).fact("code", fault.code.to_string());
+            tracing::debug!(agent = %caller.agent, task = %lease.task, code = %fault.code, "local call refused");
+            self.append(record).await?;
+        }
+        outcome
+    }
+
+    /// The world: the intent is durable before the effect, the outcome before the answer.
+    async fn run_outward(self: Arc<Self>, decided: Decided) -> Result<Value> {
+        let outcome_record = self.outcome(&decided);
+        let (lease, key) = (decided.lease.clone(), decided.step.key.clone());
+        let (this, intent_lease, intent_step) = (self.clone(), decided.lease.clone(), decided.step.clone());
+        let intent = self.outcome(&decided).phase(Phase::Intent, Decision::Allowed);
+        let start = self
+            .store
+            .write(move |tx| {
+                let start = this.tasks.begin_step(tx, &intent_lease, &intent_step)?;
+                if let StepStart::Fresh { .. } = start {
+                    tx.record(intent);
+                }
+                Ok(start)
+            })
+            .await?;
+        let traceparent = match start {
+            StepStart::Recorded(result) => return Ok(result),
+            StepStart::Fresh { traceparent, .. } => traceparent,
+        };
+        let call = self.mint(decided, traceparent)?;
+        let mut result = self.executors.outward(call).await;
+        if let Ok(value) = &mut result {
+            self.redactor.clean_json(value);
+        }
+        self.settle(lease, key, outcome_record, result).await
+    }
+
+    /// Journals and records what came of an effect. The record is written even if the lease is lost meanwhile: it happened.
+    async fn settle(
+        self: Arc<Self>,
+        lease: Lease,
+        key: String,
+        record: AuditEvent,
+        result: Result<Value>,
+    ) -> Result<Value> {
+        let this = self.clone();
+        self.store
+            .write(move |tx| {
+                tx.record(match &result {
+                    Ok(_) => record.phase(Phase::Outcome, Decision::Succeeded),
+                    Err(fault) => record.phase(Phase::Outcome, Decision::Failed).fact("code", fault.code.to_string()),
+                });
+                // The inner error is returned as a value, so that the transaction with the record commits.
+                Ok(this.finish(tx, &lease, &key, &result).and(result))
+            })
+            .await?
+    }
+
+    fn finish(&self, tx: &mut Tx<'_>, lease: &Lease, key: &str, result: &Result<Value>) -> Result<()> {
+        self.tasks.finish_step(tx, lease, key, result.as_ref())
+    }
+
+    /// Makes the proof that executors take. The grants are asked again, here, where the proof is made.
+    fn mint(&self, decided: Decided, traceparent: String) -> Result<agentos_authority::Authorized<Call>> {
+        let Decided { caller, lease, step, canonical } = decided;
+        let call = Call { syscall: canonical.syscall, task: lease.task, step: step.key, traceparent };
+        self.minter.authorize(&caller, &canonical.demands, call)
+    }
+
+    fn outcome(&self, decided: &Decided) -> AuditEvent {
+        let resource = self.redactor.clean(&decided.canonical.shown);
+        self.event(&decided.caller, &decided.lease, decided.step.syscall, resource)
+            .correlation(decided.step.key.clone())
+            .fact("request_sha256", decided.step.request_hash.clone())
+    }
+
+    fn refusal(&self, caller: &Caller, lease: &Lease, request: &CallRequest, shown: &str, fault: &Fault) -> AuditEvent {
+        // The name comes from the worker: unknown ones are recorded as such, not as they were spelled.
+        let known = agentos_protocol::syscall::TABLE.iter().find(|entry| entry.name == request.syscall);
+        let name = known.map_or("unknown", |entry| entry.name);
+        self.event(caller, lease, name, self.redactor.clean(shown))
+            .correlation(request.step.chars().take(agentos_types::limits::STEP_KEY_BYTES_MAX).collect::<String>())
+            .decision(Decision::Denied)
+            .fact("code", fault.code.to_string())
+    }
+
+    fn event(&self, caller: &Caller, lease: &Lease, action: &str, resource: String) -> AuditEvent {
+        let actor = Actor::Agent {
+            agent: caller.agent.clone(),
+            instance: caller.instance.clone(),
+            task: Some(lease.task.clone()),
+        };
+        AuditEvent::new(self.ambient.event_id(), self.ambient.now(), actor, action, resource)
+            .task(Some(lease.task.clone()))
+    }
+
+    async fn refuse<T>(&self, record: Option<AuditEvent>, fault: Fault) -> Result<T> {
+        if let Some(record) = record {
+            self.append(record).await?;
+        }
+        Err(fault)
+    }
+
+    async fn append(&self, record: AuditEvent) -> Result<()> {
+        self.store
+            .write(move |tx| {
+                tx.record(record);
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// What makes two calls the same: name and canonical arguments.
+fn request_hash(syscall: &Syscall) -> Result<String> {
+    let value = serde_json::to_value(syscall).map_err(Fault::internal)?;
+    Ok(Sha256::digest(json::canonical(&value)).iter().map(|byte| format!("{byte:02x}")).collect())
+}

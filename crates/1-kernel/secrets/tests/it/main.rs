@@ -1,0 +1,109 @@
+//! Secrets on a real store, attacked at rest and in text.
+
+use std::path::Path;
+
+use agentos_base::{
+    Ambient,
+    redact::{MASK, Redactor},
+};
+use agentos_secrets::{ExposeSecret, SecretString, Secrets, SecretsKey};
+use agentos_store::{Conn, Sequencer, Store, StoreOptions};
+use agentos_types::{Actor, Code, Result, SecretName, Timestamp, audit::AuditEvent};
+
+/// A log that keeps nothing: these tests are not about it.
+struct NoLog;
+
+impl Sequencer for NoLog {
+    fn load(&mut self, _: &Conn<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn seal(&mut self, _: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
+        assert!(!format!("{events:?}").contains("hunter2"), "an audit event holds a secret");
+        Ok(())
+    }
+    fn settled(&mut self, _: bool) {}
+}
+
+async fn open(directory: &Path, key: [u8; 32]) -> Result<(Secrets, Store, Redactor)> {
+    let (ambient, _) = Ambient::fake(3, Timestamp::from_millis(5));
+    let store = Store::open(StoreOptions {
+        directory: directory.into(),
+        queue_max: 64,
+        readers: 1,
+        sequencer: Some(Box::new(NoLog)),
+        ambient: ambient.clone(),
+    })?;
+    let redactor = Redactor::default();
+    let secrets = Secrets::open(store.clone(), ambient, SecretsKey::new(key), redactor.clone()).await?;
+    Ok((secrets, store, redactor))
+}
+
+fn name(text: &str) -> SecretName {
+    text.parse().unwrap()
+}
+
+fn value(text: &str) -> SecretString {
+    SecretString::from(text.to_owned())
+}
+
+#[tokio::test]
+async fn a_secret_lives_rotates_and_dies() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secrets, _, redactor) = open(directory.path(), [1; 32]).await.unwrap();
+    let key = name("api-key");
+    assert_eq!(secrets.reveal(&key).await.unwrap_err().code, Code::SECRET_NOT_FOUND);
+    assert_eq!(
+        secrets.rotate(&Actor::System, &key, value("hunter2-new")).await.unwrap_err().code,
+        Code::SECRET_NOT_FOUND
+    );
+    secrets.set(&Actor::System, &key, value("hunter2-old")).await.unwrap();
+    assert_eq!(secrets.rotate(&Actor::System, &key, value("hunter2-new")).await.unwrap().version, 2);
+    assert_eq!(secrets.reveal(&key).await.unwrap().expose_secret(), "hunter2-new");
+    assert_eq!(redactor.clean("old hunter2-old new hunter2-new"), format!("old {MASK} new {MASK}"));
+    secrets.revoke(&Actor::System, &key).await.unwrap();
+    assert_eq!(secrets.reveal(&key).await.unwrap_err().code, Code::SECRET_NOT_FOUND);
+    assert_eq!(secrets.revoke(&Actor::System, &key).await.unwrap_err().code, Code::SECRET_NOT_FOUND);
+    assert!(secrets.list().await.unwrap().iter().all(|row| row.state == "revoked"));
+}
+
+#[tokio::test]
+async fn values_that_cannot_be_masked_or_stored_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secrets, ..) = open(directory.path(), [1; 32]).await.unwrap();
+    for bad in [String::new(), "short".into(), "x".repeat(16 * 1024 + 1)] {
+        let refused = secrets.set(&Actor::System, &name("a"), value(&bad)).await.unwrap_err();
+        assert_eq!(refused.code, Code::SECRET_INVALID);
+    }
+}
+
+#[tokio::test]
+async fn nothing_readable_lies_on_disk_and_a_wrong_key_opens_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secrets, store, _) = open(directory.path(), [1; 32]).await.unwrap();
+    secrets.set(&Actor::System, &name("a"), value("hunter2-at-rest")).await.unwrap();
+    drop((secrets, store));
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "the value lies on disk in the clear");
+    }
+    assert_eq!(open(directory.path(), [2; 32]).await.err().map(|fault| fault.code), Some(Code::SECRET_KEY_UNUSABLE));
+}
+
+#[tokio::test]
+async fn a_sealed_value_cannot_be_moved_to_another_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secrets, store, _) = open(directory.path(), [1; 32]).await.unwrap();
+    for (secret, text) in [("low", "hunter2-low"), ("high", "hunter2-high")] {
+        secrets.set(&Actor::System, &name(secret), value(text)).await.unwrap();
+    }
+    store
+        .write(|tx| {
+            tx.execute(
+                "UPDATE secret SET sealed = (SELECT sealed FROM secret WHERE name = 'high') WHERE name = 'low'",
+                &[],
+            )
+        })
+        .await
+        .unwrap();
+    assert_eq!(secrets.reveal(&name("low")).await.unwrap_err().code, Code::SECRET_KEY_UNUSABLE);
+}

@@ -1,0 +1,247 @@
+//! The worker's side: claim, renew, report, finish; and what a broken attempt turns into. Every write names the fence.
+
+use agentos_store::{Arg, Conn, Tx};
+use agentos_types::{
+    Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
+    limits::PAGE_MAX,
+    notify::Notice,
+    task::{ErrorClass, Failure, Task, TaskState},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Claimed, Core, Ending, Lease, Tasks, journal, payload,
+    retry::{self, Verdict},
+    transition::{self, Record, insert_event, lease_lost, task_columns},
+};
+
+/// Events of one task before `progress` is refused: a worker that reports in a loop must not fill the disk.
+const EVENTS_PER_TASK_MAX: i64 = 100_000;
+
+impl Tasks {
+    /// Takes up to `slots` waiting tasks of `agent` whose time has come, oldest first.
+    pub async fn claim(&self, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
+        if slots == 0 {
+            return Ok(Vec::new());
+        }
+        let (core, agent) = (self.core.clone(), agent.clone());
+        self.store.write(move |tx| core.claim(tx, &agent, slots.min(PAGE_MAX))).await
+    }
+
+    /// Moves the end of each lease. Returns the tasks whose lease is lost; their workers must stop.
+    pub async fn renew(&self, leases: &[Lease]) -> Result<Vec<TaskId>> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (core, leases) = (self.core.clone(), leases.to_vec());
+        self.store
+            .write(move |tx| {
+                let until = core.ambient.now().after(core.options.lease);
+                let mut lost = Vec::new();
+                for lease in leases {
+                    let renewed = tx.execute(
+                        "UPDATE task SET lease_until = $3 WHERE id = $1 AND fence = $2 AND state = 'working'",
+                        &[(&lease.task).into(), lease.fence.into(), until.into()],
+                    )?;
+                    if renewed == 0 {
+                        lost.push(lease.task);
+                    }
+                }
+                Ok(lost)
+            })
+            .await
+    }
+
+    /// Records how the attempt ended. The returned task is final, waits for its next attempt, or waits for a person.
+    pub async fn finish(&self, actor: &Actor, lease: &Lease, ending: Ending) -> Result<Task> {
+        let (core, actor, lease) = (self.core.clone(), actor.clone(), lease.clone());
+        self.store.write(move |tx| core.finish(tx, &actor, &lease, ending)).await
+    }
+
+    /// Appends a `progress` event.
+    pub async fn progress(&self, lease: &Lease, data: Value) -> Result<()> {
+        let (core, lease) = (self.core.clone(), lease.clone());
+        self.store
+            .write(move |tx| {
+                payload::seal("progress", &data)?;
+                let seq = next_event_of(tx, &lease, core.ambient.now())?;
+                if seq > EVENTS_PER_TASK_MAX {
+                    return Err(Fault::new(
+                        Code::STEP_LIMIT,
+                        format!("the task has {EVENTS_PER_TASK_MAX} events already, progress is no longer recorded"),
+                    ));
+                }
+                insert_event(tx, &lease.task, seq, core.ambient.now(), "progress", &data)?;
+                tx.notify(Notice::TaskEvents(lease.task));
+                Ok(())
+            })
+            .await
+    }
+
+    /// The worker crashed, hung or was killed: the same policy as an attempt that failed with this failure.
+    pub async fn release(&self, lease: &Lease, failure: Failure) -> Result<Task> {
+        self.finish(&Actor::System, lease, Ending::Failed(failure)).await
+    }
+
+    /// Refuses a lease that is lost, canceled or past its deadline. For the monitor, before a call is decided.
+    pub fn check_lease(&self, conn: &Conn<'_>, lease: &Lease) -> Result<()> {
+        journal::check_lease(conn, lease, self.core.ambient.now()).map(drop)
+    }
+
+    /// Appends an event that is not a change of state. Returns its sequence number.
+    pub fn append_event(&self, tx: &mut Tx<'_>, task: &TaskId, kind: &str, data: &Value) -> Result<i64> {
+        payload::seal("event", data)?;
+        let seq = tx
+            .query_one(
+                "UPDATE task SET event_seq = event_seq + 1 WHERE id = $1 RETURNING event_seq",
+                &[task.into()],
+                |row| row.integer(0),
+            )?
+            .ok_or_else(|| transition::not_found(task))?;
+        insert_event(tx, task, seq, self.core.ambient.now(), kind, data)?;
+        tx.notify(Notice::TaskEvents(task.clone()));
+        Ok(seq)
+    }
+}
+
+impl Core {
+    fn claim(&self, tx: &mut Tx<'_>, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
+        let now = self.ambient.now();
+        let until = now.after(self.options.lease);
+        let mut records = tx.query(
+            concat!(
+                "UPDATE task SET state = 'working', attempt = attempt + 1, fence = fence + 1, event_seq = event_seq + 1,
+                   lease_node = $3, lease_until = $4, updated_at = $2
+                 WHERE id IN (SELECT id FROM task WHERE agent = $1 AND state = 'submitted' AND run_at <= $2
+                   AND (deadline_at IS NULL OR deadline_at > $2) ORDER BY run_at, id LIMIT $5)
+                 RETURNING ",
+                task_columns!()
+            ),
+            &[
+                agent.into(),
+                now.into(),
+                (&self.options.node).into(),
+                until.into(),
+                Arg::Integer(i64::try_from(slots).unwrap_or(0)),
+            ],
+            Record::read,
+        )?;
+        // RETURNING promises no order.
+        records.sort_by(|a, b| (a.task.run_at, &a.task.id).cmp(&(b.task.run_at, &b.task.id)));
+        let mut claimed = Vec::with_capacity(records.len());
+        for record in records {
+            let task = record.task;
+            let data = json!({"state": task.state, "attempt": task.attempt});
+            insert_event(tx, &task.id, record.event_seq, now, "state", &data)?;
+            tx.notify(Notice::TaskEvents(task.id.clone()));
+            let lease = Lease {
+                task: task.id.clone(),
+                agent: task.agent.clone(),
+                fence: record.fence,
+                until,
+                traceparent: self.ambient.child_traceparent(&task.traceparent),
+            };
+            claimed.push(Claimed { task, lease });
+        }
+        Ok(claimed)
+    }
+
+    fn finish(&self, tx: &mut Tx<'_>, actor: &Actor, lease: &Lease, ending: Ending) -> Result<Task> {
+        let mut record = transition::load(tx, &lease.task)?;
+        if record.fence != lease.fence || record.task.state != TaskState::Working {
+            return Err(lease_lost(&lease.task, lease.fence));
+        }
+        let guard = record.guard();
+        match ending {
+            Ending::Completed(output) => match payload::seal("output", &output) {
+                Ok(_) => {
+                    record.task.state = TaskState::Completed;
+                    record.task.output = Some(output);
+                    record.task.failure = None;
+                }
+                // The worker cannot mend this; leaving the task to its lease would only repeat the work.
+                Err(fault) => self.fall(tx, &mut record, permanent(Some(fault.code), fault.message))?,
+            },
+            Ending::Failed(failure) => self.fall(tx, &mut record, failure)?,
+            Ending::Canceled if record.task.cancel_asked_at.is_some() => cancel(&mut record.task),
+            Ending::Canceled => {
+                let message = "the worker reported a cancellation that nobody asked for";
+                self.fall(tx, &mut record, permanent(None, message.into()))?;
+            }
+        }
+        self.save(tx, guard, &mut record)?;
+        tx.record(self.audit(actor, action_of(record.task.state), &record.task));
+        Ok(record.task)
+    }
+
+    /// Decides what a task becomes whose attempt ended badly. The caller saves it.
+    pub(crate) fn fall(&self, conn: &Conn<'_>, record: &mut Record, failure: Failure) -> Result<()> {
+        let task = &mut record.task;
+        // Whoever asked to cancel does not want another attempt, whatever the reason of the end.
+        if task.cancel_asked_at.is_some() {
+            cancel(task);
+            return Ok(());
+        }
+        let mut failure = payload::clip(failure);
+        if retry::may_repeat(failure.class) {
+            if let Some(key) = journal::step_in_doubt(conn, &task.id)? {
+                failure = in_doubt(&key);
+            }
+        }
+        let verdict =
+            retry::verdict(&failure, task.attempt, task.attempts_max, |max| self.ambient.random_up_to(max));
+        match verdict {
+            Verdict::Again { after } => {
+                task.state = TaskState::Submitted;
+                task.run_at = self.ambient.now().after(after);
+            }
+            Verdict::AskPerson => task.state = TaskState::InputRequired,
+            Verdict::GiveUp => {
+                task.state = TaskState::Failed;
+                if failure.class == ErrorClass::Crash && failure.code.is_none() {
+                    failure.code = Some(Code::TASK_CRASHED);
+                }
+            }
+        }
+        task.failure = Some(failure);
+        Ok(())
+    }
+}
+
+/// Takes the next event number under the fence, or AOS-1205.
+pub(crate) fn next_event_of(conn: &Conn<'_>, lease: &Lease, now: Timestamp) -> Result<i64> {
+    conn.query_one(
+        "UPDATE task SET event_seq = event_seq + 1, updated_at = $3 WHERE id = $1 AND fence = $2 AND state = 'working'
+         RETURNING event_seq",
+        &[(&lease.task).into(), lease.fence.into(), now.into()],
+        |row| row.integer(0),
+    )?
+    .ok_or_else(|| lease_lost(&lease.task, lease.fence))
+}
+
+pub(crate) fn cancel(task: &mut Task) {
+    task.state = TaskState::Canceled;
+    task.failure = None;
+}
+
+pub(crate) fn in_doubt(key: &str) -> Failure {
+    Failure {
+        class: ErrorClass::InDoubt,
+        code: Some(Code::STEP_IN_DOUBT),
+        message: format!("step '{key}' may or may not have happened, and may not be repeated unasked"),
+        retry_after_s: None,
+    }
+}
+
+fn permanent(code: Option<Code>, message: String) -> Failure {
+    Failure { class: ErrorClass::Permanent, code, message, retry_after_s: None }
+}
+
+/// The audit action of the end of an attempt.
+pub(crate) fn action_of(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Submitted | TaskState::Working => "task.requeue",
+        TaskState::InputRequired | TaskState::AuthRequired => "task.park",
+        _ => "task.finish",
+    }
+}

@@ -1,0 +1,14 @@
+//! The routes, one module for each noun of the API. Bodies are those of `agentos-api`; nothing is reshaped here.
+
+mod agents;
+mod audit;
+mod schedules;
+mod secrets;
+mod status;
+mod tasks;
+mod tokens;
+
+/// Adds a parameter that was given.
+fn push<T: ToString>(query: &mut Vec<(&'static str, String)>, name: &'static str, value: Option<T>) {
+    query.extend(value.map(|value| (name, value.to_string())));
+}
