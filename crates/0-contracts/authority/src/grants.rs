@@ -44,11 +44,23 @@ impl GrantSet {
     }
 
     pub fn covers(&self, demand: &Demand) -> bool {
-        self.rules.iter().any(|rule| {
-            rule.category == demand.action.category
-                && rule.actions.iter().any(|action| action == demand.action.verb)
-                && rule.patterns.iter().any(|pattern| pattern.matches(&demand.resource))
-        })
+        self.matching(demand).next().is_some()
+    }
+
+    /// The granted root over a file demand: where a traversal has to start so that it cannot leave the grant.
+    pub fn root_over(&self, demand: &Demand) -> Option<&str> {
+        self.matching(demand).find_map(Pattern::root)
+    }
+
+    fn matching(&self, demand: &Demand) -> impl Iterator<Item = &Pattern> {
+        self.rules
+            .iter()
+            .filter(|rule| {
+                rule.category == demand.action.category
+                    && rule.actions.iter().any(|action| action == demand.action.verb)
+            })
+            .flat_map(|rule| &rule.patterns)
+            .filter(|pattern| pattern.matches(&demand.resource))
     }
 }
 

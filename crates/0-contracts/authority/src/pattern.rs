@@ -51,6 +51,13 @@ impl Pattern {
         })
     }
 
+    pub(crate) fn root(&self) -> Option<&str> {
+        match self {
+            Pattern::Root(root) => Some(root),
+            _ => None,
+        }
+    }
+
     pub(crate) fn matches(&self, resource: &str) -> bool {
         match self {
             Pattern::Url { scheme, host, port, path } => split_url(resource).is_some_and(|found| {

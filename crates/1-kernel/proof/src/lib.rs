@@ -14,6 +14,7 @@ pub mod leaf;
 pub mod merkle;
 pub mod note;
 pub mod proofs;
+mod signatures;
 pub mod source;
 pub mod verify;
 

@@ -3,7 +3,7 @@
 //! It trusts the key alone. Every stored value is recomputed or compared; the first disagreement ends the run, because
 //! nothing after it can be judged.
 
-use std::iter::Peekable;
+use std::{iter::Peekable, num::NonZero};
 
 use agentos_types::{Timestamp, hex};
 
@@ -13,6 +13,7 @@ use crate::{
     leaf::{BodyView, Indexed, NO_PREVIOUS, unknown_version},
     merkle::{Frontier, Hash, leaf_hash},
     note::VerifierKey,
+    signatures::Signatures,
 };
 
 type Outcome<T = ()> = Result<T, VerifyError>;
@@ -64,6 +65,7 @@ pub struct Verifier<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> {
     /// Leaf hash of the record before; `None` until the first record of a segment has told it.
     prev: Option<Hash>,
     checkpoints: Peekable<C>,
+    signatures: Signatures<'k>,
     /// Verified held checkpoints that are still to come, the smallest last.
     held: Vec<Checkpoint>,
     /// Size of the newest stored checkpoint that was met.
@@ -100,10 +102,29 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
         };
         let prev = if start.size() == 0 { Some(NO_PREVIOUS) } else { start.last_leaf() };
         let checkpoints = checkpoints.peekable();
-        let mut verifier =
-            Self { key, log, frontier: start, prev, checkpoints, held, covered: None, report, failed: None };
-        verifier.meet_checkpoints()?;
+        let signatures = Signatures::new(key);
+        let mut verifier = Self {
+            key,
+            log,
+            frontier: start,
+            prev,
+            checkpoints,
+            signatures,
+            held,
+            covered: None,
+            report,
+            failed: None,
+        };
+        let met = verifier.meet_checkpoints();
+        verifier.settle(met)?;
         Ok(verifier)
+    }
+
+    /// Lets signatures be checked on this many threads; one without it, so that a server keeps its cores.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZero<usize>) -> Self {
+        self.signatures.set_threads(threads);
+        self
     }
 
     /// The next record.
@@ -111,7 +132,15 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.take_row(row).inspect_err(|error| self.failed = Some(error.clone()))
+        let taken = self.take_row(row);
+        self.settle(taken)
+    }
+
+    /// What is wrong with a checkpoint that still waits shows earlier in the log than `outcome`, and goes first.
+    fn settle(&mut self, outcome: Outcome) -> Outcome {
+        outcome
+            .or_else(|error| self.signatures.flush().and(Err(error)))
+            .inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     fn take_row(&mut self, row: &Row<'_>) -> Outcome {
@@ -160,17 +189,15 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
     /// Checks every stored and held checkpoint of the present size.
     fn meet_checkpoints(&mut self) -> Outcome {
         let size = self.frontier.size();
-        // `None` is the end or an error of the source, which `next_checkpoint` returns.
+        // `None` is the end or an error of the source, which `next` returns.
         while self.checkpoints.peek().is_some_and(|next| next.as_ref().map_or(true, |next| next.size <= size)) {
-            let Some(stored) = self.next_checkpoint()? else { break };
-            if stored.0.size < size {
-                return Err(mismatch(stored.0.size, "a checkpoint is stored twice or lies before the first record"));
+            let Some(stored) = self.checkpoints.next().transpose()? else { break };
+            if stored.size < size {
+                let message = "a checkpoint is stored twice or lies before the first record";
+                return Err(Finding::new(FindingKind::CheckpointMismatch, stored.size.checked_sub(1), message).into());
             }
-            if stored.1.root != self.frontier.root() {
-                return Err(mismatch(size, "the records do not hash to the signed root"));
-            }
+            self.signatures.push(stored, self.frontier.root())?;
             self.covered = Some(size);
-            self.report.checkpoints += 1;
         }
         while let Some(held) = self.held.pop_if(|held| held.size <= size) {
             if held.size < size {
@@ -186,32 +213,25 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
         Ok(())
     }
 
-    /// The next stored checkpoint, its signature checked, and what it says.
-    fn next_checkpoint(&mut self) -> Outcome<Option<(StoredCheckpoint, Checkpoint)>> {
-        let Some(stored) = self.checkpoints.next().transpose()? else { return Ok(None) };
-        let signed = checkpoint::parse_and_verify(&stored.note, self.key, self.key.name()).map_err(|fault| {
-            Finding::new(FindingKind::CheckpointSignature, stored.size.checked_sub(1), fault.message)
-        })?;
-        if signed.size != stored.size {
-            return Err(mismatch(
-                stored.size,
-                &format!("the checkpoint stored here was signed for {} records", signed.size),
-            ));
-        }
-        Ok(Some((stored, signed)))
-    }
-
     /// Checks the log's end and reports.
     pub fn finish(mut self) -> Outcome<Report> {
         if let Some(error) = self.failed {
             return Err(error);
         }
+        self.signatures.flush()?;
         let size = self.frontier.size();
         let truncated = |signed_size: u64, what: &str| {
             let message = format!("the log ends after {size} records, but {what} is signed for {signed_size}");
             Finding::new(FindingKind::Truncated, Some(size), message)
         };
-        if let Some((_, signed)) = self.next_checkpoint()? {
+        if let Some(stored) = self.checkpoints.next().transpose()? {
+            let signed = checkpoint::parse_and_verify(&stored.note, self.key, self.key.name()).map_err(|fault| {
+                Finding::new(FindingKind::CheckpointSignature, stored.size.checked_sub(1), fault.message)
+            })?;
+            if signed.size != stored.size {
+                let message = format!("the checkpoint stored here was signed for {} records", signed.size);
+                return Err(Finding::new(FindingKind::CheckpointMismatch, stored.size.checked_sub(1), message).into());
+            }
             return Err(truncated(signed.size, "a stored checkpoint").into());
         }
         if let Some(held) = self.held.first() {
@@ -225,12 +245,9 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
             let message = format!("no checkpoint covers the records from {covered} to the end");
             return Err(Finding::new(FindingKind::Uncovered, Some(covered), message).into());
         }
+        self.report.checkpoints = self.signatures.verified();
         self.report.size = size;
         self.report.root = self.frontier.root();
         Ok(self.report)
     }
-}
-
-fn mismatch(size: u64, message: &str) -> VerifyError {
-    Finding::new(FindingKind::CheckpointMismatch, size.checked_sub(1), message).into()
 }

@@ -2,9 +2,10 @@
 
 use agentos_store::{Arg, Conn, Tx};
 use agentos_types::{
-    Actor, AgentName, Code, Fault, Result, ScheduleId, hex, json,
+    Actor, AgentName, Code, Fault, Result, ScheduleId,
     agent::AgentState,
     audit::Decision,
+    hex, json,
     notify::Notice,
     task::{Task, TaskState},
 };
@@ -112,8 +113,8 @@ impl Core {
         tx.record(fact);
         tx.notify(Notice::TaskEvents(task.id.clone()));
         self.announce_work(tx, &task);
-        if task.deadline_at.is_some() {
-            self.wake.notify_one();
+        if let Some(deadline) = task.deadline_at {
+            self.wake_before(deadline);
         }
         Ok(Submitted { task, replayed: false })
     }

@@ -22,13 +22,11 @@ use crate::{
 /// Faults that are raised before anything is sent, so that an unsafe step which ended in one of them has not happened.
 /// Everything else leaves an unsafe step in doubt: a timeout or a broken answer says nothing about the other side.
 const BEFORE_THE_ACT: &[Code] = &[
-    Code::STORE_BUSY,
     Code::NOT_GRANTED,
     Code::SYSCALL_UNKNOWN,
     Code::SYSCALL_INVALID,
     Code::RATE_LIMITED,
     Code::AUDIT_UNAVAILABLE,
-    Code::TASK_UNKNOWN_TO_WORKER,
     Code::ADDRESS_DENIED,
     Code::NAME_UNRESOLVED,
     Code::URL_INVALID,
@@ -146,8 +144,10 @@ pub(crate) fn check_lease(conn: &Conn<'_>, lease: &Lease, now: Timestamp) -> Res
     )?;
     match found {
         None => Err(lease_lost(&lease.task, lease.fence)),
-        Some((Some(_), _, _)) => Err(Fault::new(Code::TASK_CANCELED, format!("{} is being canceled", lease.task))
-            .hint("stop work on the task")),
+        Some((Some(_), _, _)) => {
+            Err(Fault::new(Code::TASK_CANCELED, format!("{} is being canceled", lease.task))
+                .hint("stop work on the task"))
+        }
         Some((_, Some(deadline), _)) if deadline <= now => {
             Err(Fault::new(Code::TASK_DEADLINE, format!("the deadline {deadline} of {} has passed", lease.task)))
         }

@@ -18,6 +18,8 @@ mod sweep;
 mod transition;
 mod worker;
 
+pub use read::STEP_RESULT_LISTED_BYTES_MAX;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},

@@ -36,14 +36,14 @@ impl Tasks {
         let id = id.clone();
         self.store
             .read(move |conn| {
-                transition::load(conn, &id)?;
-                conn.query(
+                let steps = conn.query(
                     "SELECT key, seq, syscall, status, safety, result_key,
                             CASE WHEN length(result) <= 16384 THEN result END, traceparent, started_at, finished_at
                      FROM step WHERE task = $1 ORDER BY seq LIMIT $2",
                     &[(&id).into(), STEPS_PER_TASK_MAX.into()],
                     read_step,
-                )
+                )?;
+                known_if_empty(conn, &id, steps)
             })
             .await
     }
@@ -53,8 +53,7 @@ impl Tasks {
         let id = id.clone();
         self.store
             .read(move |conn| {
-                transition::load(conn, &id)?;
-                conn.query(
+                let events = conn.query(
                     "SELECT task, seq, at, kind, data_key, data FROM task_event WHERE task = $1 AND seq > $2
                      ORDER BY seq LIMIT $3",
                     &[(&id).into(), after_seq.into(), page(limit)],
@@ -67,10 +66,20 @@ impl Tasks {
                             data: Envelope { key_id: row.integer(4)?, bytes: row.bytes(5)? }.open_value()?,
                         })
                     },
-                )
+                )?;
+                known_if_empty(conn, &id, events)
             })
             .await
     }
+}
+
+/// Nothing found for a task that does not exist is an error, not an empty page.
+fn known_if_empty<T>(conn: &Conn<'_>, id: &TaskId, found: Vec<T>) -> Result<Vec<T>> {
+    if found.is_empty() {
+        conn.query_one("SELECT 1 FROM task WHERE id = $1", &[id.into()], |_| Ok(()))?
+            .ok_or_else(|| transition::not_found(id))?;
+    }
+    Ok(found)
 }
 
 /// The LIMIT of a page.

@@ -2,7 +2,7 @@
 //!
 //! Every change of state passes [`Core::save`], which also appends the `state` event and wakes whoever waits for it.
 
-use agentos_store::{Arg, Conn, Row, Tx};
+use agentos_store::{Conn, Row, Tx};
 use agentos_types::{
     Actor, Code, Envelope, Fault, Result, TaskId, Timestamp,
     audit::{AuditEvent, Decision},
@@ -11,7 +11,7 @@ use agentos_types::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{Core, payload::corrupt};
+use crate::{Core, payload::corrupt, sweep::LOOK_EVERY};
 
 /// Output up to this size rides in the `state` event; readers fetch larger ones from the task.
 const EVENT_OUTPUT_BYTES_MAX: usize = 16 * 1024;
@@ -40,6 +40,12 @@ pub(crate) struct Record {
 pub(crate) struct Guard {
     fence: i64,
     state: TaskState,
+}
+
+impl Guard {
+    pub(crate) fn state(self) -> TaskState {
+        self.state
+    }
 }
 
 impl Record {
@@ -178,6 +184,13 @@ impl Core {
         if task.run_at <= self.ambient.now() {
             tx.notify(Notice::WorkFor(task.agent.clone()));
         } else {
+            self.wake_before(task.run_at);
+        }
+    }
+
+    /// Rings the sweeper if `at` comes before it looks by itself.
+    pub(crate) fn wake_before(&self, at: Timestamp) {
+        if at <= self.ambient.now().after(LOOK_EVERY) {
             self.wake.notify_one();
         }
     }

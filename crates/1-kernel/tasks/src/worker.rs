@@ -188,8 +188,7 @@ impl Core {
                 failure = in_doubt(&key);
             }
         }
-        let verdict =
-            retry::verdict(&failure, task.attempt, task.attempts_max, |max| self.ambient.random_up_to(max));
+        let verdict = retry::verdict(&failure, task.attempt, task.attempts_max, |max| self.ambient.random_up_to(max));
         match verdict {
             Verdict::Again { after } => {
                 task.state = TaskState::Submitted;

@@ -116,7 +116,9 @@ impl Unverified {
             let Some(key) = lookup(keyid) else { continue };
             let verified = Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(&message, &s).is_ok());
             if !verified {
-                return Err(invalid("its signature does not verify").hint("it was changed after signing; sign it again"));
+                return Err(
+                    invalid("its signature does not verify").hint("it was changed after signing; sign it again")
+                );
             }
             signer.get_or_insert_with(|| keyid.clone());
         }

@@ -94,7 +94,8 @@ impl SigningKeyFile {
         // Room for everything at once: a buffer that grows would leave copies of the key behind.
         let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
         file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(refuse)?;
-        let seed = text.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix(' ')).and_then(|rest| rest.strip_suffix('\n'));
+        let seed =
+            text.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix(' ')).and_then(|rest| rest.strip_suffix('\n'));
         let seed = seed.ok_or_else(|| unusable(path, format!("it does not start with '{LABEL}'")))?;
         let mut bytes = Zeroizing::new([0_u8; 33]);
         match BASE64.decode_slice(seed, bytes.as_mut_slice()) {

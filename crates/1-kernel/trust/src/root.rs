@@ -67,7 +67,12 @@ pub struct TrustRoot {
 
 impl TrustRoot {
     /// Version 1: one root key and one publisher.
-    pub fn create(root: &SigningKeyFile, publisher: &VerifyingKey, publisher_name: &str, now: Timestamp) -> Result<Self> {
+    pub fn create(
+        root: &SigningKeyFile,
+        publisher: &VerifyingKey,
+        publisher_name: &str,
+        now: Timestamp,
+    ) -> Result<Self> {
         let keys = vec![
             new_key(&root.public(), KeyRole::Root, "root", now),
             new_key(publisher, KeyRole::Publisher, publisher_name, now),
@@ -103,8 +108,10 @@ impl TrustRoot {
     /// Reads and verifies `trust/root.json`.
     pub fn load(path: &Path) -> Result<Self> {
         let unreadable = |why: &str| invalid(&format!("'{}': {why}", path.display()));
-        let bytes = files::read_limited(path, dsse::ENVELOPE_BYTES_MAX).map_err(|error| unreadable(&error.to_string()))?;
-        Self::from_envelope(&bytes).map_err(|fault| Fault { message: format!("{} (file '{}')", fault.message, path.display()), ..fault })
+        let bytes =
+            files::read_limited(path, dsse::ENVELOPE_BYTES_MAX).map_err(|error| unreadable(&error.to_string()))?;
+        Self::from_envelope(&bytes)
+            .map_err(|fault| Fault { message: format!("{} (file '{}')", fault.message, path.display()), ..fault })
     }
 
     /// Writes the envelope, replacing an older version in one step.
@@ -143,7 +150,13 @@ impl TrustRoot {
     }
 
     /// The next version, with one more publisher. A revoked key does not come back.
-    pub fn with_publisher(&self, root: &SigningKeyFile, public: &VerifyingKey, name: &str, now: Timestamp) -> Result<Self> {
+    pub fn with_publisher(
+        &self,
+        root: &SigningKeyFile,
+        public: &VerifyingKey,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Self> {
         if self.key(&key_id(public)).is_some() {
             return Err(invalid(&format!("key {} is listed already", key_id(public))));
         }

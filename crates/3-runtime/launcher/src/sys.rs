@@ -1,4 +1,4 @@
-//! The system calls, each behind a safe function. All unsafe code of the product is in this file.
+//! The system calls, each behind a safe function. All unsafe code of this crate is in this file.
 //!
 //! This process has one thread, so nothing changes a descriptor, the environment or a signal disposition meanwhile.
 

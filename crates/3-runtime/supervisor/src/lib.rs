@@ -1,1 +1,30 @@
-//! seat
+//! The supervisor: every agent its own operating system process, started, watched, limited, counted and ended here.
+//!
+//! An agent's process comes to life only through `agent-os-launch`, spawned on one thread (the [`seat`]) that lives as long
+//! as the supervisor. Each agent has one actor ([`agent_run`]) that owns its process, its socket and the leases of its
+//! tasks; actors share nothing, so that a rogue agent harms no other. What may happen when is one pure table
+//! ([`lifecycle`]); how long to wait after a failure is one pure function ([`backoff`]).
+//!
+//! Not here: permission (every call of a worker goes to the monitor through [`Syscalls`], unread), the walls of the
+//! sandbox (the launcher), the rules of tasks (`agentos-tasks`).
+
+mod accounting;
+mod agent_run;
+pub mod agents;
+pub mod backoff;
+pub mod controls;
+pub mod lifecycle;
+mod logs;
+mod mailbox;
+mod options;
+mod package;
+mod process;
+mod seat;
+mod supervisor;
+mod syscalls;
+
+pub use controls::controls;
+pub use logs::LogLine;
+pub use options::SupervisorOptions;
+pub use supervisor::{AgentCommand, Deployment, Supervisor};
+pub use syscalls::Syscalls;

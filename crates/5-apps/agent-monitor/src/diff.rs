@@ -1,7 +1,7 @@
 //! What a person reads about a change: one line, and a unified diff of bounded size.
 
 use serde::{Deserialize, Serialize};
-use similar::{ChangeTag, TextDiff};
+use similar::{ChangeTag, DiffOp, TextDiff};
 
 /// Unchanged lines around a change.
 const CONTEXT_LINES: usize = 3;
@@ -25,17 +25,24 @@ pub struct Difference {
 /// Compares two normalised texts. They may be equal when the change lies behind the part that is kept.
 pub fn between(old: &str, new: &str) -> Difference {
     let diff = TextDiff::from_lines(old, new);
-    let changed = |tag: ChangeTag| {
-        diff.iter_all_changes().filter(move |change| change.tag() == tag).map(|change| change.value().trim())
-    };
-    let (added, removed) = (changed(ChangeTag::Insert).count(), changed(ChangeTag::Delete).count());
-    let first = |tag| changed(tag).find(|line| !line.is_empty()).map(quote);
-    let example = match (first(ChangeTag::Delete), first(ChangeTag::Insert)) {
-        (Some(old), Some(new)) => format!(": {old} → {new}"),
-        (Some(line), None) | (None, Some(line)) => format!(": {line}"),
-        (None, None) => String::new(),
-    };
+    let count = |tag: ChangeTag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
+    let (added, removed) = (count(ChangeTag::Insert), count(ChangeTag::Delete));
+    let example = example(&diff).map(|example| format!(": {example}")).unwrap_or_default();
     Difference { summary: format!("{}{example}", counts(added, removed)), added, removed, diff: unified(&diff) }
+}
+
+/// The first line that became another, or else the first that came or went.
+fn example(diff: &TextDiff<'_, '_, str>) -> Option<String> {
+    let replaced = diff.ops().iter().find_map(|op| match *op {
+        DiffOp::Replace { old_index, new_index, .. } => {
+            Some(format!("{} → {}", quote(diff.old_slice(old_index)?), quote(diff.new_slice(new_index)?)))
+        }
+        _ => None,
+    });
+    replaced.or_else(|| {
+        let told = |line: &str, tag: ChangeTag| tag != ChangeTag::Equal && !line.trim().is_empty();
+        diff.iter_all_changes().find(|change| told(change.value(), change.tag())).map(|change| quote(change.value()))
+    })
 }
 
 fn counts(added: usize, removed: usize) -> String {
@@ -75,7 +82,7 @@ fn push(out: &mut String, left_out: &mut usize, line: &str) {
 }
 
 fn quote(line: &str) -> String {
-    format!("'{}'", clip(line, QUOTE_CHARS_MAX))
+    format!("'{}'", clip(line.trim(), QUOTE_CHARS_MAX))
 }
 
 fn clip(line: &str, chars_max: usize) -> String {

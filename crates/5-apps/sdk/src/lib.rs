@@ -32,7 +32,7 @@ mod session;
 mod socket;
 mod tasks;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use tokio::net::UnixStream;
 
@@ -72,5 +72,5 @@ where
     H: Fn(TaskContext, Value) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Value, TaskError>> + Send + 'static,
 {
-    session::serve(stream, move |context, input| Box::pin(handler(context, input)) as tasks::Handling).await
+    session::serve(stream, Arc::new(move |context, input| Box::pin(handler(context, input)))).await
 }

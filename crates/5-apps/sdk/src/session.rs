@@ -7,7 +7,6 @@ use agentos_protocol::{
     wire::{self, FrameBuffer},
 };
 use agentos_types::{Code, Fault, Result};
-use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,
     net::{UnixStream, unix::OwnedReadHalf},
@@ -16,17 +15,14 @@ use tokio::{
 };
 
 use crate::{
-    context::{Assignment, TaskContext},
+    context::Assignment,
     link::{self, Link},
-    tasks::{Handling, Tasks, usable},
+    tasks::{Handler, Tasks, usable},
 };
 
 const READ_BYTES: usize = 64 * 1024;
 
-pub async fn serve<H>(stream: UnixStream, handler: H) -> Result<()>
-where
-    H: Fn(TaskContext, Value) -> Handling,
-{
+pub async fn serve(stream: UnixStream, handler: Handler) -> Result<()> {
     let (reading, writing) = stream.into_split();
     let (link, outbox) = Link::new();
     let link = Arc::new(link);
@@ -43,15 +39,15 @@ where
     outcome
 }
 
-struct Session<H> {
+struct Session {
     frames: Frames,
-    tasks: Tasks<H>,
+    tasks: Tasks,
     link: Arc<Link>,
     /// Set by `shutdown`: no new work, and the end whatever still runs.
     exit_at: Option<Instant>,
 }
 
-impl<H: Fn(TaskContext, Value) -> Handling> Session<H> {
+impl Session {
     async fn run(mut self) -> Result<()> {
         self.shake_hands().await?;
         loop {

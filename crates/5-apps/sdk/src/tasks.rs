@@ -19,6 +19,7 @@ use crate::{
 
 /// What a handler's call yields once its type is erased.
 pub type Handling = Pin<Box<dyn Future<Output = Result<Value, TaskError>> + Send>>;
+pub type Handler = Arc<dyn Fn(TaskContext, Value) -> Handling + Send + Sync>;
 
 /// The largest `concurrent_tasks` that a manifest may name. More is a defect of the kernel.
 const TASKS_MAX: usize = 256;
@@ -40,15 +41,15 @@ pub fn usable(grace_ms: u64) -> Duration {
     Duration::from_millis(grace_ms).mul_f64(0.8)
 }
 
-pub struct Tasks<H> {
-    handler: H,
+pub struct Tasks {
+    handler: Handler,
     link: Arc<Link>,
     running: JoinSet<(TaskId, i64)>,
     wishes: HashMap<TaskId, (i64, watch::Sender<Wish>)>,
 }
 
-impl<H: Fn(TaskContext, Value) -> Handling> Tasks<H> {
-    pub fn new(handler: H, link: Arc<Link>) -> Self {
+impl Tasks {
+    pub fn new(handler: Handler, link: Arc<Link>) -> Self {
         Self { handler, link, running: JoinSet::new(), wishes: HashMap::new() }
     }
 
@@ -63,7 +64,9 @@ impl<H: Fn(TaskContext, Value) -> Handling> Tasks<H> {
         }
         let (wish, wished) = watch::channel(Wish::GoOn);
         let context = TaskContext::new(self.link.clone(), assignment, wished.clone());
-        let handling = (self.handler)(context.clone(), input);
+        let (handler, given) = (self.handler.clone(), context.clone());
+        // Called inside the task, so that a panic before the first await is the handler's as well.
+        let handling = async move { handler(given, input).await };
         let link = self.link.clone();
         self.wishes.insert(task.clone(), (attempt, wish));
         self.running.spawn(async move {
@@ -126,7 +129,10 @@ enum End {
     Replaced,
 }
 
-async fn attend(handling: Handling, mut wished: watch::Receiver<Wish>) -> End {
+async fn attend<F>(handling: F, mut wished: watch::Receiver<Wish>) -> End
+where
+    F: Future<Output = Result<Value, TaskError>> + Send + 'static,
+{
     // A task of its own: its panic is caught there, and dropping the set drops the handler.
     let mut inner = JoinSet::new();
     inner.spawn(handling);

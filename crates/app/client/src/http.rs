@@ -17,7 +17,7 @@ use crate::{answer, tls};
 /// A server on the same machine accepts at once; a remote one within a few round trips.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every ordinary route answers from one database; only verification and export read a whole log.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Verification runs at 100,000 records a second, so this is a log of sixty million.
 pub(crate) const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest silence inside a download.
@@ -38,8 +38,11 @@ impl Client {
         let authorization = token.map(|token| bearer(&token)).transpose()?;
         let secure = base.scheme() == "https";
         if authorization.is_some() && !secure && !is_loopback(&base) {
-            return Err(Fault::new(Code::USAGE, format!("'{base}' would carry the token over the network in the clear"))
-                .hint("use the https address of the server"));
+            return Err(Fault::new(
+                Code::USAGE,
+                format!("'{base}' would carry the token over the network in the clear"),
+            )
+            .hint("use the https address of the server"));
         }
         // A redirect could carry a request body to somebody else; the API never sends one.
         let mut builder = reqwest::Client::builder()
@@ -61,6 +64,11 @@ impl Client {
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
         answer::json(self, self.send(self.request(Method::GET, path, query)?.timeout(ANSWER_TIMEOUT)).await?).await
+    }
+
+    /// A listing that has no pages.
+    pub(crate) async fn get_items<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<Vec<T>> {
+        self.get::<answer::Items<T>>(path, query).await.map(answer::Items::into_vec)
     }
 
     pub(crate) async fn get_slowly<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

@@ -137,7 +137,7 @@ pub fn verify_file(path: &Path, key: &VerifierKey) -> Result<Report, VerifyError
     })?;
 
     let checkpoints = Checkpoints::open(path, key)?;
-    let mut verifier = Verifier::new(key, start, checkpoints, &[])?;
+    let mut verifier = Verifier::new(key, start, checkpoints, &[])?.threads(super::threads());
     while let Some(line) = lines.next()?.filter(|line| !line.starts_with(CHECKPOINT_START)) {
         let parsed = serde_json::from_slice::<RecordLine<'_>>(line).ok();
         let parsed = parsed.and_then(|line| hex::decode::<32>(&line.leaf).map(|leaf| (line, leaf)));

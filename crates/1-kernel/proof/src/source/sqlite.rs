@@ -4,7 +4,7 @@
 //! reader; [`verify_file`] opens a file that may be hostile, and reads it in one transaction, so that a log that grows
 //! meanwhile is still seen at one instant.
 
-use std::{borrow::Cow, io::Write, ops::Range, path::Path};
+use std::{borrow::Cow, io::Write, num::NonZero, ops::Range, path::Path};
 
 use agentos_types::{Code, Fault, Result, fault::OrFault};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
@@ -57,17 +57,26 @@ pub fn verify_file(path: &Path, key: &VerifierKey, held: &[String]) -> Result<(R
             return Err(Fault::new(Code::STORE_CORRUPT, message).into());
         }
     }
-    let report = verify(&snapshot, key, held)?;
+    let report = verify_on(&snapshot, key, held, super::threads())?;
     let others = other_logs(&snapshot, &report.log).map_err(reading)?;
     Ok((report, others))
 }
 
-/// Verifies the log that `key` names.
+/// Verifies the log that `key` names, on the caller's thread.
 pub fn verify(connection: &Connection, key: &VerifierKey, held: &[String]) -> Result<Report, VerifyError> {
+    verify_on(connection, key, held, NonZero::<usize>::MIN)
+}
+
+fn verify_on(
+    connection: &Connection,
+    key: &VerifierKey,
+    held: &[String],
+    threads: NonZero<usize>,
+) -> Result<Report, VerifyError> {
     let log = checkpoint::log_of(key.name()).unwrap_or_default();
     let mut checkpoints = connection.prepare(CHECKPOINTS)?;
     let checkpoints = checkpoints.query_and_then([log], read_checkpoint)?;
-    let mut verifier = Verifier::new(key, Frontier::new(), checkpoints, held)?;
+    let mut verifier = Verifier::new(key, Frontier::new(), checkpoints, held)?.threads(threads);
     let mut records = connection.prepare(RECORDS)?;
     let mut rows = records.query([log])?;
     while let Some(row) = rows.next()? {

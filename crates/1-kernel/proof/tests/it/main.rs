@@ -210,6 +210,7 @@ fn checkpoints() {
     check_sql("DELETE FROM audit_checkpoint WHERE size = 16", Uncovered, Some(9));
     check_sql("DELETE FROM audit_checkpoint", Uncovered, Some(0));
     check_sql("UPDATE audit_checkpoint SET size = 7 WHERE size = 8", CheckpointMismatch, Some(6));
+    check_sql("UPDATE audit_checkpoint SET size = 17 WHERE size = 8", CheckpointMismatch, Some(16));
     check_sql(
         "UPDATE audit_checkpoint SET note = (SELECT note FROM audit_checkpoint WHERE size = 5) WHERE size = 8",
         CheckpointMismatch,
@@ -240,6 +241,7 @@ fn files_that_are_not_what_they_seem() {
     };
     check("an index that lists other rows", &[], split_index, Unreadable);
     let log = TestLog::new();
+    log.sql("PRAGMA journal_mode = DELETE");
     std::fs::write(log.path(), "not a database, but long enough to look like a header").unwrap();
     check_notes("not a database", &log, &[], Unreadable);
 }

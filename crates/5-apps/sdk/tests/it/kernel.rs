@@ -16,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Kernel {
     pub socket: UnixStream,
-    worker: JoinHandle<Result<(), Fault>>,
+    worker: Option<JoinHandle<Result<(), Fault>>>,
 }
 
 impl Kernel {
@@ -27,7 +27,12 @@ impl Kernel {
         F: Future<Output = Result<Value, TaskError>> + Send + 'static,
     {
         let (socket, theirs) = UnixStream::pair().unwrap();
-        Self { socket, worker: tokio::spawn(agentos_sdk::run_on(theirs, handler)) }
+        Self { socket, worker: Some(tokio::spawn(agentos_sdk::run_on(theirs, handler))) }
+    }
+
+    /// For a worker in another process.
+    pub fn over(socket: UnixStream) -> Self {
+        Self { socket, worker: None }
     }
 
     /// Starts a worker and shakes hands.
@@ -37,11 +42,15 @@ impl Kernel {
         F: Future<Output = Result<Value, TaskError>> + Send + 'static,
     {
         let mut kernel = Self::spawn(handler);
-        let WorkerFrame::Hello { protocol, sdk } = kernel.receive().await else { panic!("no hello") };
-        assert!(protocol == PROTOCOL_VERSION && sdk.starts_with("agentos-sdk/"));
-        kernel.send(&welcome(PROTOCOL_VERSION)).await;
-        assert_eq!(kernel.receive().await, WorkerFrame::Ready {});
+        kernel.shake_hands().await;
         kernel
+    }
+
+    pub async fn shake_hands(&mut self) {
+        let WorkerFrame::Hello { protocol, sdk } = self.receive().await else { panic!("no hello") };
+        assert!(protocol == PROTOCOL_VERSION && sdk.starts_with("agentos-sdk/"));
+        self.send(&welcome(PROTOCOL_VERSION)).await;
+        assert_eq!(self.receive().await, WorkerFrame::Ready {});
     }
 
     pub async fn send(&mut self, frame: &KernelFrame) {
@@ -75,15 +84,19 @@ impl Kernel {
     }
 
     /// Closes the socket and returns what `run_on` returned.
-    pub async fn end(self) -> Result<(), Fault> {
+    pub async fn end(mut self) -> Result<(), Fault> {
         drop(self.socket);
-        timeout(PATIENCE, self.worker).await.expect("the worker did not end").unwrap()
+        joined(self.worker.take()).await
     }
 
     /// What `run_on` returned, with the socket still open.
     pub async fn outcome(&mut self) -> Result<(), Fault> {
-        timeout(PATIENCE, &mut self.worker).await.expect("the worker did not end").unwrap()
+        joined(self.worker.take()).await
     }
+}
+
+async fn joined(worker: Option<JoinHandle<Result<(), Fault>>>) -> Result<(), Fault> {
+    timeout(PATIENCE, worker.unwrap()).await.expect("the worker did not end").unwrap()
 }
 
 pub fn welcome(protocol: u32) -> KernelFrame {

@@ -9,4 +9,6 @@ mod kernel;
 #[cfg(test)]
 mod packages;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 mod session;

@@ -29,18 +29,22 @@ async fn a_task_is_answered_with_its_output() {
 
 #[tokio::test]
 async fn errors_and_panics_of_a_handler_fail_the_task_alone() {
-    let mut kernel = Kernel::ready(|_, input: Value| async move {
-        match input.as_str() {
-            Some("panic") => panic!("planned"),
-            Some("wait") => Err(TaskError::rate_limited("later", 7)),
-            _ => Err(TaskError::transient("no luck")),
+    let mut kernel = Kernel::ready(|_, input: Value| {
+        assert_ne!(input, json!("early panic"), "planned");
+        async move {
+            match input.as_str() {
+                Some("panic") => panic!("planned"),
+                Some("wait") => Err(TaskError::rate_limited("later", 7)),
+                _ => Err(TaskError::transient("no luck")),
+            }
         }
     })
     .await;
     for (attempt, input, class, message, retry_after_s) in [
         (1, json!("panic"), ErrorClass::Crash, "the handler panicked; see the agent's log", None),
-        (2, json!("wait"), ErrorClass::RateLimited, "later", Some(7)),
-        (3, json!(null), ErrorClass::Transient, "no luck", None),
+        (2, json!("early panic"), ErrorClass::Crash, "the handler panicked; see the agent's log", None),
+        (3, json!("wait"), ErrorClass::RateLimited, "later", Some(7)),
+        (4, json!(null), ErrorClass::Transient, "no luck", None),
     ] {
         kernel.give(&task(1), attempt, input).await;
         let expected = WorkerFrame::Failed { task: task(1), class, message: message.into(), retry_after_s };

@@ -1,18 +1,19 @@
 //! The server's own state.
 
-use agentos_api::body::{Health, Status};
-use agentos_types::{Code, Result};
+use agentos_api::body::Health;
+use agentos_types::Result;
+use reqwest::{Method, StatusCode};
 
-use crate::Client;
+use crate::{Client, answer, http};
 
 impl Client {
     /// Whether the server takes work. `false` while it starts or stops; an error when nobody answers at all.
     pub async fn ready(&self) -> Result<bool> {
-        match self.get::<Status>("/ready", &[]).await {
-            Ok(status) => Ok(status.status == "ok"),
-            Err(fault) if fault.code != Code::NOT_RUNNING && fault.code != Code::CONNECT_FAILED => Ok(false),
-            Err(fault) => Err(fault),
+        let response = self.send(self.request(Method::GET, "/ready", &[])?.timeout(http::ANSWER_TIMEOUT)).await?;
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            return Ok(false);
         }
+        answer::success(self, response).await.map(|_| true)
     }
 
     pub async fn health(&self) -> Result<Health> {

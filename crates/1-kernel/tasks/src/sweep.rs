@@ -1,0 +1,353 @@
+//! What time does to the journal: schedules fire, leases run out, deadlines pass, waiting tasks become ready.
+//!
+//! All of it is idempotent, so that two nodes which both believe to be in charge do no harm. Each schedule fires in a
+//! transaction of its own, so that one that cannot does not hold up the others.
+
+use std::time::Duration;
+
+use agentos_store::{Conn, Tx};
+use agentos_types::{
+    Actor, AgentName, Code, Fault, Result, ScheduleId, TaskId, Timestamp,
+    notify::Notice,
+    task::{ErrorClass, Failure, Schedule, TaskState},
+};
+use futures_util::future::join_all;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Core, NewTask, Tasks, cadence,
+    intake::Origin,
+    journal, schedule, transition,
+    worker::{self, action_of, in_doubt},
+};
+
+/// Rows that one transaction settles: the writer is shared with everybody else.
+const BATCH: i64 = 200;
+/// Schedules that fire side by side; more would crowd others out of the store's queue.
+const FIRINGS_AT_ONCE: i64 = 64;
+/// Transactions of one call; what is left then is settled by the next.
+const ROUNDS_MAX: usize = 500;
+/// The loop looks at the clock this often, because a wall clock can be moved.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Firings older than this no longer need their guard row: the clock would have to go back as far to repeat them.
+const FIRE_KEPT: Duration = Duration::from_secs(86_400);
+
+impl Tasks {
+    /// Gives back every lease of this node. Called once at start, before anything claims: whoever held them is gone with
+    /// the process. The death of the server costs the tasks no attempt.
+    pub async fn recover(&self) -> Result<u64> {
+        let mut recovered = 0;
+        // Ends because each round takes its tasks out of the state that the next one looks for.
+        loop {
+            let core = self.core.clone();
+            let count = self.store.write(move |tx| core.recover_batch(tx)).await?;
+            if count == 0 {
+                return Ok(recovered);
+            }
+            recovered += count;
+        }
+    }
+
+    /// Fires everything that is due. Returns the next instant at which something will be.
+    ///
+    /// A firing submits even if the schedule's previous task is not finished; an agent that wants one at a time says so by
+    /// its number of slots. What was missed while the server was down fires once, not once for each time.
+    pub async fn fire_due(&self) -> Result<Option<Timestamp>> {
+        let now = self.core.ambient.now();
+        let mut refusal = None;
+        let mut cursor = (Timestamp(i64::MIN), String::new());
+        // Ends because the cursor rises and what is due now does not become more.
+        loop {
+            let from = cursor.clone();
+            let due = self.store.read(move |conn| due_schedules(conn, now, &from)).await?;
+            let Some((last_at, last_id)) = due.last() else { break };
+            cursor = (*last_at, last_id.to_string());
+            // Side by side, so that they share a commit; each in its own savepoint.
+            let firings = due.into_iter().map(|(_, id)| {
+                let core = self.core.clone();
+                self.store.write(move |tx| core.fire(tx, &id))
+            });
+            for outcome in join_all(firings).await {
+                match outcome {
+                    // A full queue empties; the schedule stays due and is tried at the next look.
+                    Err(fault) if fault.code != Code::QUEUE_FULL => refusal = refusal.or(Some(fault)),
+                    _ => {}
+                }
+            }
+        }
+        if let Some(fault) = refusal {
+            return Err(fault);
+        }
+        self.store
+            .read(|conn| {
+                conn.query_one("SELECT next_at FROM schedule WHERE paused = 0 ORDER BY next_at LIMIT 1", &[], |row| {
+                    row.time(0)
+                })
+            })
+            .await
+            .map(|next| next.filter(|next| !next.is_never()))
+    }
+
+    /// Settles leases and deadlines that have passed and wakes agents whose tasks became ready. Returns the next instant
+    /// at which any of it can happen.
+    pub async fn sweep(&self) -> Result<Option<Timestamp>> {
+        for _ in 0..ROUNDS_MAX {
+            let core = self.core.clone();
+            let settled = self.store.write(move |tx| core.sweep_batch(tx)).await?;
+            if settled < BATCH {
+                break;
+            }
+        }
+        let core = self.core.clone();
+        let next = self
+            .store
+            .write(move |tx| {
+                core.wake_ready(tx)?;
+                next_due(tx, core.ambient.now())
+            })
+            .await;
+        if next.is_err() {
+            // The announcements did not go out: the next look announces everything again.
+            self.core.forget_woken();
+        }
+        next
+    }
+
+    /// The scheduler and sweeper of this node, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut notices = self.store.subscribe();
+        loop {
+            let next = match self.turn().await {
+                Ok(next) => next,
+                Err(fault) => {
+                    tracing::warn!(code = %fault.code, detail = fault.detail, "the scheduler could not do its turn");
+                    None
+                }
+            };
+            let now = self.core.ambient.now();
+            // Something that stays due (a full queue) must not make the loop spin.
+            let wait = next.filter(|next| *next > now).map_or(LOOK_EVERY, |next| next.since(now).min(LOOK_EVERY));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+                () = self.core.wake.notified() => {}
+                () = schedules_changed(&mut notices) => {}
+            }
+        }
+    }
+
+    async fn turn(&self) -> Result<Option<Timestamp>> {
+        let (fire, sweep) = (self.fire_due().await?, self.sweep().await?);
+        Ok([fire, sweep].into_iter().flatten().min())
+    }
+}
+
+/// Returns when a schedule changed, or when notices were missed and one may have.
+async fn schedules_changed(notices: &mut broadcast::Receiver<Notice>) {
+    loop {
+        match notices.recv().await {
+            Ok(Notice::Schedules) | Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            // The store is closing; the sleep beside this goes on until the shutdown comes.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// One page of what is due, after the cursor.
+fn due_schedules(conn: &Conn<'_>, now: Timestamp, from: &(Timestamp, String)) -> Result<Vec<(Timestamp, ScheduleId)>> {
+    conn.query(
+        "SELECT next_at, id FROM schedule WHERE paused = 0 AND next_at <= $1 AND (next_at, id) > ($2, $3)
+         ORDER BY next_at, id LIMIT $4",
+        &[now.into(), from.0.into(), (&from.1).into(), FIRINGS_AT_ONCE.into()],
+        |row| Ok((row.time(0)?, row.parsed(1)?)),
+    )
+}
+
+/// The earliest instant at which a task becomes ready, a lease runs out or a deadline passes.
+fn next_due(conn: &Conn<'_>, now: Timestamp) -> Result<Option<Timestamp>> {
+    let instants = conn.query(
+        "SELECT min(run_at) FROM task WHERE state = 'submitted' AND run_at > $1
+         UNION ALL SELECT min(lease_until) FROM task WHERE state = 'working'
+         UNION ALL SELECT min(deadline_at) FROM task WHERE deadline_at IS NOT NULL
+           AND state IN ('submitted', 'working', 'input-required', 'auth-required')",
+        &[now.into()],
+        |row| row.time_or_null(0),
+    )?;
+    Ok(instants.into_iter().flatten().min())
+}
+
+impl Core {
+    fn recover_batch(&self, tx: &mut Tx<'_>) -> Result<u64> {
+        let ids: Vec<TaskId> = tx.query(
+            "SELECT id FROM task WHERE state = 'working' AND lease_node = $1 LIMIT $2",
+            &[(&self.options.node).into(), BATCH.into()],
+            |row| row.parsed(0),
+        )?;
+        for id in &ids {
+            let mut record = transition::load(tx, id)?;
+            let guard = record.guard();
+            let task = &mut record.task;
+            task.attempt = task.attempt.saturating_sub(1);
+            if task.cancel_asked_at.is_some() {
+                worker::cancel(task);
+            } else if let Some(key) = journal::step_in_doubt(tx, id)? {
+                task.state = TaskState::InputRequired;
+                task.failure = Some(in_doubt(&key));
+            } else {
+                task.state = TaskState::Submitted;
+            }
+            self.save(tx, guard, &mut record)?;
+            tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task).fact("recovered", true));
+        }
+        Ok(ids.len() as u64)
+    }
+
+    fn sweep_batch(&self, tx: &mut Tx<'_>) -> Result<i64> {
+        let now = self.ambient.now();
+        let late: Vec<TaskId> = tx.query(
+            "SELECT id FROM task WHERE deadline_at IS NOT NULL AND deadline_at <= $1
+               AND state IN ('submitted', 'working', 'input-required', 'auth-required') LIMIT $2",
+            &[now.into(), BATCH.into()],
+            |row| row.parsed(0),
+        )?;
+        for id in &late {
+            self.pass_deadline(tx, id, now)?;
+        }
+        let expired: Vec<TaskId> = tx.query(
+            "SELECT id FROM task WHERE state = 'working' AND lease_until <= $1 LIMIT $2",
+            &[now.into(), BATCH.into()],
+            |row| row.parsed(0),
+        )?;
+        for id in &expired {
+            self.expire_lease(tx, id)?;
+        }
+        Ok(i64::try_from(late.len().max(expired.len())).unwrap_or(BATCH))
+    }
+
+    fn pass_deadline(&self, tx: &mut Tx<'_>, id: &TaskId, now: Timestamp) -> Result<()> {
+        let mut record = transition::load(tx, id)?;
+        let guard = record.guard();
+        let task = &mut record.task;
+        let deadline = task.deadline_at.unwrap_or(now);
+        let canceling = task.cancel_asked_at.is_some();
+        if task.state == TaskState::Working {
+            if !canceling {
+                task.cancel_asked_at = Some(now);
+            }
+            // The worker may still be at it: tell it, and let its late writes fail.
+            tx.notify(Notice::CancelAsked { agent: task.agent.clone(), task: id.clone() });
+            record.fence += 1;
+        }
+        if canceling {
+            worker::cancel(&mut record.task);
+        } else {
+            record.task.state = TaskState::Failed;
+            record.task.failure = Some(Failure {
+                class: ErrorClass::Deadline,
+                code: Some(Code::TASK_DEADLINE),
+                message: format!("the deadline {deadline} passed while the task was {}", guard.state()),
+                retry_after_s: None,
+            });
+        }
+        self.save(tx, guard, &mut record)?;
+        tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task));
+        Ok(())
+    }
+
+    fn expire_lease(&self, tx: &mut Tx<'_>, id: &TaskId) -> Result<()> {
+        let mut record = transition::load(tx, id)?;
+        let guard = record.guard();
+        let failure = Failure {
+            class: ErrorClass::Crash,
+            code: Some(Code::TASK_CRASHED),
+            message: "the lease ran out: the worker or its node stopped renewing it".into(),
+            retry_after_s: None,
+        };
+        self.fall(tx, &mut record, failure)?;
+        self.save(tx, guard, &mut record)?;
+        tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task).fact("lease_expired", true));
+        tracing::warn!(task = %id, attempt = record.task.attempt, state = %record.task.state, "lease ran out");
+        Ok(())
+    }
+
+    /// Announces each agent once whose tasks became ready since the last look. Runs on the writer, so that no submission
+    /// can slip between two looks.
+    fn wake_ready(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let now = self.ambient.now();
+        let mut woken = self.woken_until.lock().map_err(|_| Fault::internal("the sweeper's mark is poisoned"))?;
+        let agents: Vec<AgentName> = tx.query(
+            "SELECT DISTINCT agent FROM task WHERE state = 'submitted' AND run_at > $1 AND run_at <= $2",
+            &[(*woken).into(), now.into()],
+            |row| row.parsed(0),
+        )?;
+        for agent in agents {
+            tx.notify(Notice::WorkFor(agent));
+        }
+        *woken = now;
+        Ok(())
+    }
+
+    fn forget_woken(&self) {
+        if let Ok(mut woken) = self.woken_until.lock() {
+            *woken = Timestamp(i64::MIN);
+        }
+    }
+
+    fn fire(&self, tx: &mut Tx<'_>, id: &ScheduleId) -> Result<()> {
+        let now = self.ambient.now();
+        let Some(schedule) = schedule::find(tx, id)?.filter(|found| !found.paused && found.next_at <= now) else {
+            // Somebody else fired, paused or removed it meanwhile.
+            return Ok(());
+        };
+        let fire_at = schedule.next_at;
+        let taken = tx.query_one(
+            "SELECT task FROM schedule_fire WHERE schedule = $1 AND fire_at = $2",
+            &[id.into(), fire_at.into()],
+            |row| row.text(0),
+        )?;
+        let fired = match taken {
+            Some(_) => 0,
+            None => match self.submit_firing(tx, &schedule) {
+                Ok(()) => 1,
+                Err(fault) if matches!(fault.code, Code::AGENT_NOT_FOUND | Code::AGENT_STATE) => {
+                    return self.pause_all_of(tx, &schedule);
+                }
+                Err(fault) => return Err(fault),
+            },
+        };
+        // A cadence that has no future firing (a zone that was removed) rests instead of failing each second.
+        let next_at = cadence::following(&schedule.cadence, fire_at, now).unwrap_or(Timestamp::NEVER);
+        tx.execute(
+            "UPDATE schedule SET next_at = $2, last_at = $3, fired = fired + $4 WHERE id = $1",
+            &[id.into(), next_at.into(), now.into(), i64::from(fired).into()],
+        )?;
+        tx.execute(
+            "DELETE FROM schedule_fire WHERE schedule = $1 AND fire_at < $2",
+            &[id.into(), fire_at.before(FIRE_KEPT).into()],
+        )?;
+        Ok(())
+    }
+
+    /// The guard row and the task of one firing. The primary key refuses a second one, whoever tries.
+    fn submit_firing(&self, tx: &mut Tx<'_>, schedule: &Schedule) -> Result<()> {
+        let fire_at = schedule.next_at;
+        let mut new = NewTask::new(schedule.agent.clone(), schedule.input.clone());
+        new.idempotency_key = Some(fire_at.as_micros().to_string());
+        let origin = Origin {
+            scope: format!("schedule:{}", schedule.id),
+            submitted_by: Actor::System.label(),
+            actor: &Actor::System,
+            schedule: Some(&schedule.id),
+        };
+        let task = self.admit(tx, &origin, new)?.task;
+        tx.execute(
+            "INSERT INTO schedule_fire (schedule, fire_at, task) VALUES ($1, $2, $3)",
+            &[(&schedule.id).into(), fire_at.into(), (&task.id).into()],
+        )?;
+        let fact = self.schedule_fact(&Actor::System, "schedule.fire", schedule).task(Some(task.id));
+        tx.record(fact.fact("fire_at", fire_at.as_micros()));
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Every method asks for its route, with the token, the query and the body that the API documents.
+
+use agentos_api::{
+    Problem,
+    body::{AuditFilter, CreateSchedule, CreateToken, DeployAgent, SecretValue, SubmitTask},
+    kernel::{AgentCommand, TaskQuery},
+    problem::PROBLEM_JSON,
+};
+use agentos_client::Client;
+use agentos_types::{AgentName, Code, Fault, Scope, SecretName, Timestamp, task::Cadence, task::TaskState};
+use serde_json::json;
+
+use crate::{
+    server::{answer, serve},
+    streams::task_id,
+};
+
+const TASK: &str = "/api/v1/tasks/task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E";
+const SCHEDULE: &str = "/api/v1/schedules/sched_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E";
+
+/// All requests are refused, which ends each call after its request.
+async fn call_everything(client: &Client) {
+    let agent: AgentName = "monitor".parse().unwrap();
+    let (task, schedule) = (task_id(), "sched_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap());
+    let secret: SecretName = "hook".parse().unwrap();
+    let value = SecretValue { value: "v".into() };
+    let cadence = Cadence::Interval { every_s: 60 };
+    let submit = SubmitTask {
+        agent: agent.clone(),
+        input: json!({"a": 1}),
+        run_at: None,
+        deadline_at: None,
+        attempts_max: None,
+        traceparent: None,
+    };
+    let query = TaskQuery { agent: Some(agent.clone()), state: Some(TaskState::InputRequired), cursor: None, limit: 5 };
+    let filter = AuditFilter { since: Some(Timestamp(7)), actor: Some("agent:a b".into()), ..Default::default() };
+
+    client.health().await.unwrap_err();
+    client.metrics().await.unwrap_err();
+    client.deploy_agent(&DeployAgent { envelope: "e".into(), package: "/p".into() }).await.unwrap_err();
+    client.list_agents().await.unwrap_err();
+    client.get_agent(&agent).await.unwrap_err();
+    client.agent_logs(&agent, Some(9)).await.unwrap_err();
+    for command in [AgentCommand::Pause, AgentCommand::Resume, AgentCommand::Restart, AgentCommand::Terminate] {
+        client.command_agent(&agent, command).await.unwrap_err();
+    }
+    client.list_notifications(Some(&agent), Some("a&b"), Some(3)).await.unwrap_err();
+    client.submit_task(&submit, Some("key-1")).await.unwrap_err();
+    client.list_tasks(&query).await.unwrap_err();
+    client.get_task(&task).await.unwrap_err();
+    client.task_steps(&task).await.unwrap_err();
+    client.task_events(&task, 4, 10).await.unwrap_err();
+    client.watch_task(&task, 4).next().await.unwrap_err();
+    client.cancel_task(&task).await.unwrap_err();
+    client.retry_task(&task).await.unwrap_err();
+    client.redrive_task(&task, Some(json!(2))).await.unwrap_err();
+    client.list_schedules().await.unwrap_err();
+    client.get_schedule(&schedule).await.unwrap_err();
+    let create = CreateSchedule { agent, name: "n".into(), cadence, input: json!({}) };
+    client.create_schedule(&create).await.unwrap_err();
+    client.pause_schedule(&schedule, true).await.unwrap_err();
+    client.pause_schedule(&schedule, false).await.unwrap_err();
+    client.delete_schedule(&schedule).await.unwrap_err();
+    client.list_secrets().await.unwrap_err();
+    client.set_secret(&secret, &value).await.unwrap_err();
+    client.rotate_secret(&secret, &value).await.unwrap_err();
+    client.revoke_secret(&secret).await.unwrap_err();
+    client.list_tokens().await.unwrap_err();
+    let create = CreateToken { name: "ci".into(), scopes: vec![Scope::Read], expires_in_s: None };
+    client.create_token(&create).await.map(drop).unwrap_err();
+    client.revoke_token(&"tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap()).await.unwrap_err();
+    client.query_audit(&filter).await.unwrap_err();
+    client.verify_audit().await.unwrap_err();
+    client.audit_checkpoint().await.unwrap_err();
+    client.export_audit(3).await.map(drop).unwrap_err();
+    client.follow_audit(Some(11)).next().await.unwrap_err();
+}
+
+fn expected() -> Vec<String> {
+    let text = format!(
+        "GET /health|GET /metrics|POST /api/v1/agents|GET /api/v1/agents|GET /api/v1/agents/monitor|\
+         GET /api/v1/agents/monitor/logs?lines=9|POST /api/v1/agents/monitor/pause|POST /api/v1/agents/monitor/resume|\
+         POST /api/v1/agents/monitor/restart|POST /api/v1/agents/monitor/terminate|\
+         GET /api/v1/notifications?agent=monitor&cursor=a%26b&limit=3|POST /api/v1/tasks|\
+         GET /api/v1/tasks?agent=monitor&state=input-required&limit=5|GET {TASK}|GET {TASK}/steps|\
+         GET {TASK}/events?after_seq=4&limit=10|GET {TASK}/events|POST {TASK}/cancel|POST {TASK}/retry|\
+         POST {TASK}/redrive|GET /api/v1/schedules|GET {SCHEDULE}|POST /api/v1/schedules|POST {SCHEDULE}/pause|\
+         POST {SCHEDULE}/resume|DELETE {SCHEDULE}|GET /api/v1/secrets|PUT /api/v1/secrets/hook|\
+         POST /api/v1/secrets/hook/rotate|DELETE /api/v1/secrets/hook|GET /api/v1/tokens|POST /api/v1/tokens|\
+         DELETE /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|GET /api/v1/audit?actor=agent%3Aa+b&ascending=false&since=7|\
+         GET /api/v1/audit/verify|GET /api/v1/audit/checkpoint|GET /api/v1/audit/export?from_seq=3|\
+         GET /api/v1/audit/stream"
+    );
+    text.split('|').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn each_route_is_asked_for_as_documented() {
+    let problem = Problem::new(&Fault::new(Code::FORBIDDEN, "no"), None);
+    let problem = serde_json::to_string(&problem).unwrap();
+    let (client, log) = serve(move |_, _| answer(403, PROBLEM_JSON, problem.clone())).await;
+    call_everything(&client).await;
+    let asked = log.all();
+    assert_eq!(asked.iter().map(crate::server::Asked::line).collect::<Vec<_>>(), expected());
+    let with = |line: &str| asked.iter().find(|asked| asked.line() == line).unwrap();
+    for request in &asked {
+        assert_eq!(request.header("authorization").as_deref(), Some("Bearer tok-secret"), "{}", request.line());
+    }
+    assert_eq!(with("POST /api/v1/tasks").header("idempotency-key").as_deref(), Some("key-1"));
+    assert_eq!(with("POST /api/v1/tasks").body, r#"{"agent":"monitor","input":{"a":1}}"#);
+    assert_eq!(with("PUT /api/v1/secrets/hook").body, r#"{"value":"v"}"#);
+    assert_eq!(with(&format!("POST {TASK}/redrive")).body, r#"{"input":2}"#);
+    for (line, id) in [(format!("GET {TASK}/events"), "4"), ("GET /api/v1/audit/stream".into(), "11")] {
+        assert_eq!(with(&line).header("accept").as_deref(), Some("text/event-stream"));
+        assert_eq!(with(&line).header("last-event-id").as_deref(), Some(id));
+    }
+}

@@ -1,0 +1,8 @@
+//! Extractors that refuse with faults of the catalogue instead of a library's plain text.
+
+mod json;
+mod params;
+pub(crate) mod strict;
+
+pub(crate) use json::{Body, BodyOrDefault};
+pub(crate) use params::{Filter, Id, QueryCode};

@@ -1,0 +1,74 @@
+//! What every request of one gateway shares.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use agentos_api::Kernel;
+use agentos_base::Ambient;
+use agentos_types::TokenId;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
+
+use crate::layers::{
+    buckets::{Buckets, Peer},
+    metrics::Metrics,
+};
+
+/// Refused requests of one peer that reach the audit log each second. More say nothing new, and without the bound
+/// anybody who can open a connection could fill the disk with records.
+const RECORDED_REFUSALS_PER_SECOND: u64 = 5;
+/// The same for all peers together, against a flood from many addresses.
+const RECORDED_REFUSALS_PER_SECOND_IN_ALL: u64 = 50;
+
+pub(crate) struct Shared {
+    pub kernel: Arc<dyn Kernel>,
+    pub ambient: Ambient,
+    pub shutdown: CancellationToken,
+    pub body_bytes_max: usize,
+    pub request_timeout: Duration,
+    pub metrics: Arc<Metrics>,
+    pub openapi_json: String,
+    /// Requests and WebSocket messages per token.
+    pub token_rates: Buckets<TokenId>,
+    /// Requests without a valid token per peer. Separate, so that a flood of strangers cannot crowd tokens out.
+    pub peer_rates: Buckets<Peer>,
+    pub recorded_refusals: Buckets<Peer>,
+    pub recorded_refusals_in_all: Buckets<()>,
+}
+
+impl Shared {
+    pub fn new(
+        kernel: Arc<dyn Kernel>,
+        ambient: Ambient,
+        shutdown: CancellationToken,
+        limits: &crate::GatewayOptions,
+    ) -> Self {
+        Self {
+            kernel,
+            ambient,
+            shutdown,
+            body_bytes_max: limits.body_bytes_max,
+            request_timeout: limits.request_timeout,
+            metrics: Arc::new(Metrics::new()),
+            openapi_json: crate::openapi::document_json(limits.version),
+            token_rates: Buckets::new(limits.requests_per_second),
+            peer_rates: Buckets::new(limits.requests_per_second),
+            recorded_refusals: Buckets::new(RECORDED_REFUSALS_PER_SECOND),
+            recorded_refusals_in_all: Buckets::new(RECORDED_REFUSALS_PER_SECOND_IN_ALL),
+        }
+    }
+}
+
+/// One accepted connection. It lives in the extensions of its requests, and a WebSocket session keeps it after the
+/// upgrade: as long as it exists the connection counts against `connections_max` and shutdown waits for it.
+pub(crate) struct Connection {
+    pub peer: IpAddr,
+    pub metrics: Arc<Metrics>,
+    pub _slot: OwnedSemaphorePermit,
+    pub _tracked: TaskTrackerToken,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
