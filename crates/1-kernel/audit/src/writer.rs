@@ -87,12 +87,17 @@ impl Sequencer for LogWriter {
             &[Arg::Text(&log)],
             |row| row.text(0),
         )?;
+        let last = conn.query_one(
+            "SELECT seq, leaf_hash FROM audit_record WHERE log = $1 ORDER BY seq DESC LIMIT 1",
+            &[Arg::Text(&log)],
+            |row| Ok((row.integer(0)?, row.bytes(1)?)),
+        )?;
         let damaged = |what: &str| {
             Fault::new(Code::AUDIT_TAMPERED, format!("the audit log's end is damaged: {what}"))
                 .hint("keep the files and run: agent-os audit verify")
         };
         self.durable = match (stored, newest) {
-            (None, None) => Tail::default(),
+            (None, None) if last.is_none() => Tail::default(),
             (Some((frontier, last_leaf)), Some(note)) => {
                 let frontier = Frontier::from_bytes(&frontier)?;
                 let last_leaf =
@@ -101,6 +106,10 @@ impl Sequencer for LogWriter {
                     checkpoint::parse_and_verify(&note, self.identity.verifier_key(), &checkpoint::origin(&log))?;
                 if signed.size != frontier.size() || signed.root != frontier.root() {
                     return Err(damaged("the newest checkpoint is not about the stored tail"));
+                }
+                // The root does not show the last leaf of a tree of even size, and the next record will name it.
+                if last != Some((size(signed.size)? - 1, last_leaf.to_vec())) {
+                    return Err(damaged("the last record is not the one that the tail ends in"));
                 }
                 Tail { frontier, last_leaf }
             }

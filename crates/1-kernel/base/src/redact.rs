@@ -91,8 +91,10 @@ impl Mask for AhoCorasick {
 fn forms_of(secret: &str) -> Vec<String> {
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     let escaped = serde_json::to_string(secret).unwrap_or_default();
-    let mut forms =
-        vec![secret.to_owned(), hex.to_uppercase(), hex, escaped.trim_matches('"').to_owned(), percent_encode(secret)];
+    // Without the quotes around it; a secret may itself begin or end with one.
+    let escaped = escaped.get(1..escaped.len().saturating_sub(1)).unwrap_or_default().to_owned();
+    let (percent, percent_lower) = percent_encode(secret);
+    let mut forms = vec![secret.to_owned(), hex.to_uppercase(), hex, escaped, percent, percent_lower];
     // The middle of a base64 text depends on the alignment of the secret in it; the three shifts cover all of them.
     for shift in 0..3_usize {
         let core: Vec<u8> = secret.bytes().skip((3 - shift) % 3).collect();
@@ -108,13 +110,16 @@ fn forms_of(secret: &str) -> Vec<String> {
     forms
 }
 
-fn percent_encode(text: &str) -> String {
+/// With the digits in upper case, as RFC 3986 asks, and in lower case, as many programs write them.
+fn percent_encode(text: &str) -> (String, String) {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                (char::from(byte).to_string(), char::from(byte).to_string())
+            }
+            _ => (format!("%{byte:02X}"), format!("%{byte:02x}")),
         })
-        .collect()
+        .unzip()
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -137,7 +142,8 @@ mod tests {
         for text in [
             secret.to_owned(),
             serde_json::to_string(&serde_json::json!({"a": secret})).unwrap(),
-            percent_encode(secret),
+            percent_encode(secret).0,
+            percent_encode(secret).1,
             secret.bytes().map(|b| format!("{b:02x}")).collect(),
         ] {
             let clean = redactor.clean(&format!("before {text} after"));

@@ -16,6 +16,9 @@ const URL_BYTES_MAX: usize = 8 * 1024;
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
+/// Layers of percent-encoding that are looked through. A proxy and a server behind it may undo one each; more is disguise.
+const ENCODINGS_MAX: usize = 8;
+
 /// An absolute http or https URL without credentials and fragment, with a canonical host.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CheckedUrl(Url);
@@ -38,6 +41,9 @@ impl CheckedUrl {
         make_host_canonical(&mut url)?;
         if url.port() == Some(0) {
             return Err(invalid("port 0 cannot be dialed"));
+        }
+        if climbs_in_disguise(url.path()) {
+            return Err(invalid("the URL's path holds '..' in an encoding that some servers undo"));
         }
         Ok(Self(url))
     }
@@ -132,6 +138,44 @@ fn authority_of(text: &str) -> Result<&str> {
         Some(authority) if !authority.is_empty() => Ok(authority),
         _ => Err(invalid("the URL has no host")),
     }
+}
+
+/// Whether a reader that decodes before it splits would climb: to us `..%2fadmin` is one name beneath `/docs/`, to such a
+/// server it is `/admin`. A grant for `/docs/*` must not cover it.
+fn climbs_in_disguise(path: &str) -> bool {
+    let mut bytes = path.as_bytes().to_vec();
+    for _ in 0..ENCODINGS_MAX {
+        if bytes.split(|byte| matches!(byte, b'/' | b'\\')).any(is_way_up) {
+            return true;
+        }
+        let decoded = percent_decoded(&bytes);
+        if decoded == bytes {
+            return false;
+        }
+        bytes = decoded;
+    }
+    true
+}
+
+/// `..`, also with what servers strip from a segment: parameters (`..;x`), the end of a C string, white space.
+fn is_way_up(segment: &[u8]) -> bool {
+    let ends = |byte: &u8| byte.is_ascii_control() || matches!(byte, b' ' | b';' | b'?' | b'#');
+    segment.strip_prefix(b"..").is_some_and(|rest| rest.first().is_none_or(ends))
+}
+
+fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((first, tail)) = rest.split_first() {
+        let encoded = tail.split_first_chunk::<2>().filter(|_| *first == b'%').and_then(|(digits, after)| {
+            let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            Some((u8::from_str_radix(text, 16).ok()?, after))
+        });
+        let (byte, after) = encoded.unwrap_or((*first, tail));
+        decoded.push(byte);
+        rest = after;
+    }
+    decoded
 }
 
 /// One spelling per name: without the trailing dot, and only with characters that DNS and certificates know.
@@ -255,6 +299,42 @@ mod tests {
                 Err(fault) => assert_eq!(fault.code, Code::URL_INVALID, "{text}"),
                 Ok(url) => panic!("{text} was read as {}", url.as_str()),
             }
+        }
+    }
+
+    #[test]
+    fn a_way_up_in_disguise_is_refused() {
+        let nested = (0..ENCODINGS_MAX).fold("%2e".to_owned(), |text, _| text.replace('%', "%25"));
+        let nested = format!("http://a.example/docs/{nested}");
+        for text in [
+            "http://a.example/docs/..%2fadmin",
+            "http://a.example/docs/..%2Fadmin",
+            "http://a.example/docs/%2e%2e%2fadmin",
+            "http://a.example/docs/.%2e%5cadmin",
+            "http://a.example/docs/x%2f..%2f..%2fadmin",
+            "http://a.example/docs/%252e%252e/admin",
+            "http://a.example/docs/%252e%252e%252fadmin",
+            "http://a.example/docs/%25252e%25252e%25252fadmin",
+            "http://a.example/docs/..;/admin",
+            "http://a.example/docs/..;x=y/admin",
+            "http://a.example/docs/..%3b/admin",
+            "http://a.example/docs/..%00/admin",
+            "http://a.example/docs/..%20/admin",
+            "http://a.example/docs/x%2f..",
+            &nested,
+        ] {
+            let outcome = CheckedUrl::parse(text).map(|url| url.as_str().to_owned()).map_err(|fault| fault.code);
+            assert_eq!(outcome, Err(Code::URL_INVALID), "{text}");
+        }
+        for kept in [
+            "http://a.example/projects/group%2Fproject",
+            "http://a.example/docs/a..b/...%2F..c",
+            "http://a.example/100%25",
+            "http://a.example/%zz%2",
+            "http://a.example/%C3%BC/",
+            "http://a.example/docs/?next=..%2f..%2f",
+        ] {
+            check(kept, kept);
         }
     }
 

@@ -27,9 +27,18 @@ pub struct Call {
 }
 
 impl Call {
-    /// The same for every attempt of the step: what a receiver needs to drop repeats.
+    /// The same for every attempt of the step: what a receiver needs to drop repeats. Visible ASCII whatever the step is
+    /// called, because it travels as a header.
     pub fn idempotency_key(&self) -> String {
-        format!("{}/{}", self.task, self.step)
+        let mut key = format!("{}/", self.task);
+        for byte in self.step.bytes() {
+            match byte {
+                b'%' => key.push_str("%25"),
+                b'!'..=b'~' => key.push(char::from(byte)),
+                _ => key.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        key
     }
 }
 
@@ -41,4 +50,25 @@ pub trait Executors: Send + Sync {
 
     /// Effects on the world, after their intent is durable.
     async fn outward(&self, call: Authorized<Call>) -> Result<Value>;
+}
+
+#[cfg(test)]
+mod tests {
+    use agentos_protocol::syscall::KvGet;
+
+    use super::*;
+
+    #[test]
+    fn an_idempotency_key_is_a_header_value_and_tells_steps_apart() {
+        let key = |step: &str| {
+            let task: TaskId = "task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap();
+            let syscall = Syscall::KvGet(KvGet { key: "k".into() });
+            Call { syscall, task, step: step.into(), traceparent: String::new() }.idempotency_key()
+        };
+        assert_eq!(key("deliver-1"), "task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/deliver-1");
+        for step in ["é", "a b", "a\r\nx: y", "%C3%A9", "a%"] {
+            assert!(key(step).bytes().all(|byte| byte.is_ascii_graphic()), "{step:?}");
+        }
+        assert_ne!(key("é"), key("%C3%A9"));
+    }
 }

@@ -1,11 +1,13 @@
 //! One spelling for one thing, before anything is decided: a rule that compares texts is only as good as this.
 
+use std::collections::BTreeMap;
+
 use agentos_authority::Demand;
 use agentos_dialer::CheckedUrl;
 use agentos_protocol::Syscall;
 use agentos_types::{
     Action, Category, Code, Fault, Result, SecretName,
-    limits::{JSON_DEPTH_MAX, KV_KEY_BYTES_MAX},
+    limits::{JSON_DEPTH_MAX, KV_KEY_BYTES_MAX, STEP_KEY_BYTES_MAX},
 };
 
 /// Longest path that a call may name; the kernel's own limit.
@@ -29,6 +31,7 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
             let url = CheckedUrl::parse(&fetch.url)?;
             fetch.url = url.as_str().to_owned();
             fetch.method = fetch.method.to_ascii_uppercase();
+            fetch.headers = one_case(fetch.headers)?;
             let mut demands = vec![demand(Category::Net, "fetch", url.as_str())?];
             for value in fetch.headers.values() {
                 for name in secrets_in(value)? {
@@ -40,6 +43,7 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
         Syscall::NotifyWebhook(mut webhook) => {
             let url = CheckedUrl::parse(&webhook.url)?;
             webhook.url = url.as_str().to_owned();
+            checked_depth(&webhook.body)?;
             let demands = vec![demand(Category::Notify, "webhook", url.as_str())?, secret_at(&webhook.secret, &url)?];
             outward(Syscall::NotifyWebhook(webhook), demands, url.without_query().to_owned())
         }
@@ -72,10 +76,14 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
             let key = checked_key(&kv.key)?;
             local(syscall, Category::Kv, "write", key)
         }
-        // A listing needs a grant that covers every key that it may show: the prefix itself.
+        // A listing needs a grant that covers every key that it may show. Only a pattern with a star covers a resource with
+        // one, so that a grant for the key `a` does not list `ab`.
         Syscall::KvList(ref kv) => {
-            let prefix = kv.prefix.clone();
-            local(syscall, Category::Kv, "read", prefix)
+            for bound in [Some(&kv.prefix), kv.after.as_ref()].into_iter().flatten().filter(|text| !text.is_empty()) {
+                checked_key(bound)?;
+            }
+            let every_key = format!("{}*", kv.prefix);
+            local(syscall, Category::Kv, "read", every_key)
         }
         Syscall::SchedulePut(ref schedule) => {
             checked_slug("name", &schedule.name)?;
@@ -102,6 +110,28 @@ pub(crate) fn secrets_in(value: &str) -> Result<Vec<SecretName>> {
         rest = tail;
     }
     Ok(names)
+}
+
+/// A step key names a record in the audit log and a header of a webhook, so its length and characters are limited.
+pub(crate) fn checked_step(key: &str) -> Result<()> {
+    if key.is_empty() || key.len() > STEP_KEY_BYTES_MAX || key.chars().any(char::is_control) {
+        return Err(Fault::new(
+            Code::SYSCALL_INVALID,
+            format!("a step key has 1 to {STEP_KEY_BYTES_MAX} bytes without control characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// Header names mean the same in any case. Two spellings of one name would both be sent, and receivers differ in which
+/// of them they believe.
+fn one_case(headers: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let given = headers.len();
+    let lower: BTreeMap<_, _> = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    if lower.len() == given {
+        return Ok(lower);
+    }
+    Err(Fault::new(Code::SYSCALL_INVALID, "a header is named twice, in different case"))
 }
 
 fn outward(syscall: Syscall, demands: Vec<Demand>, shown: String) -> Result<Canonical> {
@@ -165,63 +195,4 @@ fn checked_depth(value: &serde_json::Value) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn check(syscall: &str, args: Value, expected: Result<&str, Code>) {
-        let outcome = Syscall::parse(syscall, args.clone()).and_then(canonicalise);
-        let demands = outcome
-            .map(|canonical| {
-                let all: Vec<_> = canonical.demands.iter().map(|d| format!("{} {}", d.action, d.resource)).collect();
-                all.join(", ")
-            })
-            .map_err(|fault| fault.code);
-        assert_eq!(demands.as_deref().map_err(|code| *code), expected, "{syscall} {args}");
-    }
-
-    #[test]
-    fn one_thing_has_one_spelling() {
-        check(
-            "net.fetch",
-            json!({"url": "HTTPS://Example.COM:443/a/../b?q=1#f"}),
-            Ok("net:fetch https://example.com/b?q=1"),
-        );
-        check("net.fetch", json!({"url": "http://0x7f.1/x"}), Ok("net:fetch http://127.0.0.1/x"));
-        check("net.fetch", json!({"url": "http://example.com./"}), Ok("net:fetch http://example.com/"));
-        check("net.fetch", json!({"url": "https://a@example.com/"}), Err(Code::URL_INVALID));
-        check("net.fetch", json!({"url": "file:///etc/passwd"}), Err(Code::URL_INVALID));
-        check("file.read", json!({"path": "/srv/a"}), Ok("file:read /srv/a"));
-        for bad in ["srv/a", "/srv/../etc", "/srv/./a", "/srv//a", "/srv/", "/a\0b", ""] {
-            check("file.read", json!({"path": bad}), Err(Code::FILE_DENIED));
-        }
-        check("kv.get", json!({"key": ""}), Err(Code::KV_LIMIT));
-        check("kv.put", json!({"key": "a\nb", "value": 1}), Err(Code::KV_LIMIT));
-        check("notify.event", json!({"kind": "a b", "data": 1}), Err(Code::SYSCALL_INVALID));
-    }
-
-    #[test]
-    fn a_secret_is_demanded_at_the_host_that_gets_it() {
-        check(
-            "net.fetch",
-            json!({"url": "https://api.example.com/x", "headers": {"authorization": "Bearer ${secret:key}"}}),
-            Ok("net:fetch https://api.example.com/x, secret:use key@api.example.com"),
-        );
-        check(
-            "net.fetch",
-            json!({"url": "https://a.example.com/", "headers": {"x": "${secret:one}${secret:two}"}}),
-            Ok("net:fetch https://a.example.com/, secret:use one@a.example.com, secret:use two@a.example.com"),
-        );
-        check(
-            "net.fetch",
-            json!({"url": "https://a.example.com/", "headers": {"x": "${secret:one"}}),
-            Err(Code::SYSCALL_INVALID),
-        );
-        check(
-            "net.fetch",
-            json!({"url": "https://a.example.com/", "headers": {"x": "${secret:../x}"}}),
-            Err(Code::INVALID_ID),
-        );
-    }
-}
+mod tests;

@@ -17,10 +17,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Call, CallRequest, Executors,
-    canonical::{Canonical, canonicalise},
+    canonical::{Canonical, canonicalise, checked_step},
     class::class_of,
     rate::RateLimiter,
 };
+
+/// Characters of an error's message. Some quote what the worker sent, which may be a whole frame.
+const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -70,7 +73,7 @@ impl Monitor {
             if let Some(detail) = &fault.detail {
                 tracing::warn!(agent = %caller.agent, task = %lease.task, code = %fault.code, detail, "call failed");
             }
-            fault.message = self.inner.redactor.clean(&fault.message);
+            fault.message = clipped(self.inner.redactor.clean(&fault.message));
             let class = class_of(&fault);
             CallError::new(&fault, class)
         })
@@ -79,9 +82,12 @@ impl Monitor {
 
 impl Inner {
     /// Identify, limit, validate, canonicalise, check grants. A refusal is itself a record.
-    async fn decide(&self, caller: &Caller, lease: &Lease, request: CallRequest) -> Result<Decided> {
+    async fn decide(&self, caller: &Caller, lease: &Lease, mut request: CallRequest) -> Result<Decided> {
         if lease.agent != caller.agent {
-            return Err(Fault::internal(format!("agent {} used a lease of {}", caller.agent, lease.agent)));
+            let fault = Fault::new(Code::TASK_UNKNOWN_TO_WORKER, "the task belongs to another agent")
+                .detail(format!("agent {} used a lease of {}", caller.agent, lease.agent));
+            let record = self.refusal(caller, lease, &request, "-", &fault);
+            return self.refuse(Some(record), fault).await;
         }
         if let Err(limited) = self.rate.take(&caller.agent, caller.calls_per_minute, self.ambient.now()) {
             let fault = Fault::new(
@@ -92,7 +98,9 @@ impl Inner {
             let record = limited.first.then(|| self.refusal(caller, lease, &request, "-", &fault));
             return self.refuse(record, fault).await;
         }
-        let canonical = match Syscall::parse(&request.syscall, request.args.clone()).and_then(canonicalise) {
+        let args = std::mem::take(&mut request.args);
+        let parsed = checked_step(&request.step).and_then(|()| Syscall::parse(&request.syscall, args));
+        let canonical = match parsed.and_then(canonicalise) {
             Ok(canonical) => canonical,
             Err(fault) => {
                 let record = self.refusal(caller, lease, &request, "-", &fault);
@@ -116,8 +124,7 @@ impl Inner {
     /// Our own store: step, effect and record are one transaction, so the effect happens exactly once.
     async fn run_local(self: Arc<Self>, decided: Decided) -> Result<Value> {
         let this = self.clone();
-        let failed = self.outcome(&decided);
-        let (caller, lease) = (decided.caller.clone(), decided.lease.clone());
+        let record = self.record_of(&decided);
         let outcome = self
             .store
             .write(move |tx| {
@@ -125,7 +132,7 @@ impl Inner {
                     StepStart::Recorded(result) => return Ok(result),
                     StepStart::Fresh { traceparent, .. } => traceparent,
                 };
-                let record = this.outcome(&decided);
+                let record = this.record_of(&decided);
                 let (lease, key) = (decided.lease.clone(), decided.step.key.clone());
                 let call = this.mint(decided, traceparent)?;
                 let mut result = this.executors.local(tx, call)?;
@@ -135,20 +142,18 @@ impl Inner {
                 Ok(result)
             })
             .await;
-        if let Err(fault) = &outcome {
-            let record = failed.phase(Phase::Fact, Decision::Failed).fact("code", fault.code.to_string());
-            tracing::debug!(agent = %caller.agent, task = %lease.task, code = %fault.code, "local call refused");
-            self.append(record).await?;
+        match outcome {
+            Err(fault) => self.not_done(record, fault).await,
+            done => done,
         }
-        outcome
     }
 
     /// The world: the intent is durable before the effect, the outcome before the answer.
     async fn run_outward(self: Arc<Self>, decided: Decided) -> Result<Value> {
-        let outcome_record = self.outcome(&decided);
+        let record = self.record_of(&decided);
         let (lease, key) = (decided.lease.clone(), decided.step.key.clone());
         let (this, intent_lease, intent_step) = (self.clone(), decided.lease.clone(), decided.step.clone());
-        let intent = self.outcome(&decided).phase(Phase::Intent, Decision::Allowed);
+        let intent = record.clone().phase(Phase::Intent, Decision::Allowed);
         let start = self
             .store
             .write(move |tx| {
@@ -158,17 +163,18 @@ impl Inner {
                 }
                 Ok(start)
             })
-            .await?;
+            .await;
         let traceparent = match start {
-            StepStart::Recorded(result) => return Ok(result),
-            StepStart::Fresh { traceparent, .. } => traceparent,
+            Ok(StepStart::Recorded(result)) => return Ok(result),
+            Ok(StepStart::Fresh { traceparent, .. }) => traceparent,
+            Err(fault) => return self.not_done(record, fault).await,
         };
         let call = self.mint(decided, traceparent)?;
         let mut result = self.executors.outward(call).await;
         if let Ok(value) = &mut result {
             self.redactor.clean_json(value);
         }
-        self.settle(lease, key, outcome_record, result).await
+        self.settle(lease, key, record, result).await
     }
 
     /// Journals and records what came of an effect. The record is written even if the lease is lost meanwhile: it happened.
@@ -182,6 +188,7 @@ impl Inner {
         let this = self.clone();
         self.store
             .write(move |tx| {
+                let record = this.stamped(record);
                 tx.record(match &result {
                     Ok(_) => record.phase(Phase::Outcome, Decision::Succeeded),
                     Err(fault) => record.phase(Phase::Outcome, Decision::Failed).fact("code", fault.code.to_string()),
@@ -203,7 +210,8 @@ impl Inner {
         self.minter.authorize(&caller, &canonical.demands, call)
     }
 
-    fn outcome(&self, decided: &Decided) -> AuditEvent {
+    /// What every record of the call says, whatever its phase.
+    fn record_of(&self, decided: &Decided) -> AuditEvent {
         let resource = self.redactor.clean(&decided.canonical.shown);
         self.event(&decided.caller, &decided.lease, decided.step.syscall, resource)
             .correlation(decided.step.key.clone())
@@ -230,6 +238,17 @@ impl Inner {
             .task(Some(lease.task.clone()))
     }
 
+    /// The record as of now, under an id of its own: intent and outcome are two events at two instants.
+    fn stamped(&self, record: AuditEvent) -> AuditEvent {
+        AuditEvent { id: self.ambient.event_id(), at: self.ambient.now(), ..record }
+    }
+
+    /// Allowed and all the same not done: the lease is lost, the step is in doubt, a value changed meanwhile.
+    async fn not_done<T>(&self, record: AuditEvent, fault: Fault) -> Result<T> {
+        let record = self.stamped(record).phase(Phase::Fact, Decision::Failed).fact("code", fault.code.to_string());
+        self.refuse(Some(record), fault).await
+    }
+
     async fn refuse<T>(&self, record: Option<AuditEvent>, fault: Fault) -> Result<T> {
         if let Some(record) = record {
             self.append(record).await?;
@@ -251,4 +270,12 @@ impl Inner {
 fn request_hash(syscall: &Syscall) -> Result<String> {
     let value = serde_json::to_value(syscall).map_err(Fault::internal)?;
     Ok(Sha256::digest(json::canonical(&value)).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn clipped(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }

@@ -18,6 +18,7 @@ use agentos_types::{
 };
 pub use cipher::SecretsKey;
 pub use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
 
 /// Largest value: room for a private key or a service account file.
 pub const SECRET_BYTES_MAX: usize = 16 * 1024;
@@ -39,6 +40,9 @@ pub struct Secrets {
     ambient: Ambient,
     key: Arc<SecretsKey>,
     redactor: Redactor,
+    /// One change at a time: of two that overlap, the one that read earlier could leave the redactor without the other's
+    /// value.
+    changes: Arc<Mutex<()>>,
 }
 
 /// What happens to the value that was active before.
@@ -52,8 +56,8 @@ impl Secrets {
     /// Opens every stored secret once: a wrong key is found at the start, and the redactor knows all values before the
     /// first log line that could hold one.
     pub async fn open(store: Store, ambient: Ambient, key: SecretsKey, redactor: Redactor) -> Result<Self> {
-        let secrets = Self { store, ambient, key: Arc::new(key), redactor };
-        secrets.refresh_redactor().await?;
+        let secrets = Self { store, ambient, key: Arc::new(key), redactor, changes: Arc::default() };
+        secrets.refresh_redactor(None).await?;
         Ok(secrets)
     }
 
@@ -69,6 +73,7 @@ impl Secrets {
 
     /// Erases every version. Calls that need it fail from now on.
     pub async fn revoke(&self, actor: &Actor, name: &SecretName) -> Result<()> {
+        let _alone = self.changes.lock().await;
         let (ambient, actor, revoked) = (self.ambient.clone(), actor.clone(), name.clone());
         self.store
             .write(move |tx| {
@@ -83,7 +88,7 @@ impl Secrets {
                 Ok(())
             })
             .await?;
-        self.refresh_redactor().await
+        self.refresh_redactor(None).await
     }
 
     /// Every version of every secret, without values.
@@ -116,10 +121,13 @@ impl Secrets {
         action: &'static str,
     ) -> Result<SecretRow> {
         check_value(value.expose_secret())?;
+        let _alone = self.changes.lock().await;
+        // Known before it is stored: a call may use it from the commit on.
+        self.refresh_redactor(Some(&value)).await?;
         let (this, actor, name) = (self.clone(), actor.clone(), name.clone());
-        let row = self.store.write(move |tx| this.replace(tx, actor, name, &value, previous, action)).await?;
-        self.refresh_redactor().await?;
-        Ok(row)
+        let row = self.store.write(move |tx| this.replace(tx, actor, name, &value, previous, action)).await;
+        self.refresh_redactor(None).await?;
+        row
     }
 
     fn replace(
@@ -161,7 +169,8 @@ impl Secrets {
         Ok(SecretRow { name, version, state: "active".into(), created_by, created_at })
     }
 
-    async fn refresh_redactor(&self) -> Result<()> {
+    /// Hands every live value to the redactor, and one that is about to live.
+    async fn refresh_redactor(&self, coming: Option<&SecretString>) -> Result<()> {
         let key = self.key.clone();
         let values = self
             .store
@@ -174,7 +183,7 @@ impl Secrets {
                 live.iter().map(|(name, version, sealed)| key.open(name, *version, sealed)).collect::<Result<Vec<_>>>()
             })
             .await?;
-        self.redactor.know(values.iter().map(|value| value.expose_secret()));
+        self.redactor.know(values.iter().chain(coming).map(|value| value.expose_secret()));
         Ok(())
     }
 }

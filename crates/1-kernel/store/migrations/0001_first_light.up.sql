@@ -78,10 +78,12 @@ CREATE TABLE task (
 ) STRICT;
 
 CREATE UNIQUE INDEX task_by_idempotency ON task (idem_scope, idem_key) WHERE idem_key IS NOT NULL;
-CREATE INDEX task_ready ON task (agent, run_at, id) WHERE state = 'submitted';
-CREATE INDEX task_waiting_until ON task (run_at) WHERE state = 'submitted';
-CREATE INDEX task_leased ON task (lease_until) WHERE state = 'working';
-CREATE INDEX task_deadline ON task (deadline_at) WHERE deadline_at IS NOT NULL AND state IN ('submitted', 'working', 'input-required', 'auth-required');
+-- The partial indexes name the state as a column too: without statistics a planner else prefers task_by_state, and would
+-- walk the whole backlog for each look of the sweeper.
+CREATE INDEX task_ready ON task (agent, state, run_at, id) WHERE state = 'submitted';
+CREATE INDEX task_waiting_until ON task (state, run_at, agent) WHERE state = 'submitted';
+CREATE INDEX task_leased ON task (state, lease_until) WHERE state = 'working';
+CREATE INDEX task_deadline ON task (state, deadline_at) WHERE deadline_at IS NOT NULL;
 CREATE INDEX task_by_agent ON task (agent, id);
 CREATE INDEX task_by_state ON task (state, id);
 
@@ -131,7 +133,7 @@ CREATE TABLE schedule (
   UNIQUE (agent, name)
 ) STRICT;
 
-CREATE INDEX schedule_due ON schedule (next_at) WHERE paused = 0;
+CREATE INDEX schedule_due ON schedule (next_at, id) WHERE paused = 0;
 
 -- One row a firing: the key makes a double fire impossible, also for two leaders.
 CREATE TABLE schedule_fire (

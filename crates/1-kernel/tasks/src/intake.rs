@@ -25,6 +25,10 @@ const ATTEMPTS_MAX: i64 = 100;
 /// also by how much several handles together may pass the limit.
 const RECOUNT_AFTER: u64 = 1_000;
 
+/// Tasks that wait for an agent, counted up to a bound.
+pub(crate) const WAITING: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM task WHERE agent = $1 AND state = 'submitted' LIMIT $2) AS bounded";
+
 /// Who chose the idempotency key, and which schedule asks, if one does.
 pub(crate) struct Origin<'a> {
     pub(crate) scope: String,
@@ -51,10 +55,10 @@ impl Core {
     pub(crate) fn admit(&self, tx: &mut Tx<'_>, origin: &Origin<'_>, new: NewTask) -> Result<Submitted> {
         let input = payload::seal("input", &new.input)?;
         let hash = new.idempotency_key.as_ref().map(|_| request_hash(&new));
-        if let (Some(key), Some(hash)) = (&new.idempotency_key, &hash) {
-            if let Some(task) = replayed(tx, &origin.scope, key, hash)? {
-                return Ok(Submitted { task, replayed: true });
-            }
+        if let (Some(key), Some(hash)) = (&new.idempotency_key, &hash)
+            && let Some(task) = replayed(tx, &origin.scope, key, hash)?
+        {
+            return Ok(Submitted { task, replayed: true });
         }
         self.check(&new)?;
         refuse_unable_agent(tx, &new.agent)?;
@@ -121,15 +125,11 @@ impl Core {
 
     fn check(&self, new: &NewTask) -> Result<()> {
         let invalid = |message: String| Err(Fault::new(Code::BODY_INVALID, message));
-        if let Some(key) = &new.idempotency_key {
-            if key.is_empty() || key.len() > KEY_BYTES_MAX {
-                return invalid(format!("an idempotency key has 1 to {KEY_BYTES_MAX} bytes"));
-            }
+        if new.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+            return invalid(format!("an idempotency key has 1 to {KEY_BYTES_MAX} bytes"));
         }
-        if let Some(attempts) = new.attempts_max {
-            if !(1..=ATTEMPTS_MAX).contains(&attempts) {
-                return invalid(format!("attempts_max must be 1 to {ATTEMPTS_MAX}"));
-            }
+        if new.attempts_max.is_some_and(|attempts| !(1..=ATTEMPTS_MAX).contains(&attempts)) {
+            return invalid(format!("attempts_max must be 1 to {ATTEMPTS_MAX}"));
         }
         let start = new.run_at.unwrap_or(self.ambient.now()).max(self.ambient.now());
         match new.deadline_at {
@@ -149,7 +149,7 @@ impl Core {
         }
         let queue_max = self.options.queue_max;
         let waiting = conn.query_one(
-            "SELECT count(*) FROM (SELECT 1 FROM task WHERE agent = $1 AND state = 'submitted' LIMIT $2) AS bounded",
+            WAITING,
             &[agent.into(), Arg::Integer(i64::try_from(queue_max).unwrap_or(i64::MAX))],
             |row| row.integer(0),
         )?;

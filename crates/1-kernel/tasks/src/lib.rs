@@ -11,6 +11,8 @@ mod intake;
 mod journal;
 mod operate;
 mod payload;
+#[cfg(test)]
+mod plans;
 mod read;
 mod retry;
 mod schedule;

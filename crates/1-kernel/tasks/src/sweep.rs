@@ -33,6 +33,26 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Firings older than this no longer need their guard row: the clock would have to go back as far to repeat them.
 const FIRE_KEPT: Duration = Duration::from_secs(86_400);
 
+/// Schedules that are due, one page after a cursor.
+pub(crate) const DUE_SCHEDULES: &str =
+    "SELECT next_at, id FROM schedule WHERE paused = 0 AND next_at <= $1 AND (next_at, id) > ($2, $3)
+         ORDER BY next_at, id LIMIT $4";
+/// Each kind of instant that the sweeper waits for. One branch a state, so that each reads one entry of an index.
+pub(crate) const NEXT_DUE: &str = "SELECT min(run_at) FROM task WHERE state = 'submitted' AND run_at > $1
+         UNION ALL SELECT min(lease_until) FROM task WHERE state = 'working'
+         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'submitted' AND deadline_at IS NOT NULL
+         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'working' AND deadline_at IS NOT NULL
+         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'input-required' AND deadline_at IS NOT NULL
+         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'auth-required' AND deadline_at IS NOT NULL";
+/// Tasks whose deadline has passed.
+pub(crate) const LATE: &str = "SELECT id FROM task WHERE deadline_at IS NOT NULL AND deadline_at <= $1
+               AND state IN ('submitted', 'working', 'input-required', 'auth-required') LIMIT $2";
+/// Tasks whose lease has run out.
+pub(crate) const EXPIRED: &str = "SELECT id FROM task WHERE state = 'working' AND lease_until <= $1 LIMIT $2";
+/// Agents whose tasks became ready between two looks.
+pub(crate) const READY: &str =
+    "SELECT DISTINCT agent FROM task WHERE state = 'submitted' AND run_at > $1 AND run_at <= $2";
+
 impl Tasks {
     /// Gives back every lease of this node. Called once at start, before anything claims: whoever held them is gone with
     /// the process. The death of the server costs the tasks no attempt.
@@ -157,24 +177,14 @@ async fn schedules_changed(notices: &mut broadcast::Receiver<Notice>) {
 
 /// One page of what is due, after the cursor.
 fn due_schedules(conn: &Conn<'_>, now: Timestamp, from: &(Timestamp, String)) -> Result<Vec<(Timestamp, ScheduleId)>> {
-    conn.query(
-        "SELECT next_at, id FROM schedule WHERE paused = 0 AND next_at <= $1 AND (next_at, id) > ($2, $3)
-         ORDER BY next_at, id LIMIT $4",
-        &[now.into(), from.0.into(), (&from.1).into(), FIRINGS_AT_ONCE.into()],
-        |row| Ok((row.time(0)?, row.parsed(1)?)),
-    )
+    conn.query(DUE_SCHEDULES, &[now.into(), from.0.into(), (&from.1).into(), FIRINGS_AT_ONCE.into()], |row| {
+        Ok((row.time(0)?, row.parsed(1)?))
+    })
 }
 
 /// The earliest instant at which a task becomes ready, a lease runs out or a deadline passes.
 fn next_due(conn: &Conn<'_>, now: Timestamp) -> Result<Option<Timestamp>> {
-    let instants = conn.query(
-        "SELECT min(run_at) FROM task WHERE state = 'submitted' AND run_at > $1
-         UNION ALL SELECT min(lease_until) FROM task WHERE state = 'working'
-         UNION ALL SELECT min(deadline_at) FROM task WHERE deadline_at IS NOT NULL
-           AND state IN ('submitted', 'working', 'input-required', 'auth-required')",
-        &[now.into()],
-        |row| row.time_or_null(0),
-    )?;
+    let instants = conn.query(NEXT_DUE, &[now.into()], |row| row.time_or_null(0))?;
     Ok(instants.into_iter().flatten().min())
 }
 
@@ -206,20 +216,11 @@ impl Core {
 
     fn sweep_batch(&self, tx: &mut Tx<'_>) -> Result<i64> {
         let now = self.ambient.now();
-        let late: Vec<TaskId> = tx.query(
-            "SELECT id FROM task WHERE deadline_at IS NOT NULL AND deadline_at <= $1
-               AND state IN ('submitted', 'working', 'input-required', 'auth-required') LIMIT $2",
-            &[now.into(), BATCH.into()],
-            |row| row.parsed(0),
-        )?;
+        let late: Vec<TaskId> = tx.query(LATE, &[now.into(), BATCH.into()], |row| row.parsed(0))?;
         for id in &late {
             self.pass_deadline(tx, id, now)?;
         }
-        let expired: Vec<TaskId> = tx.query(
-            "SELECT id FROM task WHERE state = 'working' AND lease_until <= $1 LIMIT $2",
-            &[now.into(), BATCH.into()],
-            |row| row.parsed(0),
-        )?;
+        let expired: Vec<TaskId> = tx.query(EXPIRED, &[now.into(), BATCH.into()], |row| row.parsed(0))?;
         for id in &expired {
             self.expire_lease(tx, id)?;
         }
@@ -277,11 +278,7 @@ impl Core {
     fn wake_ready(&self, tx: &mut Tx<'_>) -> Result<()> {
         let now = self.ambient.now();
         let mut woken = self.woken_until.lock().map_err(|_| Fault::internal("the sweeper's mark is poisoned"))?;
-        let agents: Vec<AgentName> = tx.query(
-            "SELECT DISTINCT agent FROM task WHERE state = 'submitted' AND run_at > $1 AND run_at <= $2",
-            &[(*woken).into(), now.into()],
-            |row| row.parsed(0),
-        )?;
+        let agents: Vec<AgentName> = tx.query(READY, &[(*woken).into(), now.into()], |row| row.parsed(0))?;
         for agent in agents {
             tx.notify(Notice::WorkFor(agent));
         }

@@ -18,6 +18,16 @@ use crate::{
 /// Events of one task before `progress` is refused: a worker that reports in a loop must not fill the disk.
 const EVENTS_PER_TASK_MAX: i64 = 100_000;
 
+/// Takes the oldest waiting tasks of an agent. (On Postgres the inner query also locks and skips what others hold.)
+pub(crate) const CLAIM: &str = concat!(
+    "UPDATE task SET state = 'working', attempt = attempt + 1, fence = fence + 1, event_seq = event_seq + 1,
+       lease_node = $3, lease_until = $4, updated_at = $2
+     WHERE id IN (SELECT id FROM task WHERE agent = $1 AND state = 'submitted' AND run_at <= $2
+       AND (deadline_at IS NULL OR deadline_at > $2) ORDER BY run_at, id LIMIT $5)
+     RETURNING ",
+    task_columns!()
+);
+
 impl Tasks {
     /// Takes up to `slots` waiting tasks of `agent` whose time has come, oldest first.
     pub async fn claim(&self, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
@@ -109,14 +119,7 @@ impl Core {
         let now = self.ambient.now();
         let until = now.after(self.options.lease);
         let mut records = tx.query(
-            concat!(
-                "UPDATE task SET state = 'working', attempt = attempt + 1, fence = fence + 1, event_seq = event_seq + 1,
-                   lease_node = $3, lease_until = $4, updated_at = $2
-                 WHERE id IN (SELECT id FROM task WHERE agent = $1 AND state = 'submitted' AND run_at <= $2
-                   AND (deadline_at IS NULL OR deadline_at > $2) ORDER BY run_at, id LIMIT $5)
-                 RETURNING ",
-                task_columns!()
-            ),
+            CLAIM,
             &[
                 agent.into(),
                 now.into(),
@@ -183,10 +186,9 @@ impl Core {
             return Ok(());
         }
         let mut failure = payload::clip(failure);
-        if retry::may_repeat(failure.class) {
-            if let Some(key) = journal::step_in_doubt(conn, &task.id)? {
-                failure = in_doubt(&key);
-            }
+        let open = if retry::may_repeat(failure.class) { journal::step_in_doubt(conn, &task.id)? } else { None };
+        if let Some(key) = open {
+            failure = in_doubt(&key);
         }
         let verdict = retry::verdict(&failure, task.attempt, task.attempts_max, |max| self.ambient.random_up_to(max));
         match verdict {

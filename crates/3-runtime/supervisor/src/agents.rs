@@ -1,19 +1,20 @@
 //! The rows of agents: what is installed, in which state, and how much it has used. Synchronous functions over one
 //! transaction, so that a change and its audit record are one commit.
 
-use std::time::Duration;
+mod read;
 
 use agentos_base::Ambient;
-use agentos_store::{Arg, Conn, Row, Tx};
-use agentos_trust::dsse::{MANIFEST_TYPE, Unverified};
+use agentos_store::{Arg, Conn, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, InstanceId, Manifest, Result, Timestamp,
-    agent::{Agent, AgentState, Usage},
+    agent::{AgentState, Usage},
     audit::AuditEvent,
     notify::Notice,
 };
 
-use crate::{controls::controls, lifecycle::Event};
+use crate::lifecycle::Event;
+
+pub use read::{get, list, manifest};
 
 /// Agents of one installation. A listing returns all of them, so there is a bound.
 pub const AGENTS_MAX: i64 = 10_000;
@@ -60,11 +61,10 @@ pub struct Change {
 /// Writes the version and makes the agent known. Refuses a version that goes back. The caller has verified the envelope.
 pub fn install(tx: &mut Tx<'_>, ambient: &Ambient, actor: &Actor, new: &Deployment) -> Result<Installed> {
     let name = &new.manifest.name;
-    let present = tx.query_one(
-        "SELECT version, manifest_sha256, state FROM agent WHERE name = $1",
-        &[name.into()],
-        |row| Ok((row.text(0)?, row.text(1)?, row.text(2)?)),
-    )?;
+    let present =
+        tx.query_one("SELECT version, manifest_sha256, state FROM agent WHERE name = $1", &[name.into()], |row| {
+            Ok((row.text(0)?, row.text(1)?, row.text(2)?))
+        })?;
     let now = ambient.now();
     let outcome = match present {
         None => {
@@ -134,11 +134,10 @@ pub fn set_state(tx: &mut Tx<'_>, ambient: &Ambient, change: &Change) -> Result<
     if written == 0 {
         return Err(Fault::internal(format!("agent {} is not {} in its row", change.agent, change.from)));
     }
-    let mut fact =
-        AuditEvent::new(ambient.event_id(), now, change.actor.clone(), "agent.state", change.agent.as_str())
-            .fact("from", change.from.as_str())
-            .fact("to", change.to.as_str())
-            .fact("event", change.event.as_str());
+    let mut fact = AuditEvent::new(ambient.event_id(), now, change.actor.clone(), "agent.state", change.agent.as_str())
+        .fact("from", change.from.as_str())
+        .fact("to", change.to.as_str())
+        .fact("event", change.event.as_str());
     if let Some(reason) = reason {
         fact = fact.fact("reason", reason);
     }
@@ -164,35 +163,9 @@ pub fn set_usage(tx: &mut Tx<'_>, agent: &AgentName, usage: &Usage) -> Result<()
     Ok(())
 }
 
-/// One agent as its row says, without what only the living process knows.
-pub fn get(conn: &Conn<'_>, name: &AgentName) -> Result<Agent> {
-    conn.query_one(concat!(select_agent!(), " WHERE agent.name = $1"), &[name.into()], read_agent)?
-        .ok_or_else(|| not_found(name))
-}
-
-/// All agents by name.
-pub fn list(conn: &Conn<'_>) -> Result<Vec<Agent>> {
-    conn.query(concat!(select_agent!(), " ORDER BY agent.name LIMIT $1"), &[AGENTS_MAX.into()], read_agent)
-}
-
-/// The manifest of the installed version.
-pub fn manifest(conn: &Conn<'_>, name: &AgentName) -> Result<Manifest> {
-    let envelope = conn.query_one(
-        "SELECT envelope FROM agent JOIN agent_version
-           ON agent_version.agent = agent.name AND agent_version.version = agent.version WHERE agent.name = $1",
-        &[name.into()],
-        |row| row.bytes(0),
-    )?;
-    manifest_of(&envelope.ok_or_else(|| not_found(name))?)
-}
-
 /// Cut at a character's border.
 pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
-}
-
-fn not_found(name: &AgentName) -> Fault {
-    Fault::new(Code::AGENT_NOT_FOUND, format!("there is no agent {name}")).hint("list agents with: agent-os agent list")
 }
 
 fn refuse_rollback(new: &Deployment, present: &str) -> Result<()> {

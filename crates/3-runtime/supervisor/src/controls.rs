@@ -6,8 +6,16 @@ use Enforcement::{Degraded, Enforced, NotEnforced};
 
 /// Name, standing, reason. A row changes only together with the code that enforces it.
 const ROWS: &[(&str, Enforcement, &str)] = &[
-    ("process isolation", Enforced, "every agent is a process of its own, started by agent-os-launch, in its own session"),
-    ("empty environment", Enforced, "the environment is cleared; only the manifest's variables and four of ours are set"),
+    (
+        "process isolation",
+        Enforced,
+        "every agent is a process of its own, started by agent-os-launch, in its own session",
+    ),
+    (
+        "empty environment",
+        Enforced,
+        "the environment is cleared; only the manifest's variables and four of ours are set",
+    ),
     ("descriptors", Enforced, "a worker inherits /dev/null, two pipes and its socket, and nothing else"),
     ("no new privileges", Enforced, "no_new_privs is set: setuid programs and file capabilities have no effect"),
     ("address space of a process", Enforced, "RLIMIT_AS from limits.memory_bytes, for each process"),
@@ -27,11 +35,7 @@ const ROWS: &[(&str, Enforcement, &str)] = &[
         NotEnforced,
         "a worker can open whatever the server's user can; mount namespace and Landlock are not set up yet",
     ),
-    (
-        "network wall",
-        NotEnforced,
-        "a worker can open sockets by itself; the network namespace is not set up yet",
-    ),
+    ("network wall", NotEnforced, "a worker can open sockets by itself; the network namespace is not set up yet"),
     ("system call filter", NotEnforced, "seccomp is not set up yet"),
     ("total memory", NotEnforced, "several processes of one agent together have no limit; needs a memory cgroup"),
     ("CPU share", NotEnforced, "an agent can keep all cores busy; needs a CPU cgroup"),

@@ -16,7 +16,7 @@ pub(crate) fn encode(bytes: Vec<u8>) -> (String, String) {
 }
 
 /// Length of the text inside a JSON string.
-fn escaped_bytes(text: &str) -> usize {
+pub(crate) fn escaped_bytes(text: &str) -> usize {
     text.bytes()
         .map(|byte| match byte {
             b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,

@@ -25,6 +25,8 @@ const READ_BYTES_DEFAULT: u64 = 1024 * 1024;
 /// Half a frame: base64 and JSON around it must fit.
 const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 const ENTRIES_MAX: usize = 10_000;
+/// Names in one listing, escaped as JSON: with the other fields of so many entries they must fit into a frame.
+const NAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 pub(crate) async fn read(call: &Authorized<Call>, args: FileRead) -> Result<FileReadResult> {
     let root = granted_root(call, "read", &args.path)?;
@@ -68,20 +70,23 @@ fn read_beneath(root: &str, args: &FileRead) -> Result<FileReadResult> {
 fn list_beneath(root: &str, path: &str) -> Result<FileListResult> {
     let descriptor = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut entries = Vec::new();
+    let mut name_bytes = 0;
     for entry in Dir::read_from(&descriptor).map_err(|errno| refused(path, errno))? {
         let entry = entry.map_err(|errno| refused(path, errno))?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
         }
-        if entries.len() == ENTRIES_MAX {
+        let shown = name.to_string_lossy().into_owned();
+        name_bytes += content::escaped_bytes(&shown);
+        if entries.len() == ENTRIES_MAX || name_bytes > NAME_BYTES_MAX {
             entries.sort_by(|a: &FileEntry, b| a.name.cmp(&b.name));
             return Ok(FileListResult { entries, truncated: true });
         }
         // An entry that vanished between listing and stat is not there.
         let Ok(stat) = statat(&descriptor, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         entries.push(FileEntry {
-            name: name.to_string_lossy().into_owned(),
+            name: shown,
             kind: kind(&stat).to_owned(),
             size: size(&stat),
             modified_at: modified_at(&stat),
@@ -207,6 +212,18 @@ mod tests {
         }
         let args = FileRead { path: format!("{root}/a.txt"), offset: 0, max_bytes: Some(READ_BYTES_MAX + 1) };
         assert_eq!(read_beneath(&root, &args).unwrap_err().code, Code::SYSCALL_INVALID);
+    }
+
+    #[test]
+    fn a_listing_of_the_longest_names_fits_into_a_frame() {
+        let (_directory, root) = stage();
+        // Control characters take six bytes in JSON: 3,000 such names alone would be 4.3 MiB.
+        for index in 0..3_000 {
+            fs::write(format!("{root}/{index:04}{}", "\u{1}".repeat(240)), "").unwrap();
+        }
+        let listed = list_beneath(&root, &root).unwrap();
+        assert!(listed.truncated && listed.entries.len() > 1_000);
+        assert!(serde_json::to_vec(&listed).unwrap().len() < agentos_types::limits::FRAME_BYTES_MAX);
     }
 
     #[test]

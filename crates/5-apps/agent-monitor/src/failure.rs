@@ -41,8 +41,7 @@ mod tests {
     #[test]
     fn an_error_is_of_the_source_or_of_the_kernel() {
         let check = |code, expected: Option<Standing>| {
-            let error =
-                CallError { code, message: "m".into(), class: ErrorClass::Transient, retry_after_ms: None };
+            let error = CallError { code, message: "m".into(), class: ErrorClass::Transient, retry_after_ms: None };
             assert_eq!(standing(&error), expected, "{code}");
         };
         check(Code::NOT_GRANTED, Some(Standing::Denied));
@@ -55,7 +54,9 @@ mod tests {
         check(Code::FILE_UNAVAILABLE, Some(Standing::Unreachable));
         check(Code::RESPONSE_TOO_LARGE, Some(Standing::Error));
         check(Code::URL_INVALID, Some(Standing::Error));
-        for kernel in [Code::INTERNAL, Code::STORE_BUSY, Code::RATE_LIMITED, Code::AUDIT_UNAVAILABLE, Code::TASK_CANCELED] {
+        for kernel in
+            [Code::INTERNAL, Code::STORE_BUSY, Code::RATE_LIMITED, Code::AUDIT_UNAVAILABLE, Code::TASK_CANCELED]
+        {
             check(kernel, None);
         }
     }

@@ -241,8 +241,9 @@ pub fn history_key(name: &str, number: u64) -> String {
 pub async fn load(kernel: &impl Kernel, step: String, name: &str) -> Result<Option<(Watch, i64)>, TaskError> {
     let found = kernel::kv_get(kernel, step, watch_key(name)).await?;
     let Some(value) = found.value else { return Ok(None) };
-    let watch = serde_json::from_value(value)
-        .map_err(|source| refuse(format!("the stored watch '{name}' cannot be read: {source}; remove and add it again")))?;
+    let watch = serde_json::from_value(value).map_err(|source| {
+        refuse(format!("the stored watch '{name}' cannot be read: {source}; remove and add it again"))
+    })?;
     Ok(Some((watch, found.version)))
 }
 

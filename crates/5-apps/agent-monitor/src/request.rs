@@ -91,9 +91,18 @@ impl Request {
         match action.as_str() {
             "add" => Ok(Request::Add(Box::new(arguments::<AddInput>("add", fields)?.validate()?))),
             "list" => arguments::<Empty>("list", fields).map(|_| Request::List),
-            "remove" => arguments("remove", fields).map(Request::Remove),
-            "check" => arguments("check", fields).map(Request::Check),
-            "history" => arguments("history", fields).map(Request::History),
+            "remove" => {
+                let remove: Named = arguments("remove", fields)?;
+                valid_name("remove", &remove.name).map(|()| Request::Remove(remove))
+            }
+            "check" => {
+                let check: Check = arguments("check", fields)?;
+                check.name.iter().try_for_each(|name| valid_name("check", name)).map(|()| Request::Check(check))
+            }
+            "history" => {
+                let history: History = arguments("history", fields)?;
+                valid_name("history", &history.name).map(|()| Request::History(history))
+            }
             other => {
                 let other: String = other.chars().take(40).collect();
                 Err(refuse(format!("unknown action '{}'; it is one of: {ACTIONS}", other.escape_debug())))
@@ -130,10 +139,14 @@ impl AddInput {
         Rules::new(&self.ignore, &self.noise)?;
         let derived = self.name.is_none();
         let name = match self.name {
-            Some(name) => valid_name(name)?,
+            Some(name) => valid_name("add", &name).map(|()| name)?,
             None => derived_name(&source),
         };
-        Ok(Add { name, derived, definition: Definition { source, cadence, webhook, ignore: self.ignore, noise: self.noise } })
+        Ok(Add {
+            name,
+            derived,
+            definition: Definition { source, cadence, webhook, ignore: self.ignore, noise: self.noise },
+        })
     }
 }
 
@@ -159,14 +172,15 @@ fn absolute(field: &str, path: String) -> Result<String, TaskError> {
     )))
 }
 
-fn valid_name(name: String) -> Result<String, TaskError> {
+fn valid_name(action: &str, name: &str) -> Result<(), TaskError> {
     let starts_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     let chars_fit = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if starts_well && chars_fit && name.len() <= NAME_CHARS_MAX {
-        return Ok(name);
+        return Ok(());
     }
     Err(refuse(format!(
-        "action 'add': 'name' must start with a letter and have at most {NAME_CHARS_MAX} lower-case letters, digits and dashes"
+        "action '{action}': 'name' must start with a letter and have at most {NAME_CHARS_MAX} lower-case letters, digits and \
+         dashes"
     )))
 }
 
@@ -189,7 +203,7 @@ fn derived_name(source: &Source) -> String {
 
 /// A derived name that another source has already: told apart by a hash of the source.
 pub fn distinct_name(name: &str, source: &Source) -> String {
-    let Source::Url(target) | Source::File(target) | Source::Directory(target) = source;
+    let (Source::Url(target) | Source::File(target) | Source::Directory(target)) = source;
     let digits: String = hash::short(target).chars().take(6).collect();
     let kept: String = name.chars().take(NAME_CHARS_MAX - 7).collect();
     format!("{}-{digits}", kept.trim_end_matches('-'))
@@ -214,12 +228,16 @@ mod tests {
         check(json!({"action": "ad\u{1b}d"}), "unknown action 'ad\\u{1b}d'");
         check(json!({"action": "list", "x": 1}), "action 'list': unknown field `x`");
         check(json!({"action": "check", "nam": "a"}), "action 'check': unknown field `nam`");
+        check(json!({"action": "check", "name": "a/../b"}), "action 'check': 'name' must start");
         check(json!({"action": "remove"}), "missing field `name`");
         check(json!({"action": "add", "every_s": 5}), "exactly one of 'url', 'file' and 'directory'");
         check(json!({"action": "add", "url": "https://a/", "file": "/a", "every_s": 5}), "exactly one of 'url'");
         check(json!({"action": "add", "url": "https://a/"}), "exactly one of 'every_s' and 'cron'");
         check(json!({"action": "add", "url": "https://a/", "every_s": 0}), "at least 1");
-        check(json!({"action": "add", "url": "https://a/", "every_s": 5, "cron": "* * * * *"}), "exactly one of 'every_s'");
+        check(
+            json!({"action": "add", "url": "https://a/", "every_s": 5, "cron": "* * * * *"}),
+            "exactly one of 'every_s'",
+        );
         check(json!({"action": "add", "url": "https://a/", "every_s": 5, "timezone": "UTC"}), "'timezone' goes with");
         for url in ["ftp://a/", "https:///x", "https://a b/", "/etc/passwd"] {
             check(json!({"action": "add", "url": url, "every_s": 5}), "'url' must be an absolute");
@@ -246,8 +264,8 @@ mod tests {
                 panic!("{target} was refused")
             };
             assert_eq!(add.name, expected);
-            assert!(valid_name(add.name.clone()).is_ok());
-            assert!(valid_name(distinct_name(&add.name, &add.definition.source)).is_ok());
+            assert!(valid_name("add", &add.name).is_ok());
+            assert!(valid_name("add", &distinct_name(&add.name, &add.definition.source)).is_ok());
         };
         check("url", "https://Example.com/pricing/?plan=pro", "example-com-pricing");
         check("url", "http://127.0.0.1:8899/", "w-127-0-0-1-8899");

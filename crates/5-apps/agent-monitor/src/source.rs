@@ -22,6 +22,8 @@ const SNAPSHOT_LINES_MAX: usize = 20_000;
 const CHUNK_BYTES: u64 = 512 * 1024;
 /// Of a larger file only this beginning and the size are compared.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Twice what full pieces need, for a kernel that hands out smaller ones.
+const READS_MAX: u64 = 2 * FILE_BYTES_MAX / CHUNK_BYTES;
 /// A validator longer than this is not worth remembering.
 const VALIDATOR_BYTES_MAX: usize = 512;
 /// A file that was modified this shortly before the task began may be modified again without a new time stamp.
@@ -87,8 +89,7 @@ async fn web(
         headers.extend(value.map(|value| (name.to_owned(), value)));
     }
     let conditional = headers.len() > 1;
-    let fetch =
-        Fetch { url: url.into(), method: "GET".into(), headers, body: None, timeout_ms: None, max_bytes: None };
+    let fetch = Fetch { url: url.into(), method: "GET".into(), headers, body: None, timeout_ms: None, max_bytes: None };
     let answer: FetchResult = ask(kernel, step, Syscall::NetFetch(fetch)).await?;
     match answer.status {
         304 if conditional => Ok(Look::Same),
@@ -112,7 +113,8 @@ async fn file(
     rules: &Rules,
     marker: Option<&Marker>,
 ) -> Result<Look, CallError> {
-    let read = |offset, max_bytes| Syscall::FileRead(FileRead { path: path.into(), offset, max_bytes: Some(max_bytes) });
+    let read =
+        |offset, max_bytes| Syscall::FileRead(FileRead { path: path.into(), offset, max_bytes: Some(max_bytes) });
     if let Some(known) = marker.and_then(|marker| marker.file) {
         let probe: FileReadResult = ask(kernel, format!("{step}/probe"), read(0, 1)).await?;
         if (probe.size, probe.modified_at) == known {
@@ -123,17 +125,15 @@ async fn file(
     let (size, modified_at) = (first.size, first.modified_at);
     let mut bytes = decode(&first.content, &first.encoding);
     let mut steady = true;
-    // At most FILE_BYTES_MAX / CHUNK_BYTES rounds, unless the kernel hands out smaller pieces; an empty one ends it.
-    while (bytes.len() as u64) < size.min(FILE_BYTES_MAX) {
+    for _ in 0..READS_MAX {
         let offset = bytes.len() as u64;
+        if offset >= size.min(FILE_BYTES_MAX) {
+            break;
+        }
         let wanted = CHUNK_BYTES.min(FILE_BYTES_MAX - offset);
         let next: FileReadResult = ask(kernel, format!("{step}/{offset}"), read(offset, wanted)).await?;
         steady &= (next.size, next.modified_at) == (size, modified_at);
-        let piece = decode(&next.content, &next.encoding);
-        if piece.is_empty() {
-            break;
-        }
-        bytes.extend(piece);
+        bytes.extend(decode(&next.content, &next.encoding));
     }
     let settled = submitted_at(kernel.task()).since(modified_at) >= SETTLED;
     let marker = Marker { file: (steady && settled).then_some((size, modified_at)), ..Marker::default() };

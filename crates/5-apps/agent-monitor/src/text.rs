@@ -45,7 +45,10 @@ impl Rules {
     /// `ignore` lines hold plain text, or `regex:` and an expression.
     pub fn new(ignore: &[String], noise: &[Noise]) -> Result<Self, TaskError> {
         if ignore.len() > IGNORE_RULES_MAX {
-            return Err(refuse(format!("'ignore' has {} rules; at most {IGNORE_RULES_MAX} are possible", ignore.len())));
+            return Err(refuse(format!(
+                "'ignore' has {} rules; at most {IGNORE_RULES_MAX} are possible",
+                ignore.len()
+            )));
         }
         let mut rules = Self { noise: noise.to_vec(), ..Self::default() };
         for rule in ignore {
@@ -105,11 +108,8 @@ impl Noise {
             .ok()
         });
         static TOKENS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-            Regex::new(concat!(
-                r"\b[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b",
-                r"|\b[0-9a-zA-Z_+=]{20,}\b",
-            ))
-            .ok()
+            Regex::new(concat!(r"\b[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b", r"|\b[0-9a-zA-Z_+=]{20,}\b",))
+                .ok()
         });
         match (self, TIMES.as_ref(), TOKENS.as_ref()) {
             (Noise::Timestamps, Some(times), _) => times.replace_all(line, "<time>").into_owned(),
@@ -191,8 +191,18 @@ mod tests {
             "csrf a8Fq2kZ9x7Lm3Qp5Rt1w id 123e4567-e89b-12d3-a456-426614174000",
             "csrf <token> id <token>\n",
         );
-        check(&[], &[Noise::Tokens], "Donaudampfschifffahrtsgesellschaft 12345", "Donaudampfschifffahrtsgesellschaft 12345\n");
-        check(&[], &[Noise::Tokens, Noise::Timestamps], "12:00:01 d41d8cd98f00b204e9800998ecf8427e", "<time> <token>\n");
+        check(
+            &[],
+            &[Noise::Tokens],
+            "Donaudampfschifffahrtsgesellschaft 12345",
+            "Donaudampfschifffahrtsgesellschaft 12345\n",
+        );
+        check(
+            &[],
+            &[Noise::Tokens, Noise::Timestamps],
+            "12:00:01 d41d8cd98f00b204e9800998ecf8427e",
+            "<time> <token>\n",
+        );
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Shared {
     /// The token's principal, if it is valid at this moment.
     pub async fn identify(&self, bearer: &Bearer) -> Result<Option<Principal>> {
         let token = bearer.0.expose_secret();
-        let looks_like_one = (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+        let looks_like_one =
+            (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
         if !looks_like_one {
             return Ok(None);
         }

@@ -18,6 +18,8 @@ use crate::layers::{
 const RECORDED_REFUSALS_PER_SECOND: u64 = 5;
 /// The same for all peers together, against a flood from many addresses.
 const RECORDED_REFUSALS_PER_SECOND_IN_ALL: u64 = 50;
+/// How long a revoked token can at most go on reading a stream or session that it opened before.
+const RECHECK_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct Shared {
     pub kernel: Arc<dyn Kernel>,
@@ -25,6 +27,7 @@ pub(crate) struct Shared {
     pub shutdown: CancellationToken,
     pub body_bytes_max: usize,
     pub request_timeout: Duration,
+    pub recheck_interval: Duration,
     pub metrics: Arc<Metrics>,
     pub openapi_json: String,
     /// Requests and WebSocket messages per token.
@@ -48,6 +51,7 @@ impl Shared {
             shutdown,
             body_bytes_max: limits.body_bytes_max,
             request_timeout: limits.request_timeout,
+            recheck_interval: limits.request_timeout.min(RECHECK_INTERVAL_MAX),
             metrics: Arc::new(Metrics::new()),
             openapi_json: crate::openapi::document_json(limits.version),
             token_rates: Buckets::new(limits.requests_per_second),

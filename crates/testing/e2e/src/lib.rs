@@ -1,1 +1,1 @@
-//! seat
+//! Holds no code: the stories are in `tests/it`.

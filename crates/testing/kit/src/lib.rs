@@ -1,1 +1,16 @@
-//! seat
+//! What tests from outside need: a real server in a scratch directory, agent packages, a page that changes, and waiting
+//! on conditions. Only ever a dev-dependency.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up must stop with a message")]
+
+mod os;
+mod package;
+mod page;
+mod programs;
+mod wait;
+
+pub use os::{CliOutput, TestOs};
+pub use package::Package;
+pub use page::Page;
+pub use programs::{program, python};
+pub use wait::{eventually, until};

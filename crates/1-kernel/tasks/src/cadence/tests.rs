@@ -71,8 +71,7 @@ fn a_change_by_half_an_hour_neither_hangs_nor_shifts() {
 /// Over a year of hard zones: always forward, and the wall clock shows what the expression says but in a gap.
 #[test]
 fn a_year_of_firings_goes_forward_only() {
-    let zones =
-        [BERLIN, "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia", "Asia/Kathmandu"];
+    let zones = [BERLIN, "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"];
     for zone in zones {
         for (expression, per_day) in [("15 */3 * * *", 8), ("30 2 * * *", 1), ("0 0,12 * * *", 2), ("20 1-3 * * *", 3)]
         {

@@ -51,8 +51,8 @@ where
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Answer<Self> {
-        Query::try_from_uri(&parts.uri)
-            .map(|Query(filter)| Self(filter))
-            .map_err(|rejection| Fault::new(T::CODE, format!("the query is not valid: {}", rejection.body_text())).into())
+        Query::try_from_uri(&parts.uri).map(|Query(filter)| Self(filter)).map_err(|rejection| {
+            Fault::new(T::CODE, format!("the query is not valid: {}", rejection.body_text())).into()
+        })
     }
 }

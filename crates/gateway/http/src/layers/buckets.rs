@@ -50,11 +50,8 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
             state.sweep(now);
         }
         let has_room = state.full_at.len() < KEYS_MAX || state.full_at.contains_key(key);
-        let full_at = if has_room {
-            state.full_at.entry(key.clone()).or_insert(now)
-        } else {
-            &mut state.overflow_full_at
-        };
+        let full_at =
+            if has_room { state.full_at.entry(key.clone()).or_insert(now) } else { &mut state.overflow_full_at };
         // Clamped on both sides: a clock that was set back must not lock anybody out for the difference.
         let from = (*full_at).clamp(now, now.after(self.burst));
         let next = from.after(self.interval);
@@ -84,7 +81,7 @@ pub(crate) struct Peer(u128);
 impl From<IpAddr> for Peer {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(v4) => Self(u128::from(v4.to_ipv6_mapped().to_bits())),
+            IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
             IpAddr::V6(v6) => Self(v6.to_bits() & !u128::from(u64::MAX)),
         }
     }

@@ -1,0 +1,468 @@
+//! One life of an agent's process: spawn, handshake, work, end.
+
+use std::sync::Arc;
+
+use agentos_authority::Caller;
+use agentos_protocol::KernelFrame;
+use agentos_types::{
+    Actor, Code, Fault, Manifest, TaskId,
+    agent::{AgentState, Usage},
+};
+use tokio::{
+    net::unix::pipe::Receiver,
+    task::{JoinSet, spawn_blocking},
+    time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout},
+};
+
+use super::{
+    Order, Run,
+    calls::Calls,
+    desk::{Desk, Effect},
+    failure_of,
+    heart::Heart,
+    link::{Link, Received},
+};
+use crate::{
+    agents,
+    lifecycle::Event,
+    package::{self, Blueprint},
+    process::Process,
+    seat::Spawned,
+};
+
+/// Hashing a package of the largest size from a slow disk.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Work is claimed when the store announces it; this only catches an announcement that was lost.
+const CLAIM_PERIOD: Duration = Duration::from_secs(1);
+const SAMPLE_PERIOD: Duration = Duration::from_secs(5);
+/// A worker between two tasks is not idle yet: without this pause every task would cost two audited transitions.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// Frames that are read at once before a worker is called hung: its pong may wait behind them.
+const FRAMES_BEFORE_HUNG: usize = 64;
+
+/// How a life ended, as the actor needs to know it.
+pub(crate) enum End {
+    /// As somebody had asked.
+    Stopped,
+    /// It could not begin, and waiting would not change that.
+    Refused(Fault),
+    /// Killed for the sake of one canceled task.
+    Stubborn(TaskId),
+    /// `healthy`: how long it was ready, if it ever was.
+    Failed { event: Event, fault: Fault, healthy: Option<Duration> },
+}
+
+/// Why a process has to end or has ended.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Exited,
+    Closed {
+        partial: bool,
+    },
+    /// It broke the protocol.
+    Broken(Fault),
+    NotLaunched(Fault),
+    Hung(Fault),
+    /// It was asked to exit and did not in time.
+    Overdue,
+    Stubborn(TaskId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The launcher may still speak; the worker owes its hello.
+    Launched,
+    /// Welcomed; it owes its ready.
+    Greeted,
+    Ready,
+}
+
+pub(crate) struct Life<'r> {
+    pub(super) run: &'r mut Run,
+    pub(super) process: Process,
+    pub(super) link: Link,
+    pub(super) desk: Desk,
+    pub(super) calls: Arc<Calls>,
+    pub(super) heart: Heart,
+    pub(super) caller: Caller,
+    pub(super) manifest: Manifest,
+    pub(super) phase: Phase,
+    pub(super) ready_since: Option<Instant>,
+    /// Set once the worker was told to exit.
+    pub(super) leave_by: Option<Instant>,
+    /// The process has ended or is about to: no new work.
+    pub(super) over: bool,
+    pub(super) pumps: JoinSet<()>,
+    start_by: Instant,
+    idle_since: Option<Instant>,
+    usage_stored: Usage,
+}
+
+impl<'r> Life<'r> {
+    /// Checks the package, spawns the launcher, gives it the order.
+    pub(crate) async fn begin(run: &'r mut Run) -> Result<Self, End> {
+        let blueprint = prepare(run).await.map_err(|fault| end_of(&fault))?;
+        run.health = blueprint.manifest.health.clone();
+        let spawned = run.shared.seat.spawn().await.map_err(|fault| end_of(&fault))?;
+        Self::attach(run, blueprint, spawned).map_err(|fault| end_of(&fault))
+    }
+
+    fn attach(run: &'r mut Run, blueprint: Blueprint, spawned: Spawned) -> Result<Self, Fault> {
+        let Blueprint { manifest, grants, order } = blueprint;
+        let Spawned { child, socket, stdout, stderr } = spawned;
+        let process = Process::watch(child)?;
+        let mut pumps = JoinSet::new();
+        if let Some(stdout) = stdout {
+            let pipe = Receiver::from_owned_fd(stdout.into()).map_err(Fault::internal)?;
+            pumps.spawn(run.card.logs.clone().pump("stdout", pipe));
+        }
+        if let Some(stderr) = stderr {
+            let pipe = Receiver::from_owned_fd(stderr.into()).map_err(Fault::internal)?;
+            pumps.spawn(run.card.logs.clone().pump("stderr", pipe));
+        }
+        let link = Link::open(socket, &order)?;
+        let instance = run.shared.ambient.instance_id();
+        run.card.meter.begin(instance.clone(), process.id());
+        let caller = Caller {
+            agent: run.name.clone(),
+            instance: instance.clone(),
+            grants,
+            calls_per_minute: manifest.limits.calls_per_minute,
+        };
+        Ok(Self {
+            desk: Desk::new(run.shared.tasks.clone(), run.name.clone(), instance, manifest.limits.concurrent_tasks),
+            calls: Calls::new(link.replies()),
+            heart: Heart::new(manifest.health.heartbeat_ms),
+            start_by: Instant::now() + Duration::from_millis(manifest.health.start_timeout_ms),
+            run,
+            process,
+            link,
+            caller,
+            manifest,
+            phase: Phase::Launched,
+            ready_since: None,
+            leave_by: None,
+            over: false,
+            pumps,
+            idle_since: None,
+            usage_stored: Usage::default(),
+        })
+    }
+
+    pub(crate) async fn live(mut self) -> End {
+        let verdict = match self.serve().await {
+            Err(verdict) => verdict,
+            Ok(never) => match never {},
+        };
+        self.conclude(verdict).await
+    }
+
+    /// Waits for whatever comes next, until a verdict.
+    async fn serve(&mut self) -> Result<std::convert::Infallible, Verdict> {
+        let (mut beat, mut renew) = (every(self.heart.period()), every(self.run.shared.tasks.options().lease / 3));
+        let (mut claim, mut sample) = (every(CLAIM_PERIOD), every(SAMPLE_PERIOD));
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                () = self.process.exited() => return Err(Verdict::Exited),
+                received = self.link.next(), if self.desk.has_room() => self.on_received(received).await?,
+                effect = self.desk.next_effect() => self.on_effect(effect).await?,
+                mail = self.run.card.mailbox.collect() => self.on_mail(mail)?,
+                Some(order) = self.run.orders.recv() => self.on_order(order).await?,
+                _ = beat.tick() => self.ping()?,
+                _ = renew.tick() => self.desk.renew(),
+                _ = claim.tick() => self.on_claim_tick().await?,
+                _ = sample.tick() => self.store_usage().await,
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    self.on_deadline().await?;
+                }
+                () = self.run.shared.stop.cancelled(), if self.leave_by.is_none() => self.leave()?,
+            }
+        }
+    }
+
+    /// The earliest instant at which something has to be done by itself.
+    fn deadline(&self) -> Option<Instant> {
+        let start = (self.phase != Phase::Ready).then_some(self.start_by);
+        let cancel = self.desk.held().filter_map(|(_, held)| held.cancel_by).min();
+        let idle = self.idle_since.map(|since| since + IDLE_AFTER);
+        [start, self.heart.overdue_at(), cancel, self.leave_by, idle].into_iter().flatten().min()
+    }
+
+    async fn on_deadline(&mut self) -> Result<(), Verdict> {
+        let now = Instant::now();
+        if self.leave_by.is_some_and(|by| by <= now) {
+            return Err(Verdict::Overdue);
+        }
+        let stubborn = self.desk.held().find(|(_, held)| held.cancel_by.is_some_and(|by| by <= now));
+        if let Some((task, _)) = stubborn {
+            return Err(Verdict::Stubborn(task.clone()));
+        }
+        if self.phase != Phase::Ready && self.start_by <= now {
+            let owed = if self.phase == Phase::Launched { "hello" } else { "ready" };
+            let limit_ms = self.manifest.health.start_timeout_ms;
+            return Err(Verdict::Hung(silent(format!("the worker did not say {owed} within {limit_ms} ms"))));
+        }
+        if self.heart.overdue_at().is_some_and(|at| at <= now) {
+            self.check_pulse().await?;
+        }
+        if self.idle_since.is_some_and(|since| since + IDLE_AFTER <= now) {
+            self.idle_since = None;
+            if self.run.state == AgentState::Running && self.desk.is_empty() {
+                self.note(Event::Idle).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pong is overdue. It may lie among frames that were not read yet, because this actor was busy.
+    async fn check_pulse(&mut self) -> Result<(), Verdict> {
+        for _ in 0..FRAMES_BEFORE_HUNG {
+            if !self.desk.has_room() {
+                self.heart.excuse(Instant::now());
+            }
+            if self.heart.overdue_at().is_none_or(|at| at > Instant::now()) {
+                return Ok(());
+            }
+            match timeout(Duration::ZERO, self.link.next()).await {
+                Ok(received) => self.on_received(received).await?,
+                Err(_) => break,
+            }
+        }
+        let limit_ms = self.manifest.health.heartbeat_ms;
+        Err(Verdict::Hung(silent(format!("the worker did not answer a ping within {limit_ms} ms"))))
+    }
+
+    fn ping(&mut self) -> Result<(), Verdict> {
+        // Before it is ready, the start has a limit of its own.
+        if self.phase == Phase::Ready {
+            if let Some(n) = self.heart.beat(Instant::now()) {
+                self.send(&KernelFrame::Ping { n })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&self, frame: &KernelFrame) -> Result<(), Verdict> {
+        self.link.send(frame).map_err(Verdict::Hung)
+    }
+
+    async fn on_order(&mut self, order: Order) -> Result<(), Verdict> {
+        match self.run.obey(order, self.phase == Phase::Ready && self.leave_by.is_none()).await {
+            Some(Event::Restart | Event::Deploy | Event::Terminate) => self.leave(),
+            Some(Event::Resume) => {
+                self.claim();
+                Ok(())
+            }
+            // The worker that is still starting goes on doing so.
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks the worker to exit. What it still finishes in the grace counts.
+    fn leave(&mut self) -> Result<(), Verdict> {
+        if self.leave_by.is_none() {
+            let grace = self.run.shared.options.shutdown_grace;
+            self.leave_by = Some(Instant::now() + grace);
+            self.send(&KernelFrame::Shutdown { grace_ms: millis(grace) })?;
+        }
+        Ok(())
+    }
+
+    async fn on_claim_tick(&mut self) -> Result<(), Verdict> {
+        // The transition may not have been written when it happened.
+        if self.phase == Phase::Ready && self.leave_by.is_none() && self.run.state == AgentState::Starting {
+            self.note(Event::Ready).await;
+        }
+        self.claim();
+        Ok(())
+    }
+
+    /// Asks for work, if the agent may have any.
+    pub(super) fn claim(&mut self) {
+        let at_work = matches!(self.run.state, AgentState::Ready | AgentState::Running);
+        if at_work && self.phase == Phase::Ready && self.leave_by.is_none() && !self.over {
+            self.desk.claim();
+        }
+    }
+
+    fn on_mail(&mut self, mail: crate::mailbox::Mail) -> Result<(), Verdict> {
+        for task in mail.cancels {
+            self.cancel(task)?;
+        }
+        if mail.missed {
+            self.desk.look();
+        }
+        if mail.work || mail.missed {
+            self.claim();
+        }
+        Ok(())
+    }
+
+    /// Tells the worker to stop; its time runs from here.
+    fn cancel(&mut self, task: TaskId) -> Result<(), Verdict> {
+        let grace = self.run.shared.options.cancel_grace;
+        match self.desk.get_mut(&task) {
+            Some(held) if held.cancel_by.is_some() => Ok(()),
+            Some(held) => {
+                held.cancel_by = Some(Instant::now() + grace);
+                self.send(&KernelFrame::Cancel { task, grace_ms: millis(grace) })
+            }
+            None => {
+                self.desk.remember_cancel(task);
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_effect(&mut self, effect: Effect) -> Result<(), Verdict> {
+        match effect {
+            Effect::Claimed(claimed) => {
+                let claimed = claimed.unwrap_or_else(|fault| {
+                    tracing::warn!(agent = %self.run.name, %fault, detail = fault.detail, "no work could be claimed");
+                    Vec::new()
+                });
+                self.hand_out(claimed).await
+            }
+            Effect::Renewed(lost) => {
+                self.desk.renewed();
+                let lost = lost.unwrap_or_else(|fault| {
+                    tracing::warn!(agent = %self.run.name, %fault, detail = fault.detail, "leases not renewed");
+                    Vec::new()
+                });
+                lost.into_iter().try_for_each(|task| self.drop_lost(&task))
+            }
+            Effect::Looked(tasks) => tasks
+                .into_iter()
+                .filter(|task| task.cancel_asked_at.is_some())
+                .try_for_each(|task| self.cancel(task.id)),
+            Effect::Written => Ok(()),
+        }
+    }
+
+    async fn hand_out(&mut self, claimed: Vec<agentos_tasks::Claimed>) -> Result<(), Verdict> {
+        if self.leave_by.is_some() {
+            // A stopping server keeps the leases; its next start gives them back without a cost.
+            if !self.run.shared.stop.is_cancelled() {
+                self.desk.give_back(claimed, &failure_of(&left()));
+            }
+            return Ok(());
+        }
+        let (tasks, again) = self.desk.take_in(claimed);
+        let some = !tasks.is_empty();
+        for task in tasks {
+            let Some(held) = self.desk.get(&task.id) else { continue };
+            let traceparent = held.lease.traceparent.clone();
+            self.send(&KernelFrame::Task {
+                task: task.id,
+                input: task.input,
+                attempt: task.attempt,
+                deadline_at: task.deadline_at,
+                traceparent,
+            })?;
+        }
+        if some {
+            self.idle_since = None;
+            if self.run.state == AgentState::Ready {
+                self.note(Event::TaskAssigned).await;
+            }
+        }
+        if again {
+            self.claim();
+        }
+        Ok(())
+    }
+
+    /// Somebody else holds the task now, or it is over.
+    fn drop_lost(&mut self, task: &TaskId) -> Result<(), Verdict> {
+        if self.desk.forget(task).is_some() {
+            tracing::info!(agent = %self.run.name, %task, "lease lost");
+            self.send(&KernelFrame::Cancel {
+                task: task.clone(),
+                grace_ms: millis(self.run.shared.options.cancel_grace),
+            })?;
+            self.rest();
+        }
+        Ok(())
+    }
+
+    /// A slot is free again.
+    pub(super) fn rest(&mut self) {
+        if self.desk.is_empty() {
+            self.idle_since = Some(Instant::now());
+        }
+        self.claim();
+    }
+
+    /// A transition that follows from what the worker did. If the store does not take it, the next tick tries again, and
+    /// until then no work is claimed.
+    pub(super) async fn note(&mut self, event: Event) {
+        if let Err(fault) = self.run.apply(event, Actor::System, None).await {
+            tracing::warn!(agent = %self.run.name, %event, %fault, "transition not written yet");
+        }
+    }
+
+    /// Into the row, when it has changed. A reading that is lost is repeated by the next.
+    pub(super) async fn store_usage(&mut self) {
+        let usage = Usage { memory_bytes: 0, ..self.run.card.meter.read() };
+        if usage == self.usage_stored {
+            return;
+        }
+        let name = self.run.name.clone();
+        match self.run.shared.store.write(move |tx| agents::set_usage(tx, &name, &usage)).await {
+            Ok(()) => self.usage_stored = usage,
+            Err(fault) => tracing::warn!(agent = %self.run.name, %fault, "usage not written"),
+        }
+    }
+
+    async fn on_received(&mut self, received: agentos_types::Result<Received>) -> Result<(), Verdict> {
+        match received {
+            Ok(Received::Frame(frame)) => self.on_frame(frame).await,
+            Ok(Received::Closed { partial }) => Err(Verdict::Closed { partial }),
+            Err(fault) => Err(Verdict::Broken(fault)),
+        }
+    }
+}
+
+async fn prepare(run: &Run) -> agentos_types::Result<Blueprint> {
+    let name = run.name.clone();
+    let manifest = run.shared.store.read(move |conn| agents::manifest(conn, &name)).await?;
+    let (options, now) = (run.shared.options.clone(), run.shared.ambient.now());
+    let prepared = timeout(PREPARE_TIMEOUT, spawn_blocking(move || package::prepare(&options, manifest, now))).await;
+    prepared.map_err(|_| silent("the package could not be checked in time".into()))?.map_err(Fault::internal)?
+}
+
+/// A start that cannot succeed without a person is refused; anything else is tried again.
+fn end_of(fault: &Fault) -> End {
+    tracing::warn!(%fault, detail = fault.detail, "an agent was not started");
+    match fault.code {
+        Code::PACKAGE_MISMATCH
+        | Code::MANIFEST_EXPIRED
+        | Code::MANIFEST_INVALID
+        | Code::LAUNCHER_MISSING
+        | Code::AGENT_NOT_FOUND
+        | Code::STORE_CORRUPT => End::Refused(fault.clone()),
+        _ => End::Failed { event: Event::LaunchFailed, fault: fault.clone(), healthy: None },
+    }
+}
+
+/// What becomes of the tasks of a worker that was told to exit.
+pub(super) fn left() -> Fault {
+    Fault::new(Code::WORKER_EXITED, "the agent was restarted or terminated before the task was done")
+}
+
+fn silent(message: String) -> Fault {
+    Fault::new(Code::WORKER_SILENT, message)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// First after one period; a tick that was missed is not made up for.
+fn every(period: Duration) -> Interval {
+    let period = period.max(Duration::from_millis(1));
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,224 @@
+//! The actor of one agent: takes it from state to state, one life of a process after the other.
+
+mod calls;
+mod desk;
+mod frames;
+mod heart;
+mod life;
+mod link;
+mod settle;
+
+use std::{sync::Arc, time::Duration};
+
+use agentos_types::{
+    Actor, AgentName, Result,
+    agent::AgentState,
+    manifest::Health,
+    task::{ErrorClass, Failure},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    accounting::Meter,
+    agents::{self, Change},
+    backoff::{Backoff, JITTER_PERMILLE},
+    lifecycle::{self, Event},
+    logs::Logs,
+    mailbox::Mailbox,
+    supervisor::{Shared, impossible},
+};
+
+use life::{End, Life};
+
+/// Wait before a transition is written again when the store did not take it.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the actor shares with readers and with the router of notices.
+pub(crate) struct Card {
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) meter: Meter,
+    pub(crate) mailbox: Mailbox,
+}
+
+/// An event that somebody wants to happen.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) event: Event,
+    pub(crate) actor: Actor,
+    pub(crate) reply: oneshot::Sender<Result<()>>,
+}
+
+pub(crate) struct Run {
+    shared: Arc<Shared>,
+    name: AgentName,
+    state: AgentState,
+    card: Arc<Card>,
+    orders: mpsc::Receiver<Order>,
+    backoff: Backoff,
+    /// Of the manifest that was started last.
+    health: Health,
+}
+
+impl Run {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        name: AgentName,
+        state: AgentState,
+        card: Arc<Card>,
+        orders: mpsc::Receiver<Order>,
+    ) -> Self {
+        Self { shared, name, state, card, orders, backoff: Backoff::default(), health: Health::default() }
+    }
+
+    /// Until the agent is terminated or the server stops.
+    pub(crate) async fn run(mut self, first: Option<(Event, Actor)>) {
+        if let Some((event, actor)) = first {
+            self.apply_surely(event, actor, None).await;
+        }
+        while self.state != AgentState::Terminated && !self.shared.stop.is_cancelled() {
+            match self.state {
+                AgentState::Starting => self.live().await,
+                AgentState::BackingOff => self.back_off().await,
+                // No process is left here.
+                AgentState::Ready | AgentState::Running => self.apply_surely(Event::Boot, Actor::System, None).await,
+                _ => self.wait_for_order().await,
+            }
+        }
+    }
+
+    /// One life, from the check of the package to the last reading of the process.
+    async fn live(&mut self) {
+        let end = match Life::begin(self).await {
+            Ok(life) => life.live().await,
+            Err(end) => end,
+        };
+        match end {
+            // Whoever asked has written the next state already, or the server stops.
+            End::Stopped => {}
+            End::Refused(fault) => {
+                self.apply_surely(Event::Refused, Actor::System, Some(fault.to_string())).await;
+            }
+            End::Stubborn(task) => {
+                let reason = format!("ended because it did not cancel {task} in time");
+                // A pause stays a pause.
+                let event = if self.state == AgentState::Paused { Event::Crash } else { Event::Restart };
+                self.apply_surely(event, Actor::System, Some(reason)).await;
+            }
+            End::Failed { event, fault, healthy } => {
+                self.backoff.fail(healthy.unwrap_or_default());
+                let failure = failure_of(&fault);
+                self.apply_surely(event, Actor::System, Some(fault.to_string())).await;
+                if healthy.is_none() && self.state == AgentState::BackingOff {
+                    self.charge_waiting(failure).await;
+                }
+            }
+        }
+    }
+
+    /// A start that failed is a failed attempt of the tasks that it was for: they say why nothing happens, and become dead
+    /// letters in the end instead of waiting for ever.
+    async fn charge_waiting(&self, failure: Failure) {
+        let tasks = &self.shared.tasks;
+        // One a start: the others keep their attempts for a start that succeeds.
+        let claimed = match tasks.claim(&self.name, 1).await {
+            Ok(claimed) => claimed,
+            Err(fault) => return tracing::warn!(agent = %self.name, %fault, "waiting tasks could not be charged"),
+        };
+        for one in claimed {
+            if let Err(fault) = tasks.release(&one.lease, failure.clone()).await {
+                // The lease runs out and the sweep does the same later.
+                tracing::warn!(agent = %self.name, task = %one.task.id, %fault, "a task could not be released");
+            }
+        }
+    }
+
+    async fn back_off(&mut self) {
+        if self.backoff.failures() >= self.health.failures_max {
+            let reason = format!("{} failures in a row (health.failures_max)", self.backoff.failures());
+            self.apply_surely(Event::FailureLimit, Actor::System, Some(reason)).await;
+            return;
+        }
+        let wait = self.backoff.wait(self.shared.ambient.random_up_to(JITTER_PERMILLE));
+        let over = Instant::now() + wait;
+        while self.state == AgentState::BackingOff {
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return,
+                () = sleep_until(over) => self.apply_surely(Event::BackoffOver, Actor::System, None).await,
+                Some(order) = self.orders.recv() => drop(self.obey(order, false).await),
+            }
+        }
+    }
+
+    /// Without a process nothing happens but orders.
+    async fn wait_for_order(&mut self) {
+        tokio::select! {
+            () = self.shared.stop.cancelled() => {}
+            Some(order) = self.orders.recv() => drop(self.obey(order, false).await),
+        }
+    }
+
+    /// Writes the transition that somebody asked for and answers. Returns what happened, if it did.
+    async fn obey(&mut self, order: Order, worker_ready: bool) -> Option<Event> {
+        let event = match order.event {
+            // Without a worker to go on with, the pause ends in a start.
+            Event::Resume if self.state == AgentState::Paused && !worker_ready => Event::Start,
+            event => event,
+        };
+        let outcome = self.apply(event, order.actor, None).await;
+        let happened = outcome.is_ok();
+        if happened && matches!(event, Event::Restart | Event::Deploy) {
+            self.backoff.reset();
+        }
+        // Whoever asked may have gone; the order stands.
+        let _ = order.reply.send(outcome);
+        happened.then_some(event)
+    }
+
+    /// The one place where a state changes: refused by the table, or durable and audited first.
+    async fn apply(&mut self, event: Event, actor: Actor, reason: Option<String>) -> Result<()> {
+        let Some(to) = lifecycle::next(self.state, event) else {
+            return Err(impossible(&self.name, self.state, event));
+        };
+        let change = Change {
+            agent: self.name.clone(),
+            from: self.state,
+            to,
+            event,
+            actor,
+            reason: reason.map(|text| self.shared.options.redactor.clean(&text)),
+            process: self.card.meter.process(),
+        };
+        let said = match &change.reason {
+            Some(reason) => format!("{} -> {to} ({event}): {reason}", self.state),
+            None => format!("{} -> {to} ({event})", self.state),
+        };
+        let ambient = self.shared.ambient.clone();
+        self.shared.store.write(move |tx| agents::set_state(tx, &ambient, &change)).await?;
+        tracing::info!(agent = %self.name, "{said}");
+        self.card.logs.kernel(&said);
+        self.state = to;
+        Ok(())
+    }
+
+    /// For what has happened already and cannot be refused: tries until the store takes it or the server stops.
+    async fn apply_surely(&mut self, event: Event, actor: Actor, reason: Option<String>) {
+        while let Err(fault) = self.apply(event, actor.clone(), reason.clone()).await {
+            tracing::error!(agent = %self.name, %event, %fault, detail = fault.detail, "transition not written");
+            if lifecycle::next(self.state, event).is_none() {
+                return;
+            }
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return,
+                () = sleep(RETRY) => {}
+            }
+        }
+    }
+}
+
+/// What a task gets to hear about the end of its worker.
+fn failure_of(fault: &agentos_types::Fault) -> Failure {
+    Failure { class: ErrorClass::Crash, code: Some(fault.code), message: fault.message.clone(), retry_after_s: None }
+}

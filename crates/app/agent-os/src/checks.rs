@@ -1,0 +1,209 @@
+//! The startup checks, one list for `up`, `doctor`, `/health` and the production gate. A new control adds its line here.
+//!
+//! `fail` refuses every start. `warn` refuses it under ENFORCE_PRODUCTION_HARDENING=true and is shown otherwise.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use agentos_api::body::{Check, CheckOutcome};
+use agentos_base::{Ambient, config::Config};
+use agentos_trust::TrustRoot;
+use agentos_types::{
+    Code, Fault, Result, Timestamp,
+    agent::{Control, Enforcement},
+};
+
+use crate::{install, layout::Layout};
+
+/// Everything that a check may look at.
+pub struct Subject<'s> {
+    pub layout: &'s Layout,
+    pub config: &'s Config,
+    pub ambient: &'s Ambient,
+    pub launcher: &'s Path,
+    pub controls: &'s [Control],
+}
+
+type CheckFn = fn(&Subject<'_>) -> (CheckOutcome, String);
+
+/// The list. Order is the order in which people read it.
+const CHECKS: &[(&str, CheckFn)] = &[
+    ("data directory is private", data_directory),
+    ("key files are private", key_files),
+    ("trust root verifies", trust_root),
+    ("secrets key is usable", secrets_key),
+    ("gateway is encrypted or local", gateway),
+    ("launcher is installed", launcher),
+    ("clock is plausible", clock),
+    ("root key is offline", root_key_offline),
+    ("server is not root", not_root),
+    ("agents are walled in", walls),
+    ("no private targets are open", private_targets),
+    ("log level shows no internals", log_level),
+];
+
+pub fn run(subject: &Subject<'_>) -> Vec<Check> {
+    CHECKS
+        .iter()
+        .map(|(name, check)| {
+            let (outcome, message) = check(subject);
+            Check { name: (*name).to_owned(), outcome, message }
+        })
+        .collect()
+}
+
+/// Refuses the start with every finding at once.
+pub fn enforce(checks: &[Check], hardening: bool) -> Result<()> {
+    let refused =
+        |check: &&Check| check.outcome == CheckOutcome::Fail || (hardening && check.outcome == CheckOutcome::Warn);
+    let findings: Vec<String> =
+        checks.iter().filter(refused).map(|check| format!("{}: {}", check.name, check.message)).collect();
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let gate = if hardening { " under ENFORCE_PRODUCTION_HARDENING" } else { "" };
+    Err(Fault::new(Code::HARDENING, format!("start refused{gate}: {}", findings.join("; ")))
+        .hint("remedy each finding; agent-os doctor prints the same list"))
+}
+
+fn pass(message: impl Into<String>) -> (CheckOutcome, String) {
+    (CheckOutcome::Pass, message.into())
+}
+
+fn warn(message: impl Into<String>) -> (CheckOutcome, String) {
+    (CheckOutcome::Warn, message.into())
+}
+
+fn fail(message: impl Into<String>) -> (CheckOutcome, String) {
+    (CheckOutcome::Fail, message.into())
+}
+
+/// Others' rights on a path, or why it cannot be told.
+fn foreign_rights(path: &Path) -> std::result::Result<u32, String> {
+    let metadata = std::fs::metadata(path).map_err(|source| format!("{}: {source}", path.display()))?;
+    Ok(metadata.permissions().mode() & 0o077)
+}
+
+fn data_directory(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let path = subject.layout.root();
+    match foreign_rights(path) {
+        Ok(0) => pass(path.display().to_string()),
+        Ok(_) => fail(format!("others may enter {0}; run: chmod 700 {0}", path.display())),
+        Err(why) => fail(why),
+    }
+}
+
+fn key_files(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let files = subject.layout.private_files();
+    // The root key may have been taken offline, which is the better place for it.
+    let present: Vec<&PathBuf> = files.iter().filter(|path| path.exists()).collect();
+    for path in &present {
+        match foreign_rights(path) {
+            Ok(0) => {}
+            Ok(_) => return fail(format!("others may read {0}; run: chmod 600 {0}", path.display())),
+            Err(why) => return fail(why),
+        }
+    }
+    pass(format!("{} files", present.len()))
+}
+
+fn trust_root(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match TrustRoot::load(&subject.layout.trust_root()) {
+        Ok(root) => pass(format!("version {}, {} keys", root.version(), root.keys().len())),
+        Err(fault) => fail(fault.to_string()),
+    }
+}
+
+fn secrets_key(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match install::secrets_key(subject.layout) {
+        Ok(_) => pass("present"),
+        Err(fault) => fail(fault.to_string()),
+    }
+}
+
+fn gateway(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let (listen, tls) = match (subject.config.gateway_listen(), subject.config.gateway_tls()) {
+        (Ok(listen), Ok(tls)) => (listen, tls),
+        (Err(fault), _) | (_, Err(fault)) => return fail(fault.to_string()),
+    };
+    match (tls, listen.ip().is_loopback()) {
+        (Some(_), _) => pass(format!("TLS on {listen}")),
+        (None, true) => warn(format!("{listen} is loopback only and not encrypted")),
+        (None, false) => fail(format!("{listen} is reachable by others and not encrypted; set gateway.tls_cert_file")),
+    }
+}
+
+fn launcher(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    if subject.launcher.is_file() {
+        return pass(subject.launcher.display().to_string());
+    }
+    fail(format!("{}: {} is missing", Code::LAUNCHER_MISSING, subject.launcher.display()))
+}
+
+fn clock(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    // The date of the first release: an earlier clock would make every expiry meaningless.
+    const EARLIEST: Timestamp = Timestamp(1_793_000_000_000_000);
+    let now = subject.ambient.now();
+    if now >= EARLIEST { pass(now.to_string()) } else { fail(format!("{now} lies before this release was made")) }
+}
+
+fn root_key_offline(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let path = subject.layout.root_key();
+    if path.exists() {
+        return warn(format!("move {} to another machine; only changes of the trust root need it", path.display()));
+    }
+    pass("not on this machine")
+}
+
+fn not_root(_: &Subject<'_>) -> (CheckOutcome, String) {
+    if rustix::process::geteuid().is_root() {
+        return warn("the server runs as root; run it as an ordinary user");
+    }
+    pass("ordinary user")
+}
+
+fn walls(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let open: Vec<&str> = subject
+        .controls
+        .iter()
+        .filter(|control| control.enforcement != Enforcement::Enforced)
+        .map(|control| control.name.as_str())
+        .collect();
+    if open.is_empty() {
+        pass("every control is enforced")
+    } else {
+        warn(format!("not fully enforced: {}", open.join(", ")))
+    }
+}
+
+fn private_targets(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let open = subject.config.dialer_private_exceptions();
+    if open.is_empty() { pass("none") } else { warn(format!("dialer.private_exceptions opens {}", open.join(", "))) }
+}
+
+fn log_level(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let level = subject.config.log_level();
+    if level > tracing::level_filters::LevelFilter::INFO {
+        warn(format!("log.level is {level}"))
+    } else {
+        pass(level.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_lists_every_finding_and_warnings_only_under_hardening() {
+        let check = |name: &str, outcome| Check { name: name.into(), outcome, message: "why".into() };
+        let checks = [check("a", CheckOutcome::Pass), check("b", CheckOutcome::Warn), check("c", CheckOutcome::Fail)];
+        assert!(enforce(&checks[..2], false).is_ok());
+        let refused = enforce(&checks, false).unwrap_err();
+        assert!(refused.message.contains("c: why") && !refused.message.contains("b: why"), "{refused}");
+        let refused = enforce(&checks, true).unwrap_err();
+        assert!(refused.message.contains("b: why") && refused.message.contains("c: why"), "{refused}");
+    }
+}

@@ -1,0 +1,58 @@
+//! What the command line needs of the server's code: `init`, `up`, `doctor`.
+
+use std::path::Path;
+
+use agentos_base::{Ambient, config, config::Source};
+use agentos_cli::{DoctorReport, Host, InitReport, MadeFile, UpOptions, UpReport};
+use agentos_trust::SigningKeyFile;
+use agentos_types::Result;
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use crate::{checks, detach, install, install::Installation, layout::Layout, programs, server};
+
+pub struct ProgramHost;
+
+#[async_trait]
+impl Host for ProgramHost {
+    async fn init(&self, data_dir: &Path) -> Result<InitReport> {
+        let layout = Layout::new(data_dir);
+        let installation = install::init(&layout, &Ambient::system()).await?;
+        let made = |path: std::path::PathBuf, purpose: &str| MadeFile { path, purpose: purpose.to_owned() };
+        Ok(InitReport {
+            data_dir: data_dir.to_owned(),
+            files: vec![
+                made(layout.root_key(), "signs the trust root; move it to another machine"),
+                made(layout.publisher_key(), "signs manifests"),
+                made(layout.audit_key(), "signs checkpoints of the audit log"),
+                made(layout.audit_verifier_key(), "verifies the audit log; give it to auditors"),
+                made(layout.secrets_key(), "seals secrets; keep a copy, without it they are lost"),
+                made(layout.cli_token(), "lets this command line in"),
+                made(layout.config(), "settings"),
+            ],
+            publisher_key_id: SigningKeyFile::load(&layout.publisher_key())?.keyid().to_owned(),
+            audit_verifier_key: installation.log_identity(&layout)?.verifier_key().to_string(),
+        })
+    }
+
+    async fn up(&self, options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<()> {
+        if options.detach { detach::up(options, ready).await } else { server::run(options, ready).await }
+    }
+
+    async fn doctor(&self, data_dir: &Path, source: Source) -> Result<DoctorReport> {
+        let layout = Layout::new(data_dir);
+        Installation::load(&layout)?;
+        let config = config::load(&layout.config(), &source)?;
+        let controls = agentos_supervisor::controls();
+        let ambient = Ambient::system();
+        let launcher = programs::launcher()?;
+        let subject = checks::Subject {
+            layout: &layout,
+            config: &config,
+            ambient: &ambient,
+            launcher: &launcher,
+            controls: &controls,
+        };
+        Ok(DoctorReport { checks: checks::run(&subject), controls })
+    }
+}

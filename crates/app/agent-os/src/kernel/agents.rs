@@ -1,0 +1,107 @@
+//! Deploying and steering agents, and what they published.
+
+use std::path::PathBuf;
+
+use agentos_api::{
+    body::{AgentLogs, Context, DeployAgent, LogLine, Notification, Page},
+    kernel::AgentCommand,
+};
+use agentos_authority::GrantSet;
+use agentos_store::Arg;
+use agentos_supervisor::Deployment;
+use agentos_trust::package;
+use agentos_types::{AgentName, Code, Envelope, EventId, Fault, Result, agent::Agent, audit::Decision};
+
+use super::{ServerKernel, page};
+
+/// Verify ▸ compile grants ▸ install the files ▸ hand to the supervisor. A refusal is recorded with its code.
+pub(super) async fn deploy(kernel: &ServerKernel, context: &Context, body: DeployAgent) -> Result<Agent> {
+    let shown = body.package.clone();
+    match verify_and_install(kernel, body).await {
+        Ok(deployment) => kernel.supervisor.deploy(&context.actor, deployment).await,
+        Err(fault) => {
+            let event = kernel.event(context, "agent.deploy", shown).decision(Decision::Denied);
+            kernel.record(event.fact("code", fault.code.to_string())).await?;
+            Err(fault)
+        }
+    }
+}
+
+async fn verify_and_install(kernel: &ServerKernel, body: DeployAgent) -> Result<Deployment> {
+    let (trust, now, packages) = (kernel.trust.clone(), kernel.ambient.now(), kernel.layout.packages());
+    let work = move || {
+        let source = PathBuf::from(&body.package);
+        if !source.is_absolute() {
+            return Err(Fault::new(Code::BODY_INVALID, format!("package '{}' is not an absolute path", body.package)));
+        }
+        let envelope = body.envelope.into_bytes();
+        let signed = package::verify_package(&envelope, Some(&source), &trust, now)?;
+        GrantSet::compile(&signed.manifest.grants)?;
+        let destination = packages.join(signed.manifest.name.as_str()).join(&signed.manifest.version);
+        package::install_package(&source, &signed.manifest, &destination)?;
+        Ok(Deployment {
+            manifest: signed.manifest,
+            manifest_sha256: signed.manifest_sha256,
+            signed_by: signed.keyid,
+            envelope,
+        })
+    };
+    tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
+}
+
+pub(super) async fn command(
+    kernel: &ServerKernel,
+    context: &Context,
+    name: &AgentName,
+    command: AgentCommand,
+) -> Result<Agent> {
+    let command = match command {
+        AgentCommand::Pause => agentos_supervisor::AgentCommand::Pause,
+        AgentCommand::Resume => agentos_supervisor::AgentCommand::Resume,
+        AgentCommand::Restart => agentos_supervisor::AgentCommand::Restart,
+        AgentCommand::Terminate => agentos_supervisor::AgentCommand::Terminate,
+    };
+    kernel.supervisor.command(&context.actor, name, command).await
+}
+
+pub(super) async fn logs(kernel: &ServerKernel, name: &AgentName, lines: usize) -> Result<AgentLogs> {
+    let lines = kernel.supervisor.logs(name, lines).await?;
+    let lines = lines
+        .into_iter()
+        .map(|line| LogLine { at: line.at, stream: line.stream.to_owned(), text: line.text })
+        .collect();
+    Ok(AgentLogs { lines })
+}
+
+/// Newest first by id, which sorts by time.
+pub(super) async fn notifications(
+    kernel: &ServerKernel,
+    agent: Option<AgentName>,
+    cursor: Option<String>,
+    limit: usize,
+) -> Result<Page<Notification>> {
+    let cursor: Option<EventId> = cursor.map(|text| text.parse()).transpose()?;
+    let rows = i64::try_from(limit + 1).map_err(Fault::internal)?;
+    let found = kernel
+        .store
+        .read(move |conn| {
+            conn.query(
+                "SELECT id, agent, task, at, kind, data_key, data FROM notification
+                 WHERE ($1 IS NULL OR agent = $1) AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
+                &[agent.as_ref().into(), cursor.as_ref().into(), Arg::Integer(rows)],
+                |row| {
+                    let data = Envelope { key_id: row.integer(5)?, bytes: row.bytes(6)? };
+                    Ok(Notification {
+                        id: row.parsed(0)?,
+                        agent: row.parsed(1)?,
+                        task: row.parsed(2)?,
+                        at: row.time(3)?,
+                        kind: row.text(4)?,
+                        data: data.open_value()?,
+                    })
+                },
+            )
+        })
+        .await?;
+    Ok(page(found, limit, |notification| notification.id.to_string()))
+}

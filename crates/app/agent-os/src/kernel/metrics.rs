@@ -1,0 +1,58 @@
+//! The kernel's series in Prometheus text. Labels are states and agent names only, so cardinality is bounded by what is
+//! deployed; no task id and no free text is ever a label.
+
+use std::fmt::Write;
+
+use agentos_types::{Fault, Result};
+
+use super::ServerKernel;
+
+pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
+    let (tasks, audit_size, schema) = kernel
+        .store
+        .read(|conn| {
+            let tasks = conn.query("SELECT agent, state, count(*) FROM task GROUP BY agent, state", &[], |row| {
+                Ok((row.text(0)?, row.text(1)?, row.integer(2)?))
+            })?;
+            let size =
+                conn.query_one("SELECT coalesce(max(size), 0) FROM audit_frontier", &[], |row| row.integer(0))?;
+            Ok((tasks, size.unwrap_or(0), ()))
+        })
+        .await
+        .map(|(tasks, size, ())| (tasks, size, kernel.store.schema()))?;
+    let agents = kernel.supervisor.list().await?;
+    let mut text = String::new();
+    let mut write = || -> std::fmt::Result {
+        family(&mut text, "agentos_tasks", "gauge", "Tasks by agent and state.")?;
+        for (agent, state, count) in &tasks {
+            writeln!(text, "agentos_tasks{{agent=\"{agent}\",state=\"{state}\"}} {count}")?;
+        }
+        family(&mut text, "agentos_agent_state", "gauge", "1 for the state that an agent is in.")?;
+        for agent in &agents {
+            writeln!(text, "agentos_agent_state{{agent=\"{}\",state=\"{}\"}} 1", agent.name, agent.state)?;
+        }
+        family(&mut text, "agentos_agent_restarts_total", "counter", "Restarts of an agent's process.")?;
+        for agent in &agents {
+            writeln!(text, "agentos_agent_restarts_total{{agent=\"{}\"}} {}", agent.name, agent.restarts)?;
+        }
+        family(&mut text, "agentos_agent_cpu_seconds_total", "counter", "CPU time of an agent's processes.")?;
+        for agent in &agents {
+            let seconds = agent.usage.cpu_ms as f64 / 1_000.0;
+            writeln!(text, "agentos_agent_cpu_seconds_total{{agent=\"{}\"}} {seconds}", agent.name)?;
+        }
+        family(&mut text, "agentos_agent_memory_bytes", "gauge", "Resident memory of an agent's process.")?;
+        for agent in &agents {
+            writeln!(text, "agentos_agent_memory_bytes{{agent=\"{}\"}} {}", agent.name, agent.usage.memory_bytes)?;
+        }
+        family(&mut text, "agentos_audit_records_total", "counter", "Records in the audit log.")?;
+        writeln!(text, "agentos_audit_records_total {audit_size}")?;
+        family(&mut text, "agentos_schema_version", "gauge", "Newest applied migration.")?;
+        writeln!(text, "agentos_schema_version {schema}")
+    };
+    write().map_err(Fault::internal)?;
+    Ok(text)
+}
+
+fn family(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}

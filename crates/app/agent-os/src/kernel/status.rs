@@ -1,0 +1,44 @@
+//! Whether the server can work, and what holds on this machine.
+
+use std::time::Duration;
+
+use agentos_api::body::{AgentCounts, CheckOutcome, Health};
+use agentos_types::{
+    Result,
+    agent::{AgentState, Control, Enforcement},
+};
+
+use super::ServerKernel;
+
+/// A write that takes longer is as good as none for whoever asks for readiness.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An empty write passes the queue, the savepoint and the commit: what works for it works for others.
+pub(super) async fn writable(kernel: &ServerKernel) -> bool {
+    let probe = kernel.store.write(|_| Ok(()));
+    matches!(tokio::time::timeout(WRITE_PATIENCE, probe).await, Ok(Ok(())))
+}
+
+pub(super) async fn health(kernel: &ServerKernel) -> Result<Health> {
+    let agents = kernel.supervisor.list().await?;
+    let count = |wanted: &[AgentState]| agents.iter().filter(|agent| wanted.contains(&agent.state)).count() as u64;
+    let counts = AgentCounts {
+        deployed: agents.iter().filter(|agent| agent.state != AgentState::Terminated).count() as u64,
+        ready: count(&[AgentState::Ready, AgentState::Running]),
+        unhealthy: count(&[AgentState::BackingOff, AgentState::Quarantined, AgentState::Failed]),
+    };
+    let controls: Vec<Control> = agentos_supervisor::controls();
+    let sound = counts.unhealthy == 0
+        && kernel.checks.iter().all(|check| check.outcome == CheckOutcome::Pass)
+        && controls.iter().all(|control| control.enforcement == Enforcement::Enforced);
+    Ok(Health {
+        status: if sound { "ok" } else { "degraded" }.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: kernel.node.clone(),
+        started_at: kernel.started_at,
+        schema: kernel.store.schema(),
+        agents: counts,
+        checks: kernel.checks.clone(),
+        controls,
+    })
+}

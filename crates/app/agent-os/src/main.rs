@@ -1,0 +1,35 @@
+//! The program `agent-os`: reads what only a process has (arguments, environment, signals, standard streams) and hands it
+//! to the command line and the server. Everything else lives in a library.
+
+mod checks;
+mod detach;
+mod host;
+mod install;
+mod kernel;
+mod layout;
+mod programs;
+mod server;
+mod syscalls;
+
+use std::process::ExitCode;
+
+use agentos_base::Ambient;
+use agentos_cli::{Console, Invocation};
+
+fn main() -> ExitCode {
+    // One crypto provider for the whole process; a second install would mean a second provider in the tree.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return ExitCode::FAILURE;
+    }
+    let invocation = Invocation {
+        args: std::env::args_os().collect(),
+        environment: std::env::vars().collect(),
+        ambient: Ambient::system(),
+        console: Console::standard(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(_) => return ExitCode::FAILURE,
+    };
+    runtime.block_on(agentos_cli::run(invocation, &host::ProgramHost)).into()
+}

@@ -1,0 +1,17 @@
+//! The programs that belong together: they are installed into one directory.
+
+use std::path::PathBuf;
+
+use agentos_types::{Fault, Result};
+
+const LAUNCHER: &str = "agent-os-launch";
+
+/// This program's own path, with links resolved.
+pub fn own_path() -> Result<PathBuf> {
+    std::env::current_exe().and_then(std::fs::canonicalize).map_err(Fault::internal)
+}
+
+/// `agent-os-launch` beside this program; whether it exists is a startup check.
+pub fn launcher() -> Result<PathBuf> {
+    Ok(own_path()?.with_file_name(LAUNCHER))
+}

@@ -1,0 +1,275 @@
+//! The server: opens what lies in the data directory, binds every port to its implementation, runs until it is told to
+//! stop. The order is the order of trust: checks, log, secrets, kernel, agents, and only then the door.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use agentos_audit::{AuditLog, LogWriter};
+use agentos_base::{
+    Ambient, Background,
+    config::{self, Config},
+    redact::Redactor,
+    telemetry,
+};
+use agentos_cli::{ServerFile, UpOptions, UpReport};
+use agentos_dialer::{Dialer, DialerOptions};
+use agentos_gateway::{Gateway, GatewayOptions};
+use agentos_identity::Tokens;
+use agentos_monitor::Monitor;
+use agentos_secrets::{Secrets, SecretsKey};
+use agentos_store::{Store, StoreOptions};
+use agentos_supervisor::{Supervisor, SupervisorOptions};
+use agentos_tasks::{Tasks, TasksOptions};
+use agentos_tools::BuiltinTools;
+use agentos_trust::TrustRoot;
+use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    checks, install, install::Installation, kernel::ServerKernel, layout::Layout, programs, syscalls::MonitoredSyscalls,
+};
+
+/// Background work gets this long to end after agents and gateway have.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs in the foreground until SIGTERM or SIGINT.
+pub async fn run(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<()> {
+    let ambient = Ambient::system();
+    let layout = Layout::new(&options.data_dir);
+    let installation = Installation::load(&layout)?;
+    let mut source = options.source;
+    if let Some(port) = options.port {
+        source.flags.push(("gateway.listen".into(), with_port(&layout, &source, port)?));
+    }
+    let config = config::load(&layout.config(), &source)?;
+    let redactor = Redactor::default();
+    telemetry::install(config.log_level(), config.log_format(), redactor.clone());
+
+    let server = Server::open(config, layout, installation, ambient, redactor).await?;
+    let stop = stop_signal()?;
+    server.serve(ready, stop).await
+}
+
+/// All parts, bound to each other.
+struct Server {
+    kernel: Arc<ServerKernel>,
+    gateway: Gateway,
+    background: Background,
+    config: Config,
+}
+
+impl Server {
+    async fn open(
+        config: Config,
+        layout: Layout,
+        installation: Installation,
+        ambient: Ambient,
+        redactor: Redactor,
+    ) -> Result<Self> {
+        let started_at = ambient.now();
+        let launcher = programs::launcher()?;
+        let controls = agentos_supervisor::controls();
+        let subject = checks::Subject {
+            layout: &layout,
+            config: &config,
+            ambient: &ambient,
+            launcher: &launcher,
+            controls: &controls,
+        };
+        let checks = checks::run(&subject);
+        checks::enforce(&checks, config.enforce_production_hardening())?;
+
+        let background = Background::default();
+        let identity = installation.log_identity(&layout)?;
+        let store = Store::open(StoreOptions {
+            directory: layout.root().to_owned(),
+            queue_max: config.store_queue_max(),
+            readers: config.store_readers(),
+            sequencer: Some(Box::new(LogWriter::new(identity.clone(), ambient.clone()))),
+            ambient: ambient.clone(),
+        })?;
+        let secrets_key = SecretsKey::new(install::secrets_key(&layout)?);
+        let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
+        let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
+        let tools = BuiltinTools {
+            dialer: Dialer::new(dialer_options(&config)?)?,
+            secrets: secrets.clone(),
+            tasks: tasks.clone(),
+            ambient: ambient.clone(),
+        };
+        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
+
+        record_start(&store, &ambient).await?;
+        tasks.recover().await?;
+        let supervisor = Supervisor::start(
+            supervisor_options(&config, &layout, launcher, redactor),
+            store.clone(),
+            tasks.clone(),
+            ambient.clone(),
+            background.clone(),
+            Arc::new(MonitoredSyscalls(monitor)),
+        )
+        .await?;
+        background.spawn("tasks", tasks.clone().run(background.shutdown()));
+
+        let kernel = Arc::new(ServerKernel {
+            audit: AuditLog::new(identity, store.clone(), layout.root()),
+            tokens: Tokens::new(store.clone(), ambient.clone()),
+            trust: TrustRoot::load(&layout.trust_root())?,
+            node: installation.node,
+            ready: Arc::new(AtomicBool::new(false)),
+            store,
+            tasks,
+            secrets,
+            supervisor,
+            ambient: ambient.clone(),
+            layout,
+            started_at,
+            checks,
+        });
+        let gateway = Gateway::bind(gateway_options(&config)?, kernel.clone(), ambient, background.clone()).await?;
+        Ok(Self { kernel, gateway, background, config })
+    }
+
+    async fn serve(self, ready: oneshot::Sender<UpReport>, stop: oneshot::Receiver<()>) -> Result<()> {
+        let Self { kernel, gateway, background, config } = self;
+        let tls = config.gateway_tls()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", reachable(gateway.local_addr()));
+        let file = ServerFile {
+            pid: std::process::id(),
+            url: url.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: kernel.started_at,
+            tls_cert_file: tls.map(|(certificate, _)| certificate),
+        };
+        background.spawn("gateway", gateway.serve());
+        kernel.ready.store(true, Ordering::SeqCst);
+        file.store(kernel.layout.root())?;
+        tracing::info!(%url, node = %kernel.node, "ready");
+        // In a detached start nobody may be listening any more.
+        let _ = ready.send(UpReport { url, pid: file.pid, version: file.version.clone() });
+
+        // The sender lives as long as the process; losing it would mean stop as well.
+        let _ = stop.await;
+        tracing::info!("stopping");
+        kernel.ready.store(false, Ordering::SeqCst);
+        let agents_ended = kernel.supervisor.shutdown().await;
+        let background_ended = background.stop(BACKGROUND_GRACE).await;
+        if !(agents_ended && background_ended) {
+            tracing::warn!(agents_ended, background_ended, "stopped before everything had ended");
+        }
+        file.remove(kernel.layout.root())
+    }
+}
+
+/// The port of the command line in the address of the configuration.
+fn with_port(layout: &Layout, source: &config::Source, port: u16) -> Result<String> {
+    let configured = config::load(&layout.config(), source)?.gateway_listen()?;
+    Ok(SocketAddr::new(configured.ip(), port).to_string())
+}
+
+/// An address that this machine reaches also when the server listens on all.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn stop_signal() -> Result<oneshot::Receiver<()>> {
+    let handler = |kind| signal(kind).map_err(Fault::internal);
+    let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    // A closed terminal is no reason to stop a detached server.
+    let mut hangup = handler(SignalKind::hangup())?;
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {}
+            }
+        }
+        let _ = sender.send(());
+    });
+    Ok(receiver)
+}
+
+async fn record_start(store: &Store, ambient: &Ambient) -> Result<()> {
+    let event = AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "server.start", "server")
+        .fact("version", env!("CARGO_PKG_VERSION"));
+    store
+        .write(move |tx| {
+            tx.record(event);
+            Ok(())
+        })
+        .await
+}
+
+fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {
+    TasksOptions {
+        node: installation.node.clone(),
+        attempts_max: config.tasks_attempts_max(),
+        lease: config.tasks_lease(),
+        queue_max: config.tasks_queue_max(),
+        interval_min: config.schedules_interval_min(),
+    }
+}
+
+fn dialer_options(config: &Config) -> Result<DialerOptions> {
+    let defaults = DialerOptions::default();
+    let exceptions = config.dialer_private_exceptions();
+    Ok(DialerOptions {
+        private_exceptions: exceptions.iter().map(|text| text.parse()).collect::<Result<_>>()?,
+        timeout_default: defaults.timeout_default.min(config.dialer_timeout_max()),
+        timeout_max: config.dialer_timeout_max(),
+        response_bytes_default: defaults.response_bytes_default.min(config.dialer_response_bytes_max()),
+        response_bytes_max: config.dialer_response_bytes_max(),
+        redirects_max: defaults.redirects_max,
+        extra_roots_pem: config.dialer_extra_roots(),
+    })
+}
+
+fn supervisor_options(
+    config: &Config,
+    layout: &Layout,
+    launcher: std::path::PathBuf,
+    redactor: Redactor,
+) -> SupervisorOptions {
+    SupervisorOptions {
+        launcher,
+        packages: layout.packages(),
+        work: layout.work(),
+        cancel_grace: config.tasks_cancel_grace(),
+        shutdown_grace: config.agents_shutdown_grace(),
+        redactor,
+    }
+}
+
+fn gateway_options(config: &Config) -> Result<GatewayOptions> {
+    let tls = match config.gateway_tls()? {
+        Some((certificate, key)) => Some(Arc::new(agentos_gateway::tls::server_config(&certificate, &key)?)),
+        None => None,
+    };
+    Ok(GatewayOptions {
+        listen: config.gateway_listen()?,
+        tls,
+        body_bytes_max: config.gateway_body_bytes_max(),
+        connections_max: config.gateway_connections_max(),
+        requests_per_second: config.gateway_requests_per_second(),
+        request_timeout: config.gateway_request_timeout(),
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}

@@ -1,0 +1,96 @@
+//! Arguments of `audit`.
+
+use std::path::PathBuf;
+
+use agentos_types::{TaskId, audit::Decision, limits::PAGE_MAX};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+
+use super::Paging;
+use crate::instant::{When, parse_when};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommands {
+    /// Show the newest records, oldest first, and with --follow those to come
+    Tail(Tail),
+    /// Search the log, newest first
+    Query(Query),
+    /// Verify the log: offline where the database is, else by asking the server; exit code 5 unless it verifies
+    Verify(Verify),
+    /// Write the log as a segment that verifies without the database
+    Export(Export),
+    /// Print the newest signed checkpoint; keep it elsewhere, a later log must extend it
+    Checkpoint,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Tail {
+    /// How many of the newest records to show
+    #[arg(long, value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u16).range(0..=PAGE_MAX as i64))]
+    pub(crate) lines: u16,
+    /// Go on with new records until interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Query {
+    /// Who acted: system, token:ID, agent:NAME or anonymous
+    #[arg(long, value_name = "ACTOR")]
+    pub(crate) actor: Option<String>,
+    /// What was done, such as net.fetch
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// What was decided or came of it
+    #[arg(long, value_name = "DECISION", value_parser = decision_parser())]
+    pub(crate) decision: Option<Decision>,
+    /// Only records of this task
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<TaskId>,
+    /// From this time on: an RFC 3339 time, or a span before now such as 24h
+    #[arg(long, value_name = "TIME", value_parser = parse_when)]
+    pub(crate) since: Option<When>,
+    /// Before this time: an RFC 3339 time, or a span before now such as 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_when)]
+    pub(crate) until: Option<When>,
+    /// Oldest first
+    #[arg(long)]
+    pub(crate) ascending: bool,
+    #[command(flatten)]
+    pub(crate) paging: Paging,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// A checkpoint that was kept elsewhere; the log must extend it. Verifies offline. May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) held: Vec<PathBuf>,
+    /// The log's verifier key. Verifies offline [default: keys/audit.pub of the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// File to write; it must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Sequence number of the first record
+    #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    pub(crate) from_seq: i64,
+}
+
+fn decision_parser() -> impl TypedValueParser<Value = Decision> {
+    let known = [
+        ("allowed", Decision::Allowed),
+        ("denied", Decision::Denied),
+        ("succeeded", Decision::Succeeded),
+        ("failed", Decision::Failed),
+    ];
+    PossibleValuesParser::new(known.map(|(name, _)| name)).try_map(move |text| {
+        known.into_iter().find(|(name, _)| *name == text).map(|(_, decision)| decision).ok_or("not a decision")
+    })
+}

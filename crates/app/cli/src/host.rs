@@ -1,0 +1,67 @@
+//! What a command asks of the program itself: work that needs the server's code in this process.
+
+use std::path::{Path, PathBuf};
+
+use agentos_api::body::Check;
+use agentos_base::config::Source;
+use agentos_types::{Result, agent::Control};
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// Makes a new installation in an empty or absent directory; never touches an existing one.
+    async fn init(&self, data_dir: &Path) -> Result<InitReport>;
+
+    /// Starts the server and sends one report when it is ready. Detached, it returns then, and the server goes on in a
+    /// process of its own; in the foreground it returns when the server has stopped.
+    async fn up(&self, options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<()>;
+
+    /// Examines this machine and the installation without changing either. Works with and without a running server.
+    async fn doctor(&self, data_dir: &Path, source: Source) -> Result<DoctorReport>;
+}
+
+/// What `init` has made.
+#[derive(Clone, Debug, Serialize)]
+pub struct InitReport {
+    pub data_dir: PathBuf,
+    pub files: Vec<MadeFile>,
+    /// Key id under which `agent-os sign` signs here.
+    pub publisher_key_id: String,
+    /// Verifies the audit log; keep a copy elsewhere.
+    pub audit_verifier_key: String,
+}
+
+/// One file of a new installation.
+#[derive(Clone, Debug, Serialize)]
+pub struct MadeFile {
+    pub path: PathBuf,
+    pub purpose: String,
+}
+
+/// How to start.
+#[derive(Clone, Debug)]
+pub struct UpOptions {
+    pub data_dir: PathBuf,
+    /// Replaces the port of `gateway.listen`; 0 asks for any free one.
+    pub port: Option<u16>,
+    pub detach: bool,
+    /// Environment, and settings of the command line.
+    pub source: Source,
+}
+
+/// A server that takes requests.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpReport {
+    pub url: String,
+    pub pid: u32,
+    pub version: String,
+}
+
+/// What `doctor` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct DoctorReport {
+    pub checks: Vec<Check>,
+    pub controls: Vec<Control>,
+}

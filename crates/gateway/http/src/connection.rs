@@ -1,0 +1,119 @@
+//! One connection from accept to close: TLS, then HTTP/1.1 with its limits, then an orderly end.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use agentos_types::{Code, Fault};
+use axum::{Router, body::Body, http::Request, response::Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::{
+    layers::errors,
+    shared::{Connection, Shared},
+    stall::StallGuard,
+};
+
+/// Ours have below ten; proxies add some.
+const HEADERS_MAX: usize = 64;
+/// Request line and headers together. A request above it is answered 431 by hyper, before any of our layers.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HANDSHAKE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+
+/// What all connections of one gateway share.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub tls: Option<Arc<ServerConfig>>,
+    pub router: Router,
+    pub shared: Arc<Shared>,
+    /// Fires when the drain after a shutdown takes too long.
+    pub cut: CancellationToken,
+}
+
+/// What an accepted connection gets.
+pub(crate) enum Admission {
+    Served(Arc<Connection>),
+    /// Above `connections_max`: one 503 and the end. The peer is only for the log.
+    Refused(IpAddr),
+}
+
+pub(crate) async fn serve(stream: TcpStream, door: Door, admission: Admission) {
+    let cut = door.cut.clone();
+    tokio::select! {
+        () = cut.cancelled() => {}
+        () = handshake(stream, door, admission) => {}
+    }
+}
+
+async fn handshake(stream: TcpStream, door: Door, admission: Admission) {
+    // A peer that is already gone shows up as an error in the first read.
+    let _ = stream.set_nodelay(true);
+    let timeout = door.shared.request_timeout;
+    let stream = StallGuard::new(stream, timeout);
+    let Some(config) = door.tls.clone() else {
+        return http(stream, door, admission).await;
+    };
+    let accepting = TlsAcceptor::from(config).accept(stream);
+    match tokio::time::timeout(timeout.min(HANDSHAKE_TIMEOUT_MAX), accepting).await {
+        Ok(Ok(stream)) => http(stream, door, admission).await,
+        Ok(Err(failure)) => tracing::debug!(%failure, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake was too slow"),
+    }
+}
+
+async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, door: Door, admission: Admission) {
+    let is_served = matches!(admission, Admission::Served(_));
+    let answer = |request: Request<Incoming>| answer(request, &door, &admission);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Also the longest idle time between two requests.
+        .header_read_timeout(door.shared.request_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(is_served)
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = door.shared.shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(failure) = ended {
+        tracing::debug!(%failure, "connection ended");
+    }
+}
+
+fn answer(
+    mut request: Request<Incoming>,
+    door: &Door,
+    admission: &Admission,
+) -> impl Future<Output = Result<Response, std::convert::Infallible>> + Send + use<> {
+    let routed = match admission {
+        Admission::Served(connection) => {
+            request.extensions_mut().insert(Arc::clone(connection));
+            Ok(door.router.clone().oneshot(request.map(Body::new)))
+        }
+        Admission::Refused(peer) => {
+            let full = Fault::new(Code::TOO_MANY_CONNECTIONS, "more connections than gateway.connections_max allows")
+                .retry_after(Duration::from_secs(1))
+                .detail(peer);
+            Err(errors::document(&full, Some(door.shared.ambient.request_id())))
+        }
+    };
+    async move {
+        match routed {
+            Ok(response) => response.await,
+            Err(refusal) => Ok(refusal),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The listener: accepts connections within the limit and, when asked to stop, lets the open ones finish.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use agentos_api::Kernel;
+use agentos_base::{Ambient, Background};
+use agentos_types::{Code, Fault, Result, fault::OrFault};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    connection::{self, Admission, Door},
+    routes,
+    shared::{Connection, Shared},
+};
+
+/// Connections that the system may hold before we accept them.
+const BACKLOG: u32 = 1_024;
+/// Refusals answered at the same time; beyond it connections above the limit are dropped without an answer.
+const REFUSALS_MAX: usize = 64;
+/// Open requests get this long to finish after a shutdown was asked for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after a failed accept. It fails when the process is out of file descriptors, and then at once again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Clone)]
+pub struct GatewayOptions {
+    pub listen: SocketAddr,
+    /// Without it the gateway speaks plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    pub body_bytes_max: usize,
+    pub connections_max: usize,
+    /// Requests and WebSocket messages of one token, or of one address without a token.
+    pub requests_per_second: u64,
+    /// Time for a client to send its headers, then its body, and to go on reading an answer.
+    pub request_timeout: Duration,
+    pub version: &'static str,
+}
+
+impl fmt::Debug for GatewayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GatewayOptions({}, tls: {})", self.listen, self.tls.is_some())
+    }
+}
+
+/// A bound gateway that does not serve yet.
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    slots: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    door: Door,
+    background: Background,
+    open: TaskTracker,
+}
+
+impl Gateway {
+    /// Takes the address. Must be called inside a tokio runtime.
+    pub fn bind(
+        options: GatewayOptions,
+        kernel: Arc<dyn Kernel>,
+        ambient: Ambient,
+        background: Background,
+    ) -> Result<Self> {
+        let listener = listen(options.listen).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                Fault::new(Code::ADDRESS_IN_USE, format!("{} is in use by another program", options.listen))
+                    .hint("choose another port with `agent-os up --port N`")
+            }
+            _ => Fault::new(Code::CONFIG_INVALID_VALUE, format!("cannot listen on {}: {source}", options.listen)),
+        })?;
+        let address = listener.local_addr().or_fault(Code::INTERNAL, "the listener has no address")?;
+        let shared = Arc::new(Shared::new(kernel, ambient, background.shutdown(), &options));
+        let router = routes::router(&shared);
+        Ok(Self {
+            listener,
+            address,
+            slots: Arc::new(Semaphore::new(options.connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            door: Door { tls: options.tls, router, shared, cut: CancellationToken::new() },
+            background,
+            open: TaskTracker::new(),
+        })
+    }
+
+    /// The address in use, with the real port where port 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the background's shutdown fires, then stops accepting, lets open requests finish, and cuts what is
+    /// still open after five seconds.
+    pub async fn serve(self) {
+        let shutdown = self.door.shared.shutdown.clone();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(stream, peer.ip()),
+                    Err(failure) => {
+                        tracing::warn!(%failure, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        drop(self.listener);
+        self.open.close();
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.open.wait()).await.is_err() {
+            tracing::warn!(connections = self.open.len(), "cutting connections that did not finish in time");
+            self.door.cut.cancel();
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: IpAddr) {
+        let metrics = &self.door.shared.metrics;
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            metrics.connections.inc();
+            let connection =
+                Connection { peer, metrics: Arc::clone(metrics), _slot: slot, _tracked: self.open.token() };
+            let admission = Admission::Served(Arc::new(connection));
+            self.background.spawn("gateway connection", connection::serve(stream, self.door.clone(), admission));
+            return;
+        }
+        metrics.connections_refused.inc();
+        if let Ok(refusal) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let door = self.door.clone();
+            self.background.spawn("gateway refusal", async move {
+                connection::serve(stream, door, Admission::Refused(peer)).await;
+                drop(refusal);
+            });
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}

@@ -1,0 +1,227 @@
+//! A whole AgentOS: the real program, in a scratch directory, on a free port.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use agentos_client::Client;
+use agentos_types::{
+    AgentName, Code, TaskId,
+    agent::{Agent, AgentState},
+    task::Task,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{Package, eventually, programs::program};
+
+/// Ends its server when it is dropped.
+#[derive(Debug)]
+pub struct TestOs {
+    home: TempDir,
+    environment: Vec<(String, String)>,
+    server: Option<Child>,
+}
+
+/// What one call of the command line gave back.
+#[derive(Debug)]
+pub struct CliOutput {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl TestOs {
+    /// Initialised and running, with default settings.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Initialised and running, with the given text as configuration file.
+    pub async fn start_with(config: &str) -> Self {
+        let mut os = Self::initialised().await;
+        fs::write(os.home().join("agent-os.toml"), config).expect("scratch is writable");
+        os.up().await;
+        os
+    }
+
+    /// Initialised and not running.
+    pub async fn initialised() -> Self {
+        let home = TempDir::with_prefix("agentos-home-").expect("scratch is writable");
+        let os = Self { home, environment: Vec::new(), server: None };
+        os.cli_ok(&["init"]).await;
+        os
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Adds a variable to the otherwise empty environment of every program that this starts from now on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub async fn up(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("scratch is writable");
+        let mut child = self
+            .command(&["--output", "jsonl", "up", "--port", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("piped");
+        let line = BufReader::new(stdout).lines().next_line().await.expect("readable");
+        assert!(line.is_some(), "the server did not start:\n{}", self.log());
+        self.server = Some(child);
+    }
+
+    /// SIGKILL to the server: what a crash leaves behind stays.
+    pub async fn kill(&mut self) {
+        let mut server = self.server.take().expect("a running server");
+        server.kill().await.expect("killed");
+    }
+
+    /// SIGTERM to the server, and its end.
+    pub async fn down(&mut self) -> i32 {
+        let mut server = self.server.take().expect("a running server");
+        let pid = server.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("a running server");
+        kill_process(pid, Signal::TERM).expect("signalled");
+        server.wait().await.expect("waited for").code().unwrap_or(-1)
+    }
+
+    pub fn server_pid(&self) -> u32 {
+        self.server.as_ref().and_then(Child::id).expect("a running server")
+    }
+
+    pub fn url(&self) -> String {
+        self.server_file()["url"].as_str().expect("a URL").to_owned()
+    }
+
+    /// The token that `init` made for the command line.
+    pub fn token(&self) -> String {
+        fs::read_to_string(self.home().join("cli.token")).expect("a token").trim().to_owned()
+    }
+
+    pub fn client(&self) -> Client {
+        self.client_with(Some(self.token()))
+    }
+
+    pub fn client_with(&self, token: Option<String>) -> Client {
+        Client::new(self.url(), token, None).expect("a valid URL")
+    }
+
+    /// Everything that the server wrote to standard error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Runs `agent-os` for this installation.
+    pub async fn cli(&self, args: &[&str]) -> CliOutput {
+        self.cli_with_input(args, "").await
+    }
+
+    pub async fn cli_with_input(&self, args: &[&str], input: &str) -> CliOutput {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        // A program that does not read its input may close it early.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await;
+        drop(stdin);
+        let output = child.wait_with_output().await.expect("waited for");
+        CliOutput {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs `agent-os`, expects success, returns its standard output.
+    pub async fn cli_ok(&self, args: &[&str]) -> String {
+        let output = self.cli(args).await;
+        assert_eq!(output.code, 0, "agent-os {args:?} failed:\n{}{}", output.stdout, output.stderr);
+        output.stdout
+    }
+
+    /// Runs `agent-os -o json`, expects success, returns the document.
+    pub async fn cli_json(&self, args: &[&str]) -> Value {
+        let all: Vec<&str> = ["--output", "json"].into_iter().chain(args.iter().copied()).collect();
+        let text = self.cli_ok(&all).await;
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("agent-os {args:?} printed no JSON ({error}): {text}"))
+    }
+
+    /// Signs and deploys a package and waits until its agent is ready.
+    pub async fn deploy(&self, package: &Package) -> Agent {
+        let directory = package.path().to_str().expect("a plain path");
+        self.cli_ok(&["sign", directory]).await;
+        let deployed = self.cli_json(&["agent", "deploy", directory]).await;
+        let name = deployed["name"].as_str().expect("a name").parse().expect("a valid name");
+        self.agent_in(&name, &[AgentState::Ready, AgentState::Running]).await
+    }
+
+    /// Waits until the agent is in one of the states.
+    pub async fn agent_in(&self, name: &AgentName, states: &[AgentState]) -> Agent {
+        let client = self.client();
+        eventually(&format!("agent {name} in {states:?}"), || async {
+            let agent = client.get_agent(name).await.map_err(|fault| fault.to_string())?;
+            if states.contains(&agent.state) { Ok(agent) } else { Err(format!("{:?} {:?}", agent.state, agent.reason)) }
+        })
+        .await
+    }
+
+    /// Submits a task and waits for its end.
+    pub async fn run_task(&self, agent: &str, input: Value) -> Task {
+        let id = self.submit(agent, input).await;
+        self.finished(&id).await
+    }
+
+    pub async fn submit(&self, agent: &str, input: Value) -> TaskId {
+        let submitted = self.cli_json(&["task", "submit", agent, "--input", &input.to_string()]).await;
+        submitted["id"].as_str().expect("an id").parse().expect("a task id")
+    }
+
+    /// Waits for the end of a task, also over a restart of the server.
+    pub async fn finished(&self, id: &TaskId) -> Task {
+        let client = self.client();
+        eventually(&format!("the end of {id}"), || async {
+            match client.get_task(id).await {
+                Ok(task) if task.state.is_terminal() => Ok(task),
+                Ok(task) => Err(format!("{:?}", task.state)),
+                Err(fault) if fault.code == Code::NOT_RUNNING => Err(fault.to_string()),
+                Err(fault) => panic!("{fault}"),
+            }
+        })
+        .await
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("agent-os"));
+        command.env_clear().env("AGENT_OS_HOME", self.home()).envs(self.environment.iter().cloned()).args(args);
+        command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.home().join("test-server.log")
+    }
+
+    fn server_file(&self) -> Value {
+        let text = fs::read_to_string(self.home().join("server.json")).expect("a running server");
+        serde_json::from_str(&text).expect("valid JSON")
+    }
+}
