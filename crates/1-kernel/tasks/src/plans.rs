@@ -5,7 +5,7 @@ use agentos_base::Ambient;
 use agentos_store::{Arg, Store, StoreOptions};
 use agentos_types::{Code, Fault, Timestamp, task::TaskState};
 
-use crate::{Core, Tasks, TasksOptions, intake, sweep, transition, worker};
+use crate::{Core, Tasks, TasksOptions, fire, intake, sweep, transition, worker};
 
 fn open(directory: &std::path::Path) -> (Store, std::sync::Arc<Core>) {
     let (ambient, _) = Ambient::fake(1, Timestamp::ZERO);
@@ -41,7 +41,7 @@ async fn hot_statements_walk_their_index_only() {
             sweep::NEXT_DUE,
             &["task_waiting_until (state=? AND run_at>?)", "task_leased (state=?", "task_deadline (state=?"],
         ),
-        (sweep::DUE_SCHEDULES, &["schedule_due ((next_at,id)>(?,?) AND next_at<?)"]),
+        (fire::DUE_SCHEDULES, &["schedule_due ((next_at,id)>(?,?) AND next_at<?)"]),
     ] {
         let explain: &'static str = Box::leak(format!("EXPLAIN QUERY PLAN {sql}").into_boxed_str());
         let numbers = (1..=9).filter(|number| sql.contains(&format!("${number}"))).count();

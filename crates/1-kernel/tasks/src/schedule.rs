@@ -1,6 +1,6 @@
 //! Schedules: what is to be submitted again and again, kept per agent and name.
 //!
-//! Firing lives beside the sweep; here they are made, replaced, paused, listed and removed.
+//! Firing is a module of its own; here they are made, replaced, paused, listed and removed.
 
 use agentos_store::{Conn, Row, Tx};
 use agentos_types::{

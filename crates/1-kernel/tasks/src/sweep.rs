@@ -1,42 +1,30 @@
-//! What time does to the journal: schedules fire, leases run out, deadlines pass, waiting tasks become ready.
+//! What time does to tasks: leases run out, deadlines pass, waiting tasks become ready; and the loop that watches for it.
 //!
-//! All of it is idempotent, so that two nodes which both believe to be in charge do no harm. Each schedule fires in a
-//! transaction of its own, so that one that cannot does not hold up the others.
+//! All of it is idempotent, so that two nodes which both believe to be in charge do no harm.
 
 use std::time::Duration;
 
 use agentos_store::{Conn, Tx};
 use agentos_types::{
-    Actor, AgentName, Code, Fault, Result, ScheduleId, TaskId, Timestamp,
+    Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
     notify::Notice,
-    task::{ErrorClass, Failure, Schedule, TaskState},
+    task::{ErrorClass, Failure, TaskState},
 };
-use futures_util::future::join_all;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Core, NewTask, Tasks, cadence,
-    intake::Origin,
-    journal, schedule, transition,
+    Core, Tasks, journal, transition,
     worker::{self, action_of, in_doubt},
 };
 
 /// Rows that one transaction settles: the writer is shared with everybody else.
 const BATCH: i64 = 200;
-/// Schedules that fire side by side; more would crowd others out of the store's queue.
-const FIRINGS_AT_ONCE: i64 = 64;
 /// Transactions of one call; what is left then is settled by the next.
 const ROUNDS_MAX: usize = 500;
 /// The loop looks at the clock this often, because a wall clock can be moved.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Firings older than this no longer need their guard row: the clock would have to go back as far to repeat them.
-const FIRE_KEPT: Duration = Duration::from_secs(86_400);
 
-/// Schedules that are due, one page after a cursor.
-pub(crate) const DUE_SCHEDULES: &str =
-    "SELECT next_at, id FROM schedule WHERE paused = 0 AND next_at <= $1 AND (next_at, id) > ($2, $3)
-         ORDER BY next_at, id LIMIT $4";
 /// Each kind of instant that the sweeper waits for. One branch a state, so that each reads one entry of an index.
 pub(crate) const NEXT_DUE: &str = "SELECT min(run_at) FROM task WHERE state = 'submitted' AND run_at > $1
          UNION ALL SELECT min(lease_until) FROM task WHERE state = 'working'
@@ -44,11 +32,14 @@ pub(crate) const NEXT_DUE: &str = "SELECT min(run_at) FROM task WHERE state = 's
          UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'working' AND deadline_at IS NOT NULL
          UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'input-required' AND deadline_at IS NOT NULL
          UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'auth-required' AND deadline_at IS NOT NULL";
+
 /// Tasks whose deadline has passed.
 pub(crate) const LATE: &str = "SELECT id FROM task WHERE deadline_at IS NOT NULL AND deadline_at <= $1
                AND state IN ('submitted', 'working', 'input-required', 'auth-required') LIMIT $2";
+
 /// Tasks whose lease has run out.
 pub(crate) const EXPIRED: &str = "SELECT id FROM task WHERE state = 'working' AND lease_until <= $1 LIMIT $2";
+
 /// Agents whose tasks became ready between two looks.
 pub(crate) const READY: &str =
     "SELECT DISTINCT agent FROM task WHERE state = 'submitted' AND run_at > $1 AND run_at <= $2";
@@ -67,46 +58,6 @@ impl Tasks {
             }
             recovered += count;
         }
-    }
-
-    /// Fires everything that is due. Returns the next instant at which something will be.
-    ///
-    /// A firing submits even if the schedule's previous task is not finished; an agent that wants one at a time says so by
-    /// its number of slots. What was missed while the server was down fires once, not once for each time.
-    pub async fn fire_due(&self) -> Result<Option<Timestamp>> {
-        let now = self.core.ambient.now();
-        let mut refusal = None;
-        let mut cursor = (Timestamp(i64::MIN), String::new());
-        // Ends because the cursor rises and what is due now does not become more.
-        loop {
-            let from = cursor.clone();
-            let due = self.store.read(move |conn| due_schedules(conn, now, &from)).await?;
-            let Some((last_at, last_id)) = due.last() else { break };
-            cursor = (*last_at, last_id.to_string());
-            // Side by side, so that they share a commit; each in its own savepoint.
-            let firings = due.into_iter().map(|(_, id)| {
-                let core = self.core.clone();
-                self.store.write(move |tx| core.fire(tx, &id))
-            });
-            for outcome in join_all(firings).await {
-                match outcome {
-                    // A full queue empties; the schedule stays due and is tried at the next look.
-                    Err(fault) if fault.code != Code::QUEUE_FULL => refusal = refusal.or(Some(fault)),
-                    _ => {}
-                }
-            }
-        }
-        if let Some(fault) = refusal {
-            return Err(fault);
-        }
-        self.store
-            .read(|conn| {
-                conn.query_one("SELECT next_at FROM schedule WHERE paused = 0 ORDER BY next_at LIMIT 1", &[], |row| {
-                    row.time(0)
-                })
-            })
-            .await
-            .map(|next| next.filter(|next| !next.is_never()))
     }
 
     /// Settles leases and deadlines that have passed and wakes agents whose tasks became ready. Returns the next instant
@@ -158,8 +109,9 @@ impl Tasks {
     }
 
     async fn turn(&self) -> Result<Option<Timestamp>> {
-        let (fire, sweep) = (self.fire_due().await?, self.sweep().await?);
-        Ok([fire, sweep].into_iter().flatten().min())
+        // A schedule that cannot fire must not keep leases and deadlines from being settled.
+        let (fire, sweep) = (self.fire_due().await, self.sweep().await);
+        Ok([fire?, sweep?].into_iter().flatten().min())
     }
 }
 
@@ -173,13 +125,6 @@ async fn schedules_changed(notices: &mut broadcast::Receiver<Notice>) {
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
-}
-
-/// One page of what is due, after the cursor.
-fn due_schedules(conn: &Conn<'_>, now: Timestamp, from: &(Timestamp, String)) -> Result<Vec<(Timestamp, ScheduleId)>> {
-    conn.query(DUE_SCHEDULES, &[now.into(), from.0.into(), (&from.1).into(), FIRINGS_AT_ONCE.into()], |row| {
-        Ok((row.time(0)?, row.parsed(1)?))
-    })
 }
 
 /// The earliest instant at which a task becomes ready, a lease runs out or a deadline passes.
@@ -290,61 +235,5 @@ impl Core {
         if let Ok(mut woken) = self.woken_until.lock() {
             *woken = Timestamp(i64::MIN);
         }
-    }
-
-    fn fire(&self, tx: &mut Tx<'_>, id: &ScheduleId) -> Result<()> {
-        let now = self.ambient.now();
-        let Some(schedule) = schedule::find(tx, id)?.filter(|found| !found.paused && found.next_at <= now) else {
-            // Somebody else fired, paused or removed it meanwhile.
-            return Ok(());
-        };
-        let fire_at = schedule.next_at;
-        let taken = tx.query_one(
-            "SELECT task FROM schedule_fire WHERE schedule = $1 AND fire_at = $2",
-            &[id.into(), fire_at.into()],
-            |row| row.text(0),
-        )?;
-        let fired = match taken {
-            Some(_) => 0,
-            None => match self.submit_firing(tx, &schedule) {
-                Ok(()) => 1,
-                Err(fault) if matches!(fault.code, Code::AGENT_NOT_FOUND | Code::AGENT_STATE) => {
-                    return self.pause_all_of(tx, &schedule);
-                }
-                Err(fault) => return Err(fault),
-            },
-        };
-        // A cadence that has no future firing (a zone that was removed) rests instead of failing each second.
-        let next_at = cadence::following(&schedule.cadence, fire_at, now).unwrap_or(Timestamp::NEVER);
-        tx.execute(
-            "UPDATE schedule SET next_at = $2, last_at = $3, fired = fired + $4 WHERE id = $1",
-            &[id.into(), next_at.into(), now.into(), i64::from(fired).into()],
-        )?;
-        tx.execute(
-            "DELETE FROM schedule_fire WHERE schedule = $1 AND fire_at < $2",
-            &[id.into(), fire_at.before(FIRE_KEPT).into()],
-        )?;
-        Ok(())
-    }
-
-    /// The guard row and the task of one firing. The primary key refuses a second one, whoever tries.
-    fn submit_firing(&self, tx: &mut Tx<'_>, schedule: &Schedule) -> Result<()> {
-        let fire_at = schedule.next_at;
-        let mut new = NewTask::new(schedule.agent.clone(), schedule.input.clone());
-        new.idempotency_key = Some(fire_at.as_micros().to_string());
-        let origin = Origin {
-            scope: format!("schedule:{}", schedule.id),
-            submitted_by: Actor::System.label(),
-            actor: &Actor::System,
-            schedule: Some(&schedule.id),
-        };
-        let task = self.admit(tx, &origin, new)?.task;
-        tx.execute(
-            "INSERT INTO schedule_fire (schedule, fire_at, task) VALUES ($1, $2, $3)",
-            &[(&schedule.id).into(), fire_at.into(), (&task.id).into()],
-        )?;
-        let fact = self.schedule_fact(&Actor::System, "schedule.fire", schedule).task(Some(task.id));
-        tx.record(fact.fact("fire_at", fire_at.as_micros()));
-        Ok(())
     }
 }

@@ -99,11 +99,18 @@ async fn web(
 }
 
 fn page(answer: &FetchResult, rules: &Rules) -> Snapshot {
-    let header = |name: &str| answer.headers.get(name).filter(|value| value.len() <= VALIDATOR_BYTES_MAX).cloned();
+    let header = |name: &str| answer.headers.get(name).filter(|value| is_plain_validator(value)).cloned();
     let bytes = decode(&answer.body, &answer.encoding);
     let content = text::from_web(answer.headers.get("content-type").map(String::as_str), &bytes);
     let marker = Marker { etag: header("etag"), last_modified: header("last-modified"), file: None };
     snapshot(content, &bytes, bytes.len() as u64, rules, marker)
+}
+
+/// The server chose it and it goes into the next request's headers, where `${` would name a secret.
+fn is_plain_validator(value: &str) -> bool {
+    value.len() <= VALIDATOR_BYTES_MAX
+        && value.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && !value.contains("${")
 }
 
 async fn file(
@@ -227,6 +234,16 @@ mod tests {
         };
         let (one, two) = (take("a"), take("b"));
         assert!(one.cut && one.text == two.text && one.hash != two.hash);
+    }
+
+    #[test]
+    fn a_server_cannot_plant_a_secret_in_the_next_request() {
+        let check = |value: &str, expected| assert_eq!(is_plain_validator(value), expected, "{value:?}");
+        check("W/\"5f-18\"", true);
+        check("Mon, 23 Nov 2026 01:02:03 GMT", true);
+        check("\"${secret:token}\"", false);
+        check("a\r\nx: y", false);
+        check(&"x".repeat(513), false);
     }
 
     #[test]

@@ -107,3 +107,57 @@ async fn a_sealed_value_cannot_be_moved_to_another_name() {
         .unwrap();
     assert_eq!(secrets.reveal(&name("low")).await.unwrap_err().code, Code::SECRET_KEY_UNUSABLE);
 }
+
+/// Asks at the moment of the commit whether the redactor knows the value that is being stored.
+struct KnownInTime(Redactor);
+
+impl Sequencer for KnownInTime {
+    fn load(&mut self, _: &Conn<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn seal(&mut self, _: &Conn<'_>, _: &[AuditEvent]) -> Result<()> {
+        assert_eq!(self.0.clean("hunter2-new"), MASK, "a call could use the value before it is masked");
+        Ok(())
+    }
+    fn settled(&mut self, _: bool) {}
+}
+
+#[tokio::test]
+async fn a_value_is_masked_before_it_can_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ambient, _) = Ambient::fake(3, Timestamp::from_millis(5));
+    let redactor = Redactor::default();
+    let store = Store::open(StoreOptions {
+        directory: directory.path().into(),
+        queue_max: 64,
+        readers: 1,
+        sequencer: Some(Box::new(KnownInTime(redactor.clone()))),
+        ambient: ambient.clone(),
+    })
+    .unwrap();
+    let secrets = Secrets::open(store, ambient, SecretsKey::new([1; 32]), redactor.clone()).await.unwrap();
+    secrets.set(&Actor::System, &name("one"), value("hunter2-new")).await.unwrap();
+    let refused = secrets.rotate(&Actor::System, &name("two"), value("hunter2-not-stored")).await;
+    assert_eq!(refused.unwrap_err().code, Code::SECRET_NOT_FOUND);
+    assert_eq!(redactor.clean("hunter2-not-stored"), "hunter2-not-stored", "what was not stored is no secret");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_at_once_leave_no_value_unmasked() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secrets, _, redactor) = open(directory.path(), [1; 32]).await.unwrap();
+    let sets: Vec<_> = (0..20)
+        .map(|index| {
+            let secrets = secrets.clone();
+            tokio::spawn(async move {
+                secrets.set(&Actor::System, &name(&format!("s{index}")), value(&format!("hunter2-{index:04}"))).await
+            })
+        })
+        .collect();
+    for set in sets {
+        set.await.unwrap().unwrap();
+    }
+    for index in 0..20 {
+        assert_eq!(redactor.clean(&format!("hunter2-{index:04}")), MASK, "{index}");
+    }
+}

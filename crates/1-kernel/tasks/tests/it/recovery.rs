@@ -131,7 +131,7 @@ async fn the_last_handle_may_be_inside_an_operation() {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let (store, tasks) = (bench.store.clone(), bench.tasks.clone());
     {
-        let block = bench.store.write(move |_| Ok(drop(held.recv())));
+        let block = bench.store.write(move |_| held.recv().map_err(agentos_types::Fault::internal));
         let write = store.write(move |tx| tasks.append_event(tx, &id, "notify", &json!(1)).map(drop));
         tokio::pin!(block, write);
         // Both wait in the queue now; nobody waits for their answers.

@@ -1,0 +1,17 @@
+//! The proof that the one door holds: real store, audit log, journal, secrets, dialer and tools behind the monitor, an
+//! agent that tries everything, and a server on loopback that notes what reaches it.
+//!
+//! Every story ends with the verification of the whole audit log.
+
+mod addresses;
+mod audit;
+mod coverage;
+mod floods;
+mod house;
+mod kv;
+mod leases;
+mod notices;
+mod replay;
+mod secrets;
+mod server;
+mod webhooks;
