@@ -1,2 +1,128 @@
-//! seat
-fn main() {}
+//! Measures what this product promises. `cargo run --release -p agentos-benches [-- FILTER...]` prints one table.
+//!
+//! Each figure is measured in rounds, and what it is held against (a sync of the same disk, a bare queue, the start of a
+//! bare process) is measured between those rounds, because machines are shared and disks have moods. A goal that is not
+//! met is printed as such and does not fail the run: this program reports, it does not decide.
+
+mod figure;
+mod inside;
+mod place;
+mod probe;
+mod progress;
+mod sample;
+mod table;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use agentos_types::Timestamp;
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{
+    figure::Figure,
+    place::Place,
+    progress::Progress,
+    table::{Line, Setting},
+};
+
+#[derive(Debug, Parser)]
+#[command(name = "agentos-benches", about = "Measures the figures that AgentOS promises")]
+struct Arguments {
+    /// Only groups whose name contains one of these words
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Only list the groups
+    #[arg(long)]
+    list: bool,
+    /// Do not tell what is being measured
+    #[arg(short, long)]
+    quiet: bool,
+    /// Directory on a disk for everything that is written [default: beside the build]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+/// Groups in the order in which they are measured, with what they hold.
+const GROUPS: &[(&str, &str)] = &[
+    ("tasks", "enqueue to start and durable tasks a second, in process"),
+    ("audit", "append to the audit log, and its verification"),
+    ("syscall", "a system call through the monitor, without the disk"),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(&arguments)));
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False when a group could not be measured.
+async fn run(arguments: &Arguments) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    if arguments.list {
+        for (name, about) in GROUPS {
+            writeln!(out, "{name:<10} {about}")?;
+        }
+        return Ok(true);
+    }
+    let place = Place::take(arguments.directory.as_deref())?;
+    let setting = setting();
+    let progress = Progress { is_quiet: arguments.quiet };
+    let mut lines = Vec::new();
+    for (group, _) in GROUPS.iter().filter(|(name, _)| is_wanted(&arguments.filters, name)) {
+        progress.say(group);
+        match measure(group, &place, progress).await {
+            Ok(figures) => lines.extend(figures.into_iter().map(Line::Figure)),
+            Err(error) => lines.push(Line::Failed { group, reason: format!("{error:#}") }),
+        }
+    }
+    anyhow::ensure!(!lines.is_empty(), "no group has a name with {}; see --list", arguments.filters.join(" or "));
+    if arguments.json {
+        table::print_json(&mut out, &setting, &lines)?;
+    } else {
+        table::print(&mut out, &setting, &lines)?;
+    }
+    Ok(!lines.iter().any(|line| matches!(line, Line::Failed { .. })))
+}
+
+fn is_wanted(filters: &[String], group: &str) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| group.contains(filter.as_str()))
+}
+
+async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<Figure>> {
+    match group {
+        "tasks" => inside::tasks::measure(place, progress).await,
+        "audit" => inside::audit::measure(place, progress).await,
+        "syscall" => inside::syscalls::measure(place, progress).await,
+        _ => anyhow::bail!("there is no group {group}"),
+    }
+}
+
+fn setting() -> Setting {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Setting {
+        machine: format!("{cores} cores, Linux {}", release.trim()),
+        profile: if cfg!(debug_assertions) { "dev" } else { "release" },
+        started_at: Timestamp::ZERO.after(since_epoch).to_string(),
+    }
+}

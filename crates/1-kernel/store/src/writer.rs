@@ -139,9 +139,12 @@ impl Writer {
         for operation in batch {
             run_in_savepoint(&self.connection, &mut tx, operation.as_mut())?;
         }
-        let Tx { conn, events, notices } = tx;
+        let Tx { conn, events, mut notices } = tx;
         match &mut self.sequencer {
-            Some(sequencer) if !events.is_empty() => sequencer.seal(&conn, &events)?,
+            Some(sequencer) if !events.is_empty() => {
+                sequencer.seal(&conn, &events)?;
+                notices.push(Notice::Audit);
+            }
             Some(_) => {}
             None if events.is_empty() => {}
             // A store without a log would drop the record and let the act happen.

@@ -61,3 +61,36 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use agentos_types::Timestamp;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_falls_together_and_nothing_is_forgotten() {
+        let mailbox = Mailbox::default();
+        for n in 0..1_000_u16 {
+            mailbox.work();
+            mailbox.cancel(TaskId::generate(Timestamp::ZERO, n.into()));
+        }
+        let mail = mailbox.collect().await;
+        assert!(mail.work && mail.missed, "what does not fit is said to be missed");
+        assert_eq!(mail.cancels.len(), CANCELS_MAX);
+        mailbox.missed();
+        assert_eq!(mailbox.collect().await, Mail { missed: true, ..Mail::default() });
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_woken() {
+        let mailbox = std::sync::Arc::new(Mailbox::default());
+        let reader = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { mailbox.collect().await }
+        });
+        tokio::task::yield_now().await;
+        mailbox.work();
+        assert!(reader.await.unwrap().work);
+    }
+}

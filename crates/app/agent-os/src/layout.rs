@@ -73,11 +73,6 @@ impl Layout {
         self.root.join("cli.token")
     }
 
-    /// Written by a running server: pid and URL.
-    pub fn server(&self) -> PathBuf {
-        self.root.join("server.json")
-    }
-
     /// Standard error of a detached server.
     pub fn server_log(&self) -> PathBuf {
         self.root.join("server.log")

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         args: std::env::args_os().collect(),
         environment: std::env::vars().collect(),
         ambient: Ambient::system(),
-        console: Console::standard(),
+        console: Console::process(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -136,7 +136,7 @@ impl Server {
             started_at,
             checks,
         });
-        let gateway = Gateway::bind(gateway_options(&config)?, kernel.clone(), ambient, background.clone()).await?;
+        let gateway = Gateway::bind(gateway_options(&config)?, kernel.clone(), ambient, background.clone())?;
         Ok(Self { kernel, gateway, background, config })
     }
 

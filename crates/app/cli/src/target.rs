@@ -19,7 +19,7 @@ pub const TOKEN_FILE: &str = "cli.token";
 /// Key that `sign` uses when none is named.
 pub const PUBLISHER_KEY_FILE: &str = "keys/publisher.key";
 /// Public half of the audit log's key, one line, which `audit verify` trusts when none is named.
-pub const AUDIT_VERIFIER_KEY_FILE: &str = "keys/audit.pub";
+pub const AUDIT_VERIFIER_KEY_FILE: &str = "keys/audit.vkey";
 /// The embedded database.
 pub const DATABASE_FILE: &str = "agent-os.db";
 

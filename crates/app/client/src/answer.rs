@@ -55,7 +55,13 @@ pub(crate) async fn success(client: &Client, response: Response) -> Result<Respo
             return Err(newer.into_fault());
         }
     }
-    Err(malformed(client, &format!("status {} without a problem document", status.as_u16())))
+    let what = format!("status {} without a problem document", status.as_u16());
+    // What a proxy says while the server behind it is away.
+    if matches!(status.as_u16(), 502..=504) {
+        let message = format!("{} answered with {what}", client.base_url());
+        return Err(Fault::new(Code::CONNECT_FAILED, message).hint("a proxy in front of the server does not reach it"));
+    }
+    Err(malformed(client, &what))
 }
 
 /// The whole body.
@@ -117,6 +123,12 @@ pub(crate) fn unreached(client: &Client, error: &reqwest::Error) -> Fault {
 pub(crate) fn silent(client: &Client) -> Fault {
     Fault::new(Code::NOT_RUNNING, format!("the server at {} did not answer in time", client.base_url()))
         .hint("the request may have been carried out; `agent-os status` tells whether the server is well")
+}
+
+/// A server that ends each stream before it brings anything.
+pub(crate) fn closed(client: &Client) -> Fault {
+    Fault::new(Code::CONNECT_FAILED, format!("{} closes the stream again and again", client.base_url()))
+        .hint("look whether the server, or a proxy in front of it, is well")
 }
 
 /// An answer that an AgentOS server of this version does not give.

@@ -65,7 +65,8 @@ struct Follow<T> {
     failures: u32,
     ever_connected: bool,
     open: Option<(Response, Parser)>,
-    ready: VecDeque<T>,
+    /// What has arrived and was not handed out. An event that cannot be read keeps its place behind those before it.
+    ready: VecDeque<Result<T>>,
 }
 
 impl<T: Sequenced> Follow<T> {
@@ -85,7 +86,7 @@ impl<T: Sequenced> Follow<T> {
 
     async fn next(&mut self) -> Result<Signal<T>> {
         loop {
-            while let Some(item) = self.ready.pop_front() {
+            while let Some(item) = self.ready.pop_front().transpose()? {
                 // After a reconnect a server may repeat the item that the reader has; it is dropped here.
                 if self.last_seq.is_none_or(|last| item.seq() > last) {
                     self.last_seq = Some(item.seq());
@@ -99,7 +100,7 @@ impl<T: Sequenced> Follow<T> {
             match outcome {
                 Ok(None) => {}
                 Ok(Some(Signal::Closed)) => {
-                    self.pause(answer::malformed(&self.client, "one closed stream after the other")).await?;
+                    self.pause(answer::closed(&self.client)).await?;
                     return Ok(Signal::Closed);
                 }
                 Ok(Some(signal)) => return Ok(signal),
@@ -131,11 +132,10 @@ impl<T: Sequenced> Follow<T> {
         };
         self.failures = 0;
         for message in parser.feed(&bytes)? {
-            let item = serde_json::from_str(&message.data).map_err(|error| {
+            self.ready.push_back(serde_json::from_str(&message.data).map_err(|error| {
                 let what = format!("an event '{}' of another shape", message.event);
                 answer::malformed(&self.client, &what).detail(error)
-            })?;
-            self.ready.push_back(item);
+            }));
         }
         self.open = Some((response, parser));
         Ok(None)
@@ -156,8 +156,8 @@ impl<T: Sequenced> Follow<T> {
 
 /// Whether the same request may succeed a little later.
 fn is_passing(fault: &Fault) -> bool {
-    const ALWAYS: [Code; 2] = [Code::NOT_RUNNING, Code::CONNECT_FAILED];
-    ALWAYS.contains(&fault.code) || matches!(fault.code.entry().http_status, 429 | 502 | 503)
+    const LOST: [Code; 2] = [Code::NOT_RUNNING, Code::CONNECT_FAILED];
+    LOST.contains(&fault.code) || matches!(fault.code.entry().http_status, 429 | 503)
 }
 
 /// Events of one task in order, until the task has ended.
@@ -214,7 +214,7 @@ impl TaskEvents {
         let rest = client.task_events(&self.task, last, PAGE_MAX).await?;
         let ended = rest.is_empty();
         self.check_end = !ended;
-        self.follow.ready.extend(rest);
+        self.follow.ready.extend(rest.into_iter().map(Ok));
         Ok(ended)
     }
 }

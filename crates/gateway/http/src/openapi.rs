@@ -200,8 +200,3 @@ mod tests {
         assert!(golden == openapi_json(), "openapi/agent-os.json is stale: run `cargo xtask gen`");
     }
 }
-#[cfg(test)]
-#[test]
-fn zz_write() {
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../openapi/agent-os.json"), openapi_json()).unwrap();
-}

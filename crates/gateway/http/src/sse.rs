@@ -162,7 +162,8 @@ impl TaskFeed {
 
 struct AuditFeed {
     follower: Follower,
-    after_seq: i64,
+    /// `None` before the first record of an empty log.
+    after_seq: Option<i64>,
     batch: VecDeque<AuditRecord>,
 }
 
@@ -170,10 +171,10 @@ struct AuditFeed {
 pub(crate) async fn audit_stream(shared: Arc<Shared>, caller: Caller, after_seq: Option<i64>) -> Result<Response> {
     let follower = Follower::new(Arc::clone(&shared), caller.bearer, Scope::Audit);
     let after_seq = match after_seq {
-        Some(seq) => seq,
+        Some(seq) => Some(seq),
         None => {
             let newest = AuditFilter { limit: Some(1), ..AuditFilter::default() };
-            shared.kernel.query_audit(newest).await?.items.first().map_or(0, |record| record.seq)
+            shared.kernel.query_audit(newest).await?.items.first().map(|record| record.seq)
         }
     };
     let feed = AuditFeed { follower, after_seq, batch: VecDeque::new() };
@@ -188,11 +189,11 @@ impl AuditFeed {
     async fn next(&mut self) -> Option<AuditRecord> {
         loop {
             if let Some(record) = self.batch.pop_front() {
-                self.after_seq = record.seq;
+                self.after_seq = Some(record.seq);
                 return Some(record);
             }
             let after = AuditFilter {
-                cursor: Some(self.after_seq),
+                cursor: self.after_seq,
                 limit: Some(BATCH_MAX),
                 ascending: true,
                 ..AuditFilter::default()

@@ -32,12 +32,15 @@ pub(crate) struct Held {
     pub(crate) lease: Lease,
     /// Cancel was asked: the worker is killed at this instant.
     pub(crate) cancel_by: Option<Instant>,
+    /// The lease is gone; what the worker still says about the task will be refused.
+    pub(crate) lost: bool,
 }
 
 /// What came of a write.
 pub(crate) enum Effect {
     Claimed(Result<Vec<Claimed>>),
-    Renewed(Result<Vec<TaskId>>),
+    /// The tasks whose lease is lost, with its fence.
+    Renewed(Result<Vec<(TaskId, i64)>>),
     /// Present states of held tasks, after notices were lost.
     Looked(Vec<Task>),
     Written,
@@ -153,7 +156,7 @@ impl Desk {
                 continue;
             }
             self.past.retain(|past| *past != task.id);
-            self.held.insert(task.id.clone(), Held { lease, cancel_by: None });
+            self.held.insert(task.id.clone(), Held { lease, cancel_by: None, lost: false });
             to_hand_out.push(task);
         }
         if std::mem::take(&mut self.look_after_claim) {
@@ -171,13 +174,20 @@ impl Desk {
 
     /// All leases in one write.
     pub(crate) fn renew(&mut self) {
-        if self.renewing || self.held.is_empty() {
+        let leases: Vec<_> = self.held.values().filter(|held| !held.lost).map(|held| held.lease.clone()).collect();
+        if self.renewing || leases.is_empty() {
             return;
         }
         self.renewing = true;
-        let leases: Vec<_> = self.held.values().map(|held| held.lease.clone()).collect();
         let tasks = self.tasks.clone();
-        self.begin(async move { Effect::Renewed(tasks.renew(&leases).await) });
+        self.begin(async move {
+            let lost = tasks.renew(&leases).await;
+            let with_fence = |lost: Vec<TaskId>| {
+                let lost_leases = leases.into_iter().filter(|lease| lost.contains(&lease.task));
+                lost_leases.map(|lease| (lease.task, lease.fence)).collect()
+            };
+            Effect::Renewed(lost.map(with_fence))
+        });
     }
 
     pub(crate) fn renewed(&mut self) {
@@ -217,7 +227,7 @@ impl Desk {
         }
     }
 
-    pub(crate) fn forget(&mut self, task: &TaskId) -> Option<Lease> {
+    fn forget(&mut self, task: &TaskId) -> Option<Lease> {
         let held = self.held.remove(task)?;
         if self.past.len() >= PAST_MAX {
             self.past.pop_front();

@@ -16,9 +16,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    assign::left,
     desk::Standing,
     failure_of,
-    life::{Life, Phase, Verdict, left},
+    life::{Life, Phase, Verdict},
 };
 use crate::lifecycle::Event;
 

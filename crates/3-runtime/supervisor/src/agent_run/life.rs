@@ -17,8 +17,7 @@ use tokio::{
 use super::{
     Order, Run,
     calls::Calls,
-    desk::{Desk, Effect},
-    failure_of,
+    desk::Desk,
     heart::Heart,
     link::{Link, Received},
 };
@@ -94,7 +93,7 @@ pub(crate) struct Life<'r> {
     pub(super) over: bool,
     pub(super) pumps: JoinSet<()>,
     start_by: Instant,
-    idle_since: Option<Instant>,
+    pub(super) idle_since: Option<Instant>,
     usage_stored: Usage,
 }
 
@@ -235,12 +234,10 @@ impl<'r> Life<'r> {
 
     fn ping(&mut self) -> Result<(), Verdict> {
         // Before it is ready, the start has a limit of its own.
-        if self.phase == Phase::Ready {
-            if let Some(n) = self.heart.beat(Instant::now()) {
-                self.send(&KernelFrame::Ping { n })?;
-            }
+        match self.phase {
+            Phase::Ready => self.heart.beat(Instant::now()).map_or(Ok(()), |n| self.send(&KernelFrame::Ping { n })),
+            Phase::Launched | Phase::Greeted => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn send(&self, frame: &KernelFrame) -> Result<(), Verdict> {
@@ -276,122 +273,6 @@ impl<'r> Life<'r> {
         }
         self.claim();
         Ok(())
-    }
-
-    /// Asks for work, if the agent may have any.
-    pub(super) fn claim(&mut self) {
-        let at_work = matches!(self.run.state, AgentState::Ready | AgentState::Running);
-        if at_work && self.phase == Phase::Ready && self.leave_by.is_none() && !self.over {
-            self.desk.claim();
-        }
-    }
-
-    fn on_mail(&mut self, mail: crate::mailbox::Mail) -> Result<(), Verdict> {
-        for task in mail.cancels {
-            self.cancel(task)?;
-        }
-        if mail.missed {
-            self.desk.look();
-        }
-        if mail.work || mail.missed {
-            self.claim();
-        }
-        Ok(())
-    }
-
-    /// Tells the worker to stop; its time runs from here.
-    fn cancel(&mut self, task: TaskId) -> Result<(), Verdict> {
-        let grace = self.run.shared.options.cancel_grace;
-        match self.desk.get_mut(&task) {
-            Some(held) if held.cancel_by.is_some() => Ok(()),
-            Some(held) => {
-                held.cancel_by = Some(Instant::now() + grace);
-                self.send(&KernelFrame::Cancel { task, grace_ms: millis(grace) })
-            }
-            None => {
-                self.desk.remember_cancel(task);
-                Ok(())
-            }
-        }
-    }
-
-    async fn on_effect(&mut self, effect: Effect) -> Result<(), Verdict> {
-        match effect {
-            Effect::Claimed(claimed) => {
-                let claimed = claimed.unwrap_or_else(|fault| {
-                    tracing::warn!(agent = %self.run.name, %fault, detail = fault.detail, "no work could be claimed");
-                    Vec::new()
-                });
-                self.hand_out(claimed).await
-            }
-            Effect::Renewed(lost) => {
-                self.desk.renewed();
-                let lost = lost.unwrap_or_else(|fault| {
-                    tracing::warn!(agent = %self.run.name, %fault, detail = fault.detail, "leases not renewed");
-                    Vec::new()
-                });
-                lost.into_iter().try_for_each(|task| self.drop_lost(&task))
-            }
-            Effect::Looked(tasks) => tasks
-                .into_iter()
-                .filter(|task| task.cancel_asked_at.is_some())
-                .try_for_each(|task| self.cancel(task.id)),
-            Effect::Written => Ok(()),
-        }
-    }
-
-    async fn hand_out(&mut self, claimed: Vec<agentos_tasks::Claimed>) -> Result<(), Verdict> {
-        if self.leave_by.is_some() {
-            // A stopping server keeps the leases; its next start gives them back without a cost.
-            if !self.run.shared.stop.is_cancelled() {
-                self.desk.give_back(claimed, &failure_of(&left()));
-            }
-            return Ok(());
-        }
-        let (tasks, again) = self.desk.take_in(claimed);
-        let some = !tasks.is_empty();
-        for task in tasks {
-            let Some(held) = self.desk.get(&task.id) else { continue };
-            let traceparent = held.lease.traceparent.clone();
-            self.send(&KernelFrame::Task {
-                task: task.id,
-                input: task.input,
-                attempt: task.attempt,
-                deadline_at: task.deadline_at,
-                traceparent,
-            })?;
-        }
-        if some {
-            self.idle_since = None;
-            if self.run.state == AgentState::Ready {
-                self.note(Event::TaskAssigned).await;
-            }
-        }
-        if again {
-            self.claim();
-        }
-        Ok(())
-    }
-
-    /// Somebody else holds the task now, or it is over.
-    fn drop_lost(&mut self, task: &TaskId) -> Result<(), Verdict> {
-        if self.desk.forget(task).is_some() {
-            tracing::info!(agent = %self.run.name, %task, "lease lost");
-            self.send(&KernelFrame::Cancel {
-                task: task.clone(),
-                grace_ms: millis(self.run.shared.options.cancel_grace),
-            })?;
-            self.rest();
-        }
-        Ok(())
-    }
-
-    /// A slot is free again.
-    pub(super) fn rest(&mut self) {
-        if self.desk.is_empty() {
-            self.idle_since = Some(Instant::now());
-        }
-        self.claim();
     }
 
     /// A transition that follows from what the worker did. If the store does not take it, the next tick tries again, and
@@ -446,16 +327,11 @@ fn end_of(fault: &Fault) -> End {
     }
 }
 
-/// What becomes of the tasks of a worker that was told to exit.
-pub(super) fn left() -> Fault {
-    Fault::new(Code::WORKER_EXITED, "the agent was restarted or terminated before the task was done")
-}
-
 fn silent(message: String) -> Fault {
     Fault::new(Code::WORKER_SILENT, message)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -1,5 +1,6 @@
 //! The actor of one agent: takes it from state to state, one life of a process after the other.
 
+mod assign;
 mod calls;
 mod desk;
 mod frames;

@@ -8,9 +8,10 @@ use agentos_types::{Actor, Code, Fault, TaskId};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::{
+    assign::left,
     desk::{Effect, write_ending},
     failure_of,
-    life::{End, Life, Phase, Verdict, left},
+    life::{End, Life, Phase, Verdict},
     link::Received,
 };
 use crate::{lifecycle::Event, process::describe};
@@ -117,10 +118,9 @@ impl Life<'_> {
         let stopping = self.run.shared.stop.is_cancelled();
         let quiet = timeout(WRITES, async {
             while !self.desk.is_quiet() {
-                if let Effect::Claimed(Ok(claimed)) = self.desk.next_effect().await {
-                    if !stopping {
-                        self.desk.give_back(claimed, &failure_of(&fault));
-                    }
+                match self.desk.next_effect().await {
+                    Effect::Claimed(Ok(claimed)) if !stopping => self.desk.give_back(claimed, &failure_of(&fault)),
+                    _ => {}
                 }
             }
         });

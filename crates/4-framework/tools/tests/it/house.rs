@@ -87,6 +87,11 @@ impl House {
         Self { store, tasks, secrets, monitor, log, clock, audit, directory }
     }
 
+    /// The server ends; its files stay.
+    pub fn close(self) -> tempfile::TempDir {
+        self.directory
+    }
+
     /// An agent with these grants, as `[["category", "verb", "resource"], …]`.
     pub async fn agent(&self, name: &str, grants: &[[&str; 3]]) -> Caller {
         let row = name.to_owned();

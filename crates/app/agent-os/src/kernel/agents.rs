@@ -7,6 +7,7 @@ use agentos_api::{
     kernel::AgentCommand,
 };
 use agentos_authority::GrantSet;
+use agentos_base::fs;
 use agentos_store::Arg;
 use agentos_supervisor::Deployment;
 use agentos_trust::package;
@@ -37,7 +38,9 @@ async fn verify_and_install(kernel: &ServerKernel, body: DeployAgent) -> Result<
         let envelope = body.envelope.into_bytes();
         let signed = package::verify_package(&envelope, Some(&source), &trust, now)?;
         GrantSet::compile(&signed.manifest.grants)?;
-        let destination = packages.join(signed.manifest.name.as_str()).join(&signed.manifest.version);
+        let versions = packages.join(signed.manifest.name.as_str());
+        fs::create_private_directory(&versions)?;
+        let destination = versions.join(&signed.manifest.version);
         package::install_package(&source, &signed.manifest, &destination)?;
         Ok(Deployment {
             manifest: signed.manifest,

@@ -68,7 +68,7 @@ pub(crate) struct Verify {
     /// A checkpoint that was kept elsewhere; the log must extend it. Verifies offline. May be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) held: Vec<PathBuf>,
-    /// The log's verifier key. Verifies offline [default: keys/audit.pub of the data directory]
+    /// The log's verifier key. Verifies offline [default: keys/audit.vkey of the data directory]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
 }

@@ -66,8 +66,8 @@ fn is_ours(program: &Path) -> bool {
 }
 
 async fn wait_for_end(process: OwnedFd, pid: u32, timeout: Duration) -> Result<()> {
-    let watch = |error| local(format!("process {pid} cannot be watched"), error);
-    let process = AsyncFd::register_with_interest(process, Interest::READABLE).map_err(watch)?;
+    let watch = |error: io::Error| local(format!("process {pid} cannot be watched"), error);
+    let process = register(process).map_err(watch)?;
     match tokio::time::timeout(timeout, process.readable()).await {
         Ok(ended) => ended.map(drop).map_err(watch),
         Err(_) => Err(Fault::new(
@@ -76,6 +76,11 @@ async fn wait_for_end(process: OwnedFd, pid: u32, timeout: Duration) -> Result<(
         )
         .hint("wait longer with --timeout, or look at the server's log")),
     }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe; an OwnedFd upholds what that one asks for")]
+fn register(process: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(process, Interest::READABLE)
 }
 
 #[cfg(test)]

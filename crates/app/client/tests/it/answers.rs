@@ -23,7 +23,8 @@ async fn refusals_and_nonsense() {
     check(404, "application/problem+json; charset=utf-8", &problem, Code::AGENT_NOT_FOUND, "no agent", "").await;
     let newer = r#"{"type":"/errors/AOS-9999","title":"New","status":409,"detail":"moon phase","code":"AOS-9999"}"#;
     check(409, PROBLEM_JSON, newer, Code::INTERNAL, "AOS-9999: moon phase", "newer").await;
-    check(502, "text/html", "<h1>Bad gateway</h1>", Code::RESPONSE_MALFORMED, "status 502", "AgentOS server").await;
+    check(502, "text/html", "<h1>Bad gateway</h1>", Code::CONNECT_FAILED, "status 502", "proxy").await;
+    check(418, "text/html", "teapot", Code::RESPONSE_MALFORMED, "status 418", "AgentOS server").await;
     check(500, PROBLEM_JSON, "{", Code::RESPONSE_MALFORMED, "status 500", "").await;
     check(302, "text/plain", "elsewhere", Code::RESPONSE_MALFORMED, "status 302", "").await;
     check(200, "application/json", r#"{"name": 1}"#, Code::RESPONSE_MALFORMED, "another shape", "version").await;

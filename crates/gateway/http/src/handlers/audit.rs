@@ -48,12 +48,15 @@ pub(crate) async fn audit_checkpoint(State(shared): Gateway) -> Answer<Json<Audi
     Ok(Json(shared.kernel.audit_checkpoint().await?))
 }
 
+/// The log counts from 0.
+const BEFORE_FIRST: i64 = -1;
+
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ExportQuery {
-    /// First sequence number of the segment; 1, the whole log, when absent.
-    #[param(minimum = 1)]
+    /// First sequence number of the segment; 0, the whole log, when absent.
+    #[param(minimum = 0)]
     from_seq: Option<i64>,
 }
 
@@ -69,9 +72,9 @@ pub(crate) async fn export_audit(
     caller: Caller,
     Filter(query): Filter<ExportQuery>,
 ) -> Answer<Response> {
-    let from_seq = query.from_seq.unwrap_or(1);
-    if from_seq < 1 {
-        return Err(Fault::new(Code::AUDIT_QUERY_INVALID, "from_seq starts at 1").into());
+    let from_seq = query.from_seq.unwrap_or(0);
+    if from_seq < 0 {
+        return Err(Fault::new(Code::AUDIT_QUERY_INVALID, "from_seq is not negative").into());
     }
     let segment = shared.kernel.export_audit(&caller.context, from_seq).await?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], segment).into_response())
@@ -81,8 +84,8 @@ pub(crate) async fn export_audit(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct TailQuery {
-    /// Only records after this sequence number; absent: only new ones. `Last-Event-ID` goes before it.
-    #[param(minimum = 0)]
+    /// Only records after this sequence number, -1 for all; absent: only new ones. `Last-Event-ID` goes before it.
+    #[param(minimum = -1)]
     after_seq: Option<i64>,
 }
 
@@ -100,6 +103,10 @@ pub(crate) async fn stream_audit(
     headers: HeaderMap,
     Filter(query): Filter<TailQuery>,
 ) -> Answer<Response> {
-    let after_seq = sse::last_event_id(&headers)?.or(sse::checked_seq(query.after_seq)?);
+    let asked = query.after_seq;
+    if asked.is_some_and(|seq| seq < BEFORE_FIRST) {
+        return Err(Fault::new(Code::AUDIT_QUERY_INVALID, "after_seq is -1 or a sequence number").into());
+    }
+    let after_seq = sse::last_event_id(&headers)?.or(asked);
     Ok(sse::audit_stream(shared, caller, after_seq).await?)
 }

@@ -1,0 +1,192 @@
+//! The journal: how soon a task starts, and how many durable tasks a second one node carries.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agentos_tasks::{Claimed, Ending, NewTask};
+use agentos_types::{Actor, TaskId, notify::Notice};
+use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    task::{JoinSet, block_in_place},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::Kernel;
+use crate::{
+    figure::{Figure, Goal},
+    place::Place,
+    probe::{self, FSYNC_SAMPLES, raw_queue},
+    progress::Progress,
+    sample::{Rounds, median},
+};
+
+const ROUNDS: usize = 3;
+const STARTS_PER_SECOND: u32 = 100;
+const STARTS_PER_ROUND: usize = 300;
+/// Slots of the agent that the starts are for.
+const SLOTS: usize = 16;
+/// In flight, tasks of one round, and tasks a second to aim at on a disk whose fdatasync takes about a millisecond.
+const THROUGHPUT: [(usize, usize, Option<f64>); 3] =
+    [(16, 1_600, Some(1_500.0)), (64, 4_800, None), (128, 6_400, Some(5_000.0))];
+/// Tasks that are enqueued together before a round.
+const ENQUEUED_TOGETHER: usize = 400;
+
+pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
+    let mut figures = vec![starts(place, progress).await?];
+    for (in_flight, tasks, aim) in THROUGHPUT {
+        figures.push(throughput(place, progress, in_flight, tasks, aim).await?);
+    }
+    Ok(figures)
+}
+
+async fn starts(place: &Place, progress: Progress) -> Result<Figure> {
+    let directory = place.fresh("starts-")?;
+    let kernel = Arc::new(Kernel::open(directory.path()).await?);
+    let (mut fsync, mut waits) = (Rounds::default(), Rounds::default());
+    for round in 1..=ROUNDS {
+        progress.say(&format!("enqueue to start, round {round} of {ROUNDS}"));
+        fsync.push(block_in_place(|| probe::fsync(directory.path(), FSYNC_SAMPLES))?);
+        waits.push(start_round(&kernel).await?);
+    }
+    Ok(Figure::times(format!("enqueue → start, {STARTS_PER_SECOND}/s, in process"), &waits, 0.95)
+        .goal(Goal::of_fsync(3.0, &fsync, 2.0))
+        .beside("fsync p95", fsync.p95())
+        .note("from the call of submit until the claim is durable: two commits, one announcement"))
+}
+
+/// Submits at a fixed pace whatever comes back, as callers do; claims when told, as the supervisor does.
+async fn start_round(kernel: &Arc<Kernel>) -> Result<Vec<f64>> {
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let claimer = tokio::spawn(claim_when_told(kernel.clone(), started));
+    let mut pace = interval(Duration::from_secs(1) / STARTS_PER_SECOND);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut submitting = JoinSet::new();
+    for number in 0..STARTS_PER_ROUND {
+        let due = pace.tick().await.into_std();
+        let kernel = kernel.clone();
+        submitting.spawn(async move {
+            let new = NewTask::new(kernel.agent.clone(), json!({"n": number}));
+            let submitted = kernel.tasks.submit(&kernel.person(), new).await?;
+            anyhow::Ok((submitted.task.id, due))
+        });
+    }
+    let mut begun: HashMap<TaskId, Instant> = HashMap::new();
+    while let Some(submitted) = submitting.join_next().await {
+        let (id, at) = submitted??;
+        begun.insert(id, at);
+    }
+    let mut waits = Vec::with_capacity(begun.len());
+    while waits.len() < STARTS_PER_ROUND {
+        let (id, at): (TaskId, Instant) = starts.recv().await.context("the claimer has ended")?;
+        let begun = begun.get(&id).with_context(|| format!("{id} was claimed and never submitted"))?;
+        waits.push(at.duration_since(*begun).as_secs_f64() * 1_000.0);
+    }
+    claimer.abort();
+    Ok(waits)
+}
+
+async fn claim_when_told(kernel: Arc<Kernel>, started: mpsc::UnboundedSender<(TaskId, Instant)>) -> Result<()> {
+    let mut notices = kernel.store.subscribe();
+    loop {
+        match notices.recv().await {
+            Ok(Notice::WorkFor(_)) | Err(RecvError::Lagged(_)) => {}
+            Ok(_) => continue,
+            Err(RecvError::Closed) => return Ok(()),
+        }
+        // What was announced while the last claim ran was claimed with it; an empty claim would be one commit for nothing.
+        loop {
+            let claimed = kernel.tasks.claim(&kernel.agent, SLOTS).await?;
+            let now = Instant::now();
+            let count = claimed.len();
+            for one in claimed {
+                started.send((one.task.id.clone(), now)).context("nobody waits for the starts")?;
+                tokio::spawn(complete(kernel.clone(), one));
+            }
+            if count < SLOTS {
+                break;
+            }
+        }
+    }
+}
+
+async fn complete(kernel: Arc<Kernel>, claimed: Claimed) -> Result<()> {
+    kernel.tasks.finish(&Actor::System, &claimed.lease, Ending::Completed(Value::Bool(true))).await?;
+    Ok(())
+}
+
+async fn throughput(
+    place: &Place,
+    progress: Progress,
+    in_flight: usize,
+    tasks: usize,
+    aim: Option<f64>,
+) -> Result<Figure> {
+    let (mut fsync, mut ours, mut raw) = (Rounds::default(), Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        progress.say(&format!("durable tasks with {in_flight} in flight, round {round} of {ROUNDS}"));
+        let directory = place.fresh("throughput-")?;
+        fsync.push(block_in_place(|| probe::fsync(directory.path(), FSYNC_SAMPLES))?);
+        raw.push(raw_queue::run(directory.path(), in_flight, tasks).await?);
+        let kernel = Arc::new(Kernel::open(directory.path()).await?);
+        enqueue(&kernel, tasks).await?;
+        ours.push(claim_and_complete(&kernel, in_flight, tasks).await?);
+    }
+    let rate = median(ours.iter().copied());
+    let rounds = Rounds::from_iter(ours.into_iter().map(|rate| vec![rate]));
+    let figure = Figure::values(format!("durable tasks, {in_flight} in flight"), "tasks/s", vec![("", rate)], &rounds)
+        .beside("raw SQLite queue", median(raw))
+        .note(format!(
+            "{tasks} tasks a round, claim and complete, each durable; fsync p50 {:.2} ms, p95 {:.2} ms",
+            fsync.median(),
+            fsync.p95()
+        ));
+    Ok(match aim {
+        Some(aim) => figure.goal(Goal::at_least(aim)),
+        None => figure,
+    })
+}
+
+async fn enqueue(kernel: &Arc<Kernel>, tasks: usize) -> Result<()> {
+    // As large as the row of the raw queue.
+    let input = Value::String("x".repeat(300));
+    let mut left = tasks;
+    while left > 0 {
+        let together = left.min(ENQUEUED_TOGETHER);
+        let person = kernel.person();
+        try_join_all(
+            (0..together).map(|_| kernel.tasks.submit(&person, NewTask::new(kernel.agent.clone(), input.clone()))),
+        )
+        .await?;
+        left -= together;
+    }
+    Ok(())
+}
+
+async fn claim_and_complete(kernel: &Arc<Kernel>, in_flight: usize, tasks: usize) -> Result<f64> {
+    let began = Instant::now();
+    let mut workers = JoinSet::new();
+    for _ in 0..in_flight {
+        let kernel = kernel.clone();
+        workers.spawn(async move {
+            let mut done = 0;
+            while let Some(claimed) = kernel.tasks.claim(&kernel.agent, 1).await?.pop() {
+                complete(kernel.clone(), claimed).await?;
+                done += 1;
+            }
+            anyhow::Ok(done)
+        });
+    }
+    let mut done = 0;
+    while let Some(worked) = workers.join_next().await {
+        done += worked??;
+    }
+    let elapsed = began.elapsed();
+    anyhow::ensure!(done == tasks, "{done} of {tasks} tasks were completed");
+    Ok(tasks as f64 / elapsed.as_secs_f64())
+}

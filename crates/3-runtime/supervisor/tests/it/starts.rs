@@ -1,0 +1,50 @@
+//! What must hold before a process is made.
+
+use agentos_supervisor::AgentCommand;
+use agentos_types::{Code, agent::AgentState};
+use serde_json::json;
+
+use crate::harness::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_refuses_the_next_start() {
+    let world = World::new().await;
+    let agent = world.deploy("changed", json!({})).await;
+    world.in_state(&agent, AgentState::Ready).await;
+    let file = world.directory.join("packages/changed/1.0.0/worker.py");
+    let original = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "import os; os.system('true')").unwrap();
+    world.command(&agent, AgentCommand::Restart).await.unwrap();
+    let failed = world.in_state(&agent, AgentState::Failed).await;
+    assert!(failed.reason.unwrap().contains(&Code::PACKAGE_MISMATCH.to_string()));
+    let audit = world.audit.lock().unwrap().clone();
+    let last = audit.iter().rfind(|event| event.action == "agent.state").unwrap();
+    assert_eq!((&last.facts["to"], &last.facts["event"]), (&json!("failed"), &json!("refused")));
+    std::fs::write(&file, original).unwrap();
+    world.command(&agent, AgentCommand::Restart).await.unwrap();
+    world.in_state(&agent, AgentState::Ready).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_manifest_does_not_start() {
+    let world = World::new().await;
+    let agent = world.deploy("old", json!({"expires_at": 1})).await;
+    let failed = world.in_state(&agent, AgentState::Failed).await;
+    assert!(failed.reason.unwrap().contains(&Code::MANIFEST_EXPIRED.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_the_manifest_are_those_of_the_process() {
+    let world = World::new().await;
+    let agent = world.deploy("bound", json!({"limits": {"open_files": 64, "memory_bytes": 1_u64 << 30}})).await;
+    let pid = world.in_state(&agent, AgentState::Ready).await.pid.unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let row = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(row("Max open files").contains(" 64 "), "{limits}");
+    assert!(row("Max address space").contains(" 1073741824 "), "{limits}");
+    assert!(row("Max core file size").contains(" 0 "), "{limits}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert!(!String::from_utf8_lossy(&environ).contains("CARGO"));
+}

@@ -1,0 +1,162 @@
+//! `audit`: offline where the database is, by the server elsewhere; and what is exported is whole or not there.
+
+use agentos_cli::{AUDIT_VERIFIER_KEY_FILE, DATABASE_FILE, Exit};
+use agentos_proof::{Frontier, Indexed, SigningKey, VerifierKey, checkpoint, leaf};
+use agentos_types::{Actor, EventId, Timestamp, audit::AuditEvent};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use rusqlite::{Connection, params};
+use serde_json::{Value, json};
+
+use crate::world::{NOW_MS, World, json};
+
+const LOG: &str = "node-1";
+
+/// A log of ten records with one checkpoint, as the server leaves it. Returns the checkpoint.
+fn write_log(world: &World) -> String {
+    let connection = Connection::open(world.path().join(DATABASE_FILE)).unwrap();
+    let schema = "CREATE TABLE audit_record(log TEXT, seq INTEGER, at INTEGER, actor TEXT, action TEXT, resource TEXT,
+        phase TEXT, decision TEXT, task TEXT, correlation TEXT, body BLOB, prev_hash BLOB, leaf_hash BLOB,
+        PRIMARY KEY(log, seq));
+        CREATE TABLE audit_checkpoint(log TEXT, size INTEGER, at INTEGER, note TEXT, PRIMARY KEY(log, size));";
+    connection.execute_batch(schema).unwrap();
+    let (mut frontier, mut prev) = (Frontier::new(), leaf::NO_PREVIOUS);
+    for seq in 0..10_u64 {
+        let at = Timestamp::from_millis(NOW_MS + seq as i64);
+        let event = AuditEvent::new(EventId::generate(at, seq.into()), at, Actor::System, "file.read", "/srv");
+        let (body, hash) = leaf::encode(LOG, seq, &prev, &event).unwrap();
+        let i = Indexed::of(&event);
+        let row = "INSERT INTO audit_record VALUES (?1,?2,?3,?4,?5,?6,?7,?8,NULL,NULL,?9,?10,?11)";
+        let values =
+            params![LOG, seq as i64, i.at, i.actor, i.action, i.resource, i.phase, i.decision, body, prev, hash];
+        connection.execute(row, values).unwrap();
+        frontier.append(hash);
+        prev = hash;
+    }
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let origin = checkpoint::origin(LOG);
+    let note = checkpoint::sign(&key, &origin, 10, &frontier.root());
+    connection.execute("INSERT INTO audit_checkpoint VALUES (?1, 10, 0, ?2)", params![LOG, note]).unwrap();
+    let public = world.path().join(AUDIT_VERIFIER_KEY_FILE);
+    std::fs::create_dir_all(public.parent().unwrap()).unwrap();
+    std::fs::write(public, format!("{}\n", VerifierKey::new(origin, key.verifying_key()).unwrap())).unwrap();
+    note
+}
+
+#[tokio::test]
+async fn a_local_log_is_verified_offline() {
+    let world = World::with_server(|_| unreachable!("the server is not asked")).await;
+    let note = write_log(&world);
+    let good = world.run("audit verify -o json").await;
+    assert_eq!(good.exit, Exit::Success, "{}", good.err);
+    let found: Value = serde_json::from_str(&good.out).unwrap();
+    assert_eq!(
+        (&found["valid"], &found["verified_by"], &found["records"]),
+        (&json!(true), &json!("offline"), &json!(10))
+    );
+    assert!(good.err.contains("without a held checkpoint"), "{}", good.err);
+    let held = world.path().join("held.txt");
+    std::fs::write(&held, &note).unwrap();
+    let words = format!("audit verify --held {}", held.display());
+    let with_held = world.run(&words).await;
+    assert!(with_held.exit == Exit::Success && with_held.out.contains("held:         1\n"), "{with_held:?}");
+
+    let connection = Connection::open(world.path().join(DATABASE_FILE)).unwrap();
+    connection.execute_batch("UPDATE audit_record SET resource = '/etc' WHERE seq = 4").unwrap();
+    for words in ["audit verify", &words] {
+        let bad = world.run(words).await;
+        assert_eq!(bad.exit, Exit::NotVerified);
+        assert!(bad.out.starts_with("valid:        false\n") && bad.out.contains("edited at record 4"), "{}", bad.out);
+        assert!(bad.err.starts_with("error[AOS-1901]: the audit log does not verify: edited"), "{}", bad.err);
+    }
+    std::fs::remove_file(world.path().join(AUDIT_VERIFIER_KEY_FILE)).unwrap();
+    assert_eq!(world.run("audit verify").await.exit, Exit::Refused, "without the key there is no verdict");
+}
+
+#[tokio::test]
+async fn another_server_is_asked_for_its_word() {
+    for (valid, exit) in [(true, Exit::Success), (false, Exit::NotVerified)] {
+        let finding = (!valid).then_some("missing at record 3: records are missing");
+        let world = World::with_server(move |_| {
+            json(json!({"valid": valid, "records": 7, "checkpoints": 2, "root": "AAAA", "finding": finding}))
+        })
+        .await;
+        let seen = world.run("audit verify").await;
+        assert_eq!(seen.exit, exit, "{}", seen.err);
+        assert!(seen.out.contains("verified by:  server\n") && seen.out.contains("records:      7\n"), "{}", seen.out);
+        assert_eq!(world.asked(), ["GET /api/v1/audit/verify"]);
+    }
+}
+
+fn segment(chunks: Vec<std::io::Result<&'static str>>) -> Response {
+    Body::from_stream(futures_util::stream::iter(chunks)).into_response()
+}
+
+#[tokio::test]
+async fn an_export_is_whole_or_not_there() {
+    let world = World::with_server(|_| segment(vec![Ok("{\"segment\":1}\n"), Ok("{\"seq\":0}\n")])).await;
+    let out = world.path().join("log.jsonl");
+    let words = format!("audit export --from-seq 3 --out {}", out.display());
+    let seen = world.run(&words).await;
+    assert_eq!((seen.exit, seen.out.as_str()), (Exit::Success, ""));
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "{\"segment\":1}\n{\"seq\":0}\n");
+    assert_eq!(world.asked(), ["GET /api/v1/audit/export?from_seq=3"]);
+    let again = world.run(&words).await;
+    assert_eq!(again.exit, Exit::Usage, "never overwritten");
+
+    let cut = World::with_server(|_| segment(vec![Ok("{\"segment\":1}\n"), Err(std::io::Error::other("gone"))])).await;
+    let seen = cut.run(&format!("audit export --out {}/log", cut.path().display())).await;
+    assert_eq!(seen.exit, Exit::NotReachable, "{}", seen.err);
+    assert!(!cut.path().join("log").exists() && !cut.path().join("log.partial").exists());
+}
+
+fn record(seq: i64) -> Value {
+    json!({"seq": seq, "id": "evt_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E", "at": NOW_MS * 1000, "actor": {"kind": "system"},
+        "action": "task.submit", "resource": "task", "phase": "fact", "decision": "succeeded",
+        "facts": {"bytes": 3, "host": "a.example"}, "leaf_hash": "00"})
+}
+
+#[tokio::test]
+async fn the_tail_goes_on_where_the_listing_ends() {
+    let world = World::with_server(|line| {
+        if line.contains("/stream") {
+            let frame = |seq| format!("id: {seq}\ndata: {}\n\n", record(seq));
+            // After the second record comes what ends the follower: an event that no server of this version sends.
+            let text = format!("{}{}data: {{}}\n\n", frame(2), frame(3));
+            return ([("content-type", "text/event-stream")], text).into_response();
+        }
+        json(json!({"items": [record(2), record(1)]}))
+    })
+    .await;
+    let seen = world.run("audit tail --follow --lines 1 -o jsonl").await;
+    assert_eq!(seen.exit, Exit::Refused, "{}", seen.err);
+    let seqs: Vec<_> =
+        seen.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, [2, 3]);
+    assert!(seen.err.contains("an event 'message' of another shape"), "{}", seen.err);
+}
+
+#[tokio::test]
+async fn filters_become_the_query() {
+    let world = World::with_server(|_| json(json!({"items": [record(5)], "next_cursor": "5"}))).await;
+    let seen = world.run("audit query --actor agent:monitor --decision denied --since 1h --limit 1 --cursor 9").await;
+    let expected = "SEQ  TIME                      ACTOR   ACTION       PHASE  DECISION   RESOURCE  FACTS
+5    2026-11-23T00:00:00.000Z  system  task.submit  fact   succeeded  task      bytes=3 host=a.example
+";
+    assert_eq!((seen.exit, seen.out.as_str(), seen.err.as_str()), (Exit::Success, expected, "more: --cursor 5\n"));
+    let since = (NOW_MS - 3_600_000) * 1000;
+    let query = format!("actor=agent%3Amonitor&ascending=false&cursor=9&decision=denied&limit=1&since={since}");
+    assert_eq!(world.asked(), [format!("GET /api/v1/audit?{query}")]);
+    assert_eq!(world.run("audit query --cursor abc").await.exit, Exit::Usage);
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_printed_as_it_was_signed() {
+    let note = "agent-os/node-1\n10\nAAAA\n\n\u{2014} agent-os/node-1 c2ln\n";
+    let body = json!({"note": note, "verifier_key": "agent-os/node-1+00+key"});
+    let world = World::with_server(move |_| json(body.clone())).await;
+    let seen = world.run("audit checkpoint").await;
+    assert_eq!((seen.out.as_str(), seen.err.as_str()), (note, "verifier key: agent-os/node-1+00+key\n"));
+}

@@ -1,0 +1,120 @@
+//! A program that records what it was asked to do, and the commands that go through it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use agentos_api::body::{Check, CheckOutcome};
+use agentos_base::config::Source;
+use agentos_cli::{DoctorReport, Exit, Host, InitReport, MadeFile, UpOptions, UpReport};
+use agentos_types::{
+    Code, Fault, Result,
+    agent::{Control, Enforcement},
+};
+use tokio::sync::oneshot;
+
+use crate::world::World;
+
+#[derive(Default)]
+pub struct Program {
+    pub outcome: Option<CheckOutcome>,
+    pub started: Mutex<Vec<String>>,
+}
+
+#[async_trait::async_trait]
+impl Host for Program {
+    async fn init(&self, data_dir: &Path) -> Result<InitReport> {
+        Ok(InitReport {
+            data_dir: data_dir.to_owned(),
+            files: vec![MadeFile { path: PathBuf::from("keys/audit.vkey"), purpose: "verifies the audit log".into() }],
+            publisher_key_id: "abcd".into(),
+            audit_verifier_key: "agent-os/n+1+k".into(),
+        })
+    }
+
+    async fn up(&self, options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<()> {
+        let UpOptions { port, detach, source, .. } = options;
+        self.started.lock().unwrap().push(format!("{port:?} {detach} {:?}", source.flags));
+        if port == Some(1) {
+            return Err(Fault::new(Code::ADDRESS_IN_USE, "port 1 is taken"));
+        }
+        let report = UpReport { url: "http://127.0.0.1:18800".into(), pid: 42, version: "0.1.0".into() };
+        ready.send(report).unwrap();
+        if !detach {
+            tokio::task::yield_now().await;
+            return Err(Fault::new(Code::STORE_UNAVAILABLE, "the disk is full"));
+        }
+        Ok(())
+    }
+
+    async fn doctor(&self, _: &Path, _: Source) -> Result<DoctorReport> {
+        let check = |name: &str, outcome, message: &str| Check { name: name.into(), outcome, message: message.into() };
+        Ok(DoctorReport {
+            checks: vec![
+                check("data directory", CheckOutcome::Pass, "mode 700"),
+                check("launcher", self.outcome.unwrap_or(CheckOutcome::Pass), "beside the program"),
+            ],
+            controls: vec![Control {
+                name: "network wall".into(),
+                enforcement: Enforcement::NotEnforced,
+                reason: "no sandbox yet".into(),
+            }],
+        })
+    }
+}
+
+#[tokio::test]
+async fn up_reports_when_ready_and_fails_when_the_server_fails() {
+    let world = World::new();
+    let seen = world.run("up --port 0 --detach --set log.level=debug").await;
+    assert_eq!(seen.exit, Exit::Success);
+    assert_eq!(seen.out, "url:      http://127.0.0.1:18800\npid:      42\nversion:  0.1.0\n");
+    let foreground = world.run("up --quiet").await;
+    assert_eq!(foreground.out, "http://127.0.0.1:18800\n", "printed although the server fails later");
+    assert_eq!((foreground.exit, foreground.err.as_str()), (Exit::Refused, "error[AOS-1102]: the disk is full\n"));
+    let refused = world.run("up --port 1").await;
+    assert_eq!((refused.exit, refused.out.as_str()), (Exit::Refused, ""));
+    let expected = [r#"Some(0) true [("log.level", "debug")]"#, "None false []", "Some(1) false []"];
+    assert_eq!(*world.program.started.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn init_tells_what_was_made_and_what_comes_next() {
+    let seen = World::new().run("init --data-dir /srv/os").await;
+    let expected = "data directory:      /srv/os\npublisher key id:    abcd\naudit verifier key:  agent-os/n+1+k\n\
+                    files:               keys/audit.vkey  verifies the audit log\n";
+    assert_eq!((seen.exit, seen.out.as_str()), (Exit::Success, expected));
+    assert_eq!(seen.err, "start the server with: agent-os up --detach --data-dir /srv/os\n");
+}
+
+#[tokio::test]
+async fn doctor_fails_only_for_a_failed_check() {
+    let mut world = World::new();
+    let seen = world.run("doctor").await;
+    let expected = "Checks
+  pass          data directory                mode 700
+  pass          launcher                      beside the program
+
+Controls
+  not-enforced  network wall                  no sandbox yet
+";
+    assert_eq!((seen.exit, seen.out.as_str()), (Exit::Success, expected));
+    for (outcome, exit) in [(CheckOutcome::Warn, Exit::Success), (CheckOutcome::Fail, Exit::Refused)] {
+        world.program.outcome = Some(outcome);
+        assert_eq!(world.run("doctor -o json").await.exit, exit);
+    }
+}
+
+#[tokio::test]
+async fn down_without_a_server_is_a_success() {
+    let world = World::new();
+    let seen = world.run("down").await;
+    assert_eq!((seen.exit, seen.out.as_str()), (Exit::Success, ""));
+    assert!(seen.err.starts_with("no server runs for"), "{}", seen.err);
+    let stale = World::with_server(|_| unreachable!("down asks nobody")).await;
+    let seen = stale.run("down").await;
+    assert_eq!(seen.exit, Exit::Success);
+    assert!(seen.err.contains("already ended"), "{}", seen.err);
+    assert!(!stale.path().join("server.json").exists(), "the stale file is gone");
+}

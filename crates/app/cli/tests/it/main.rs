@@ -1,0 +1,16 @@
+//! The command line from outside: words in, texts and exit code out, against a small server in the same process.
+
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod help;
+#[cfg(test)]
+mod host;
+#[cfg(test)]
+mod output;
+#[cfg(test)]
+mod parse;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,122 @@
+//! A gateway that listens, and the clients that talk to it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use agentos_api::{Problem, problem::PROBLEM_JSON};
+use agentos_base::{Ambient, Background, ambient::FakeClock};
+use agentos_gateway::{Gateway, GatewayOptions};
+use agentos_types::{Code, Scope};
+use reqwest::{Method, RequestBuilder, Response};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+use crate::{
+    kernel::{FakeKernel, token_of},
+    samples,
+};
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Stage {
+    pub kernel: Arc<FakeKernel>,
+    pub address: SocketAddr,
+    pub clock: Arc<FakeClock>,
+    pub background: Background,
+    pub served: JoinHandle<()>,
+    client: reqwest::Client,
+}
+
+pub fn options() -> GatewayOptions {
+    GatewayOptions {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
+        body_bytes_max: 64 * 1024,
+        connections_max: 64,
+        requests_per_second: 100_000,
+        request_timeout: Duration::from_secs(10),
+        version: "test",
+    }
+}
+
+pub async fn stage() -> Stage {
+    stage_with(options()).await
+}
+
+pub async fn stage_with(options: GatewayOptions) -> Stage {
+    // Another test of this process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let kernel = FakeKernel::new();
+    let (ambient, clock) = Ambient::fake(1, samples::NOW);
+    let background = Background::default();
+    let gateway = Gateway::bind(options, kernel.clone(), ambient, background.clone()).unwrap();
+    let address = gateway.local_addr();
+    let served = tokio::spawn(gateway.serve());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    Stage { kernel, address, clock, background, served, client }
+}
+
+impl Stage {
+    pub fn bare(&self, method: &str, path: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.client.request(method, format!("http://{}{path}", self.address)).timeout(PATIENCE)
+    }
+
+    pub fn with_token(&self, scope: Scope, method: &str, path: &str) -> RequestBuilder {
+        self.bare(method, path).bearer_auth(token_of(scope))
+    }
+
+    pub fn admin(&self, method: &str, path: &str) -> RequestBuilder {
+        self.with_token(Scope::Admin, method, path)
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The page of metrics, for conditions that only the server can see.
+    pub async fn metrics(&self) -> String {
+        self.admin("GET", "/metrics").send().await.unwrap().text().await.unwrap()
+    }
+
+    pub async fn until_metrics_contain(&self, line: &str) {
+        let looking = async { while !self.metrics().await.lines().any(|found| found == line) {} };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("the metrics never had: {line}"));
+    }
+}
+
+/// The problem in the response, after checking its form and that the status fits its code.
+pub async fn problem(response: Response) -> Problem {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], PROBLEM_JSON, "{status} {:?}", response.url());
+    let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let problem: Problem = response.json().await.unwrap();
+    assert_eq!(problem.status, status);
+    assert_eq!(problem.code.entry().http_status, status);
+    assert_eq!(problem.kind, problem.code.page());
+    assert_eq!(problem.request_id.as_ref().map(ToString::to_string), Some(request_id));
+    problem
+}
+
+pub async fn expect_problem(request: RequestBuilder, code: Code) -> Problem {
+    let problem = problem(request.send().await.unwrap()).await;
+    assert_eq!(problem.code, code, "{problem:?}");
+    problem
+}
+
+/// Sends raw bytes and returns everything until the server closes.
+pub async fn raw(stage: &Stage, bytes: &[u8]) -> String {
+    let mut stream = stage.connect().await;
+    // The server may close before it has read everything; what it answered is what counts.
+    let _ = stream.write_all(bytes).await;
+    until_closed(&mut stream).await
+}
+
+pub async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server never closed");
+    String::from_utf8(answer).unwrap()
+}

@@ -1,0 +1,309 @@
+//! A kernel in memory, with the levers that the tests pull.
+
+use std::sync::{Arc, Mutex};
+
+use agentos_api::{
+    body::*,
+    kernel::{AgentCommand, Kernel, Principal, TaskQuery},
+};
+use agentos_types::{
+    AgentName, Code, Fault, Result, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
+    agent::Agent,
+    notify::Notice,
+    task::{Schedule, Step, Task, TaskEvent, TaskState},
+};
+use async_trait::async_trait;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Notify, broadcast};
+
+use crate::samples;
+
+/// Agent whose `get_agent` panics, waits for [`FakeKernel::gate`], or fails with a detail.
+pub const PANICKING: &str = "panicking";
+pub const SLOW: &str = "slow";
+pub const FAILING: &str = "failing";
+pub const DETAIL: &str = "/var/lib/agent-os/private-path";
+
+#[derive(Default)]
+pub struct State {
+    pub revoked: Vec<String>,
+    pub refusals: Vec<(Context, String, String)>,
+    pub tasks: Vec<Task>,
+    pub keys: Vec<(String, Value, TaskId)>,
+    pub events: Vec<TaskEvent>,
+    pub audit_records: i64,
+    pub submitted: Vec<SubmitTask>,
+    pub commands: Vec<(String, AgentCommand)>,
+    pub authentications: usize,
+    pub is_ready: bool,
+}
+
+pub struct FakeKernel {
+    pub state: Mutex<State>,
+    pub notices: broadcast::Sender<Notice>,
+    pub gate: Notify,
+    /// Fires when somebody waits at the gate.
+    pub waiting: Notify,
+}
+
+impl FakeKernel {
+    pub fn new() -> Arc<Self> {
+        let state = State { is_ready: true, ..State::default() };
+        // A small channel, so that receivers lag in the tests as they can in the server.
+        let (notices, _) = broadcast::channel(8);
+        Arc::new(Self { state: state.into(), notices, gate: Notify::new(), waiting: Notify::new() })
+    }
+
+    pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap())
+    }
+
+    pub fn add_task(&self, number: u128) -> TaskId {
+        let task = samples::task(samples::task_id(number), json!(number as u64));
+        let id = task.id.clone();
+        self.with(|state| state.tasks.push(task));
+        id
+    }
+
+    pub fn add_event(&self, task: &TaskId, kind: &str, data: Value) {
+        self.with(|state| {
+            let seq = 1 + state.events.iter().filter(|event| event.task == *task).count() as i64;
+            if let Some(reached) = data.get("state").and_then(Value::as_str).and_then(TaskState::parse) {
+                state.tasks.iter_mut().filter(|known| known.id == *task).for_each(|known| known.state = reached);
+            }
+            state.events.push(samples::event(task, seq, kind, data));
+        });
+        let _ = self.notices.send(Notice::TaskEvents(task.clone()));
+    }
+
+    pub fn add_audit_records(&self, count: i64) {
+        self.with(|state| state.audit_records += count);
+        let _ = self.notices.send(Notice::Audit);
+    }
+
+    fn find(&self, id: &TaskId) -> Result<Task> {
+        let found = self.with(|state| state.tasks.iter().find(|task| task.id == *id).cloned());
+        found.ok_or_else(|| Fault::new(Code::TASK_NOT_FOUND, "no such task"))
+    }
+}
+
+/// The token that holds exactly this scope.
+pub fn token_of(scope: Scope) -> String {
+    format!("{}-token", scope.as_str())
+}
+
+#[async_trait]
+impl Kernel for FakeKernel {
+    async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
+        let is_revoked = self.with(|state| {
+            state.authentications += 1;
+            state.revoked.iter().any(|revoked| revoked == token)
+        });
+        let scope = Scope::ALL.into_iter().enumerate().find(|(_, scope)| token_of(*scope) == token);
+        Ok(scope.filter(|_| !is_revoked).map(|(number, scope)| Principal {
+            token: samples::token_id(number as u128),
+            name: token.into(),
+            scopes: vec![scope],
+        }))
+    }
+
+    async fn record_refusal(&self, context: &Context, route: &str, reason: &str) -> Result<()> {
+        self.with(|state| state.refusals.push((context.clone(), route.into(), reason.into())));
+        Ok(())
+    }
+
+    async fn list_tokens(&self) -> Result<Vec<TokenInfo>> {
+        Ok(vec![samples::token_info(&samples::token_id(1))])
+    }
+
+    async fn create_token(&self, _: &Context, _: CreateToken) -> Result<CreatedToken> {
+        Ok(CreatedToken { token: "new".into(), info: samples::token_info(&samples::token_id(2)) })
+    }
+
+    async fn revoke_token(&self, _: &Context, id: &TokenId) -> Result<TokenInfo> {
+        Ok(samples::token_info(id))
+    }
+
+    async fn deploy_agent(&self, _: &Context, _: DeployAgent) -> Result<Agent> {
+        Ok(samples::agent())
+    }
+
+    async fn list_agents(&self) -> Result<Vec<Agent>> {
+        Ok(vec![samples::agent()])
+    }
+
+    async fn get_agent(&self, name: &AgentName) -> Result<Agent> {
+        match name.as_str() {
+            PANICKING => panic!("planted"),
+            FAILING => Err(Fault::internal(DETAIL)),
+            SLOW => {
+                self.waiting.notify_one();
+                self.gate.notified().await;
+                Ok(samples::agent())
+            }
+            "echo" => Ok(samples::agent()),
+            _ => Err(Fault::new(Code::AGENT_NOT_FOUND, "no such agent")),
+        }
+    }
+
+    async fn agent_logs(&self, _: &AgentName, _: usize) -> Result<AgentLogs> {
+        Ok(AgentLogs { lines: Vec::new() })
+    }
+
+    async fn command_agent(&self, _: &Context, name: &AgentName, command: AgentCommand) -> Result<Agent> {
+        self.with(|state| state.commands.push((name.to_string(), command)));
+        Ok(samples::agent())
+    }
+
+    async fn list_notifications(
+        &self,
+        _: Option<AgentName>,
+        cursor: Option<String>,
+        _: usize,
+    ) -> Result<Page<Notification>> {
+        Ok(Page { items: Vec::new(), next_cursor: cursor.or(Some("evt_1".into())) })
+    }
+
+    async fn submit_task(&self, _: &Context, body: SubmitTask, key: Option<String>) -> Result<(Task, bool)> {
+        self.with(|state| {
+            state.submitted.push(body.clone());
+            let known = state.keys.iter().find(|(known, ..)| Some(known) == key.as_ref());
+            if let Some((_, input, id)) = known {
+                if *input != body.input {
+                    return Err(Fault::new(Code::IDEMPOTENCY_CONFLICT, "the key was used before"));
+                }
+                return Ok((samples::task(id.clone(), body.input), true));
+            }
+            let task = samples::task(samples::task_id(1000 + state.tasks.len() as u128), body.input.clone());
+            state.keys.extend(key.map(|key| (key, body.input, task.id.clone())));
+            state.tasks.push(task.clone());
+            Ok((task, false))
+        })
+    }
+
+    async fn list_tasks(&self, query: TaskQuery) -> Result<Page<Task>> {
+        let mut tasks = self.with(|state| state.tasks.clone());
+        tasks.sort_by(|a, b| b.id.cmp(&a.id));
+        tasks.retain(|task| query.cursor.as_ref().is_none_or(|cursor| task.id < *cursor));
+        tasks.retain(|task| query.state.is_none_or(|state| task.state == state));
+        let has_more = tasks.len() > query.limit;
+        tasks.truncate(query.limit);
+        let next_cursor = tasks.last().filter(|_| has_more).map(|task| task.id.to_string());
+        Ok(Page { items: tasks, next_cursor })
+    }
+
+    async fn get_task(&self, id: &TaskId) -> Result<Task> {
+        self.find(id)
+    }
+
+    async fn task_steps(&self, id: &TaskId) -> Result<Vec<Step>> {
+        self.find(id).map(|_| Vec::new())
+    }
+
+    async fn task_events(&self, id: &TaskId, after_seq: i64, limit: usize) -> Result<Vec<TaskEvent>> {
+        self.find(id)?;
+        let is_wanted = |event: &&TaskEvent| event.task == *id && event.seq > after_seq;
+        Ok(self.with(|state| state.events.iter().filter(is_wanted).take(limit).cloned().collect()))
+    }
+
+    async fn cancel_task(&self, _: &Context, id: &TaskId) -> Result<Task> {
+        self.find(id)
+    }
+
+    async fn retry_task(&self, _: &Context, id: &TaskId) -> Result<Task> {
+        self.find(id)
+    }
+
+    async fn redrive_task(&self, _: &Context, id: &TaskId, input: Option<Value>) -> Result<Task> {
+        self.find(id).map(|task| Task { input: input.unwrap_or(task.input.clone()), ..task })
+    }
+
+    async fn list_schedules(&self) -> Result<Vec<Schedule>> {
+        Ok(vec![samples::schedule()])
+    }
+
+    async fn get_schedule(&self, _: &ScheduleId) -> Result<Schedule> {
+        Ok(samples::schedule())
+    }
+
+    async fn create_schedule(&self, _: &Context, _: CreateSchedule) -> Result<Schedule> {
+        Ok(samples::schedule())
+    }
+
+    async fn pause_schedule(&self, _: &Context, _: &ScheduleId, paused: bool) -> Result<Schedule> {
+        Ok(Schedule { paused, ..samples::schedule() })
+    }
+
+    async fn delete_schedule(&self, _: &Context, _: &ScheduleId) -> Result<()> {
+        Ok(())
+    }
+
+    async fn list_secrets(&self) -> Result<Vec<SecretInfo>> {
+        Ok(Vec::new())
+    }
+
+    async fn set_secret(&self, _: &Context, name: &SecretName, _: SecretValue) -> Result<SecretInfo> {
+        Ok(samples::secret(name))
+    }
+
+    async fn rotate_secret(&self, _: &Context, name: &SecretName, _: SecretValue) -> Result<SecretInfo> {
+        Ok(samples::secret(name))
+    }
+
+    async fn revoke_secret(&self, _: &Context, _: &SecretName) -> Result<()> {
+        Ok(())
+    }
+
+    async fn query_audit(&self, filter: AuditFilter) -> Result<Page<AuditRecord>> {
+        let count = self.with(|state| state.audit_records);
+        let after = filter.cursor.unwrap_or(-1);
+        let seqs: Vec<i64> = if filter.ascending { (after + 1..count).collect() } else { (0..count).rev().collect() };
+        let items = seqs.into_iter().take(filter.limit.unwrap_or(50)).map(record).collect();
+        Ok(Page { items, next_cursor: None })
+    }
+
+    async fn verify_audit(&self) -> Result<AuditVerification> {
+        Ok(AuditVerification { valid: true, records: 0, checkpoints: 0, root: String::new(), finding: None })
+    }
+
+    async fn audit_checkpoint(&self) -> Result<AuditCheckpoint> {
+        Ok(AuditCheckpoint { note: String::new(), verifier_key: String::new() })
+    }
+
+    async fn export_audit(&self, _: &Context, from_seq: i64) -> Result<Vec<u8>> {
+        Ok(format!("{{\"seq\":{from_seq}}}\n").into_bytes())
+    }
+
+    async fn ready(&self) -> bool {
+        self.with(|state| state.is_ready)
+    }
+
+    async fn health(&self) -> Result<Health> {
+        Ok(samples::health())
+    }
+
+    async fn metrics(&self) -> Result<String> {
+        Ok("# TYPE kernel_things counter\nkernel_things_total 3\n# EOF\n".into())
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+}
+
+fn record(seq: i64) -> AuditRecord {
+    AuditRecord {
+        seq,
+        id: agentos_types::EventId::generate(Timestamp::ZERO, seq as u128),
+        at: Timestamp::ZERO,
+        actor: agentos_types::Actor::System,
+        action: "test.act".into(),
+        resource: String::new(),
+        phase: agentos_types::audit::Phase::Fact,
+        decision: agentos_types::audit::Decision::Succeeded,
+        task: None,
+        correlation: None,
+        facts: Map::new(),
+        leaf_hash: String::new(),
+    }
+}
