@@ -6,6 +6,7 @@
 
 mod figure;
 mod inside;
+mod outside;
 mod place;
 mod probe;
 mod progress;
@@ -52,8 +53,13 @@ struct Arguments {
 
 /// Groups in the order in which they are measured, with what they hold.
 const GROUPS: &[(&str, &str)] = &[
+    ("start", "exec of agent-os up to the first answer of /ready"),
+    ("memory", "resident memory of an idle installation"),
+    ("size", "size of the programs"),
+    ("websocket", "a whole task over the WebSocket, and its wait in the journal"),
     ("tasks", "enqueue to start and durable tasks a second, in process"),
     ("audit", "append to the audit log, and its verification"),
+    ("crash", "kill -9 of an agent until it is ready again"),
     ("syscall", "a system call through the monitor, without the disk"),
 ];
 
@@ -111,6 +117,11 @@ async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<F
     match group {
         "tasks" => inside::tasks::measure(place, progress).await,
         "audit" => inside::audit::measure(place, progress).await,
+        "start" => outside::start::measure(place, progress),
+        "memory" => outside::memory::measure(place, progress).await,
+        "size" => outside::size::measure(place),
+        "websocket" => outside::websocket::measure(place, progress).await,
+        "crash" => outside::crash::measure(place, progress).await,
         "syscall" => inside::syscalls::measure(place, progress).await,
         _ => anyhow::bail!("there is no group {group}"),
     }

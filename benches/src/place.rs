@@ -43,11 +43,6 @@ impl Place {
         Ok(Self { scratch, beside })
     }
 
-    /// On a disk.
-    pub fn scratch(&self) -> &Path {
-        self.scratch.path()
-    }
-
     /// A fresh directory on the disk, removed when dropped.
     pub fn fresh(&self, prefix: &str) -> Result<TempDir> {
         Ok(tempfile::Builder::new().prefix(prefix).tempdir_in(self.scratch.path())?)
@@ -104,7 +99,7 @@ mod tests {
     #[test]
     fn a_missing_program_names_the_command_that_builds_it() {
         let place = Place::take(None).unwrap();
-        let empty = Place { beside: place.scratch().to_owned(), scratch: place.scratch };
+        let empty = Place { beside: place.scratch.path().to_owned(), scratch: place.scratch };
         assert!(empty.programs().unwrap_err().to_string().contains("cargo build"));
     }
 }

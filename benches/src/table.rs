@@ -12,7 +12,10 @@ const HEADER: [&str; 7] = ["figure", "measured", "n in rounds", "goal", "beside,
 pub enum Line {
     Figure(Figure),
     /// The group could not be measured, and why.
-    Failed { group: &'static str, reason: String },
+    Failed {
+        group: &'static str,
+        reason: String,
+    },
 }
 
 /// What a reader must know to judge the figures.
@@ -88,8 +91,7 @@ mod tests {
     fn a_table_says_what_failed_and_what_is_not_met() {
         let rounds: Rounds = [vec![2.0]].into_iter().collect();
         let figure = Figure::values("size", "MB", vec![("", 50.0)], &rounds).goal(Goal::at_most(45.0));
-        let lines =
-            [Line::Figure(figure), Line::Failed { group: "crash", reason: "there is no agent-os".into() }];
+        let lines = [Line::Figure(figure), Line::Failed { group: "crash", reason: "there is no agent-os".into() }];
         let setting = Setting { machine: "2 cores".into(), profile: "dev", started_at: "then".into() };
         let mut text = Vec::new();
         print(&mut text, &setting, &lines).unwrap();

@@ -57,12 +57,14 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         }
         calls.push(taken);
     }
-    let name = "system call kv.get, no fsync";
-    let figure = Figure::times(name, &calls, 0.99).beside("empty write p99", empty.quantile(0.99));
-    let typical = figure.clone().judge("p50").goal(Goal::at_most(P50_MAX_MS)).beside("empty write p50", empty.median());
+    let figure = |name: &str| Figure::times(format!("system call kv.get, no fsync, {name}"), &calls, 0.99);
     Ok(vec![
-        typical.note("grants, journal step, event, sealed audit record, one commit in memory"),
-        figure.goal(Goal::at_most(P99_MAX_MS)),
+        figure("typical")
+            .judge("p50")
+            .goal(Goal::at_most(P50_MAX_MS))
+            .beside("empty write p50", empty.median())
+            .note("grants, journal step, event, sealed audit record, one commit in memory"),
+        figure("worst of 100").goal(Goal::at_most(P99_MAX_MS)).beside("empty write p99", empty.quantile(0.99)),
     ])
 }
 
@@ -90,11 +92,8 @@ async fn agent(kernel: &Kernel) -> Result<Agent> {
     };
     let (store, tasks, ambient) = (kernel.store.clone(), kernel.tasks.clone(), kernel.ambient.clone());
     let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor);
-    let grant = Grant {
-        category: Category::Kv,
-        actions: vec!["read".into(), "write".into()],
-        resources: vec!["*".into()],
-    };
+    let grant =
+        Grant { category: Category::Kv, actions: vec!["read".into(), "write".into()], resources: vec!["*".into()] };
     let caller = Caller {
         agent: kernel.agent.clone(),
         instance: kernel.ambient.instance_id(),

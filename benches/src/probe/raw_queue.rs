@@ -111,8 +111,9 @@ fn act(connection: &Connection, ask: Ask) -> Result<Answer> {
             Answer::Claimed(reply, claim.query_row([], |row| row.get(0)).optional()?)
         }
         Ask::Complete(id, reply) => {
-            let mut complete = connection
-                .prepare_cached("UPDATE task SET state = 'completed' WHERE id = ?1 AND fence = 1 AND state = 'working'")?;
+            let mut complete = connection.prepare_cached(
+                "UPDATE task SET state = 'completed' WHERE id = ?1 AND fence = 1 AND state = 'working'",
+            )?;
             Answer::Completed(reply, complete.execute([id])? == 1)
         }
     })

@@ -140,7 +140,7 @@ impl Secrets {
         action: &'static str,
     ) -> Result<SecretRow> {
         let newest = rows(tx, Some(&name))?.into_iter().map(|row| (row.version, row.state)).max();
-        if previous == Previous::Retiring && !newest.as_ref().is_some_and(|(_, state)| state == "active") {
+        if previous == Previous::Retiring && newest.as_ref().is_none_or(|(_, state)| state != "active") {
             return Err(not_found(&name));
         }
         let retired = match previous {

@@ -140,7 +140,7 @@ fn size(stat: &Stat) -> u64 {
 
 fn modified_at(stat: &Stat) -> Timestamp {
     let micros = i64::try_from(stat.st_mtime_nsec).unwrap_or(0) / 1_000;
-    Timestamp(i64::from(stat.st_mtime).saturating_mul(1_000_000).saturating_add(micros))
+    Timestamp(stat.st_mtime.saturating_mul(1_000_000).saturating_add(micros))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use agentos_api::{Problem, body::Page, problem::PROBLEM_JSON};
+use agentos_api::{Problem, problem::PROBLEM_JSON};
 use agentos_types::{Code, Fault, Result};
 use reqwest::{Response, header::CONTENT_TYPE};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -14,23 +14,6 @@ use crate::Client;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Largest problem document.
 const PROBLEM_BYTES_MAX: usize = 256 * 1024;
-
-/// A listing, as a plain array or as the one page of a paged route.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Items<T> {
-    Array(Vec<T>),
-    Page(Page<T>),
-}
-
-impl<T> Items<T> {
-    pub(crate) fn into_vec(self) -> Vec<T> {
-        match self {
-            Items::Array(items) => items,
-            Items::Page(page) => page.items,
-        }
-    }
-}
 
 /// The body of a successful answer as `T`.
 pub(crate) async fn json<T: DeserializeOwned>(client: &Client, response: Response) -> Result<T> {

@@ -63,6 +63,8 @@ struct Follow<T> {
     last_seq: Option<i64>,
     reconnect: Reconnect,
     failures: u32,
+    /// How long to wait before the next connection.
+    wait: Duration,
     ever_connected: bool,
     open: Option<(Response, Parser)>,
     /// What has arrived and was not handed out. An event that cannot be read keeps its place behind those before it.
@@ -78,6 +80,7 @@ impl<T: Sequenced> Follow<T> {
             last_seq,
             reconnect,
             failures: 0,
+            wait: Duration::ZERO,
             ever_connected: false,
             open: None,
             ready: VecDeque::new(),
@@ -99,18 +102,18 @@ impl<T: Sequenced> Follow<T> {
             };
             match outcome {
                 Ok(None) => {}
-                Ok(Some(Signal::Closed)) => {
-                    self.pause(answer::closed(&self.client)).await?;
-                    return Ok(Signal::Closed);
+                Ok(Some(signal)) => {
+                    self.note_failure(answer::closed(&self.client))?;
+                    return Ok(signal);
                 }
-                Ok(Some(signal)) => return Ok(signal),
-                Err(fault) if self.ever_connected && is_passing(&fault) => self.pause(fault).await?,
+                Err(fault) if self.ever_connected && is_passing(&fault) => self.note_failure(fault)?,
                 Err(fault) => return Err(fault),
             }
         }
     }
 
     async fn connect(&mut self) -> Result<()> {
+        tokio::time::sleep(std::mem::take(&mut self.wait)).await;
         let mut request = self.client.request(Method::GET, &self.path, &[])?.header(ACCEPT, "text/event-stream");
         if let Some(last) = self.last_seq {
             request = request.header("Last-Event-ID", last);
@@ -141,15 +144,14 @@ impl<T: Sequenced> Follow<T> {
         Ok(None)
     }
 
-    /// Waits before the next attempt, or gives up with the reason of the last one.
-    async fn pause(&mut self, reason: Fault) -> Result<()> {
+    /// Makes the next attempt wait, or gives up with the reason of the last one.
+    fn note_failure(&mut self, reason: Fault) -> Result<()> {
         self.failures += 1;
         if self.failures > self.reconnect.attempts_max {
             return Err(reason);
         }
         let doubled = self.reconnect.wait_min.saturating_mul(1 << (self.failures - 1).min(16));
-        let wait = doubled.max(reason.retry_after.unwrap_or_default()).min(self.reconnect.wait_max);
-        tokio::time::sleep(wait).await;
+        self.wait = doubled.max(reason.retry_after.unwrap_or_default()).min(self.reconnect.wait_max);
         Ok(())
     }
 }
@@ -190,7 +192,12 @@ impl TaskEvents {
             }
             if self.check_end && self.follow.ready.is_empty() {
                 self.check_end = false;
-                self.ended = self.has_ended().await?;
+                match self.has_ended().await {
+                    Ok(ended) => self.ended = ended,
+                    // The server went away just now; the stream's own reconnect finds out when it is back.
+                    Err(fault) if is_passing(&fault) => self.follow.note_failure(fault)?,
+                    Err(fault) => return Err(fault),
+                }
                 continue;
             }
             match self.follow.next().await? {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agentos_api::body::Page;
 use agentos_types::{Code, Fault, Result};
 use bytes::Bytes;
 use reqwest::{
@@ -66,9 +67,9 @@ impl Client {
         answer::json(self, self.send(self.request(Method::GET, path, query)?.timeout(ANSWER_TIMEOUT)).await?).await
     }
 
-    /// A listing that has no pages.
+    /// A listing that fits one page always.
     pub(crate) async fn get_items<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<Vec<T>> {
-        self.get::<answer::Items<T>>(path, query).await.map(answer::Items::into_vec)
+        self.get::<Page<T>>(path, query).await.map(|page| page.items)
     }
 
     pub(crate) async fn get_slowly<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

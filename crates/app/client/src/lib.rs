@@ -12,3 +12,4 @@ mod tls;
 
 pub use follow::{AuditRecords, Reconnect, TaskEvents};
 pub use http::{Client, Download};
+pub use routes::TaskFilter;

@@ -8,6 +8,8 @@ mod status;
 mod tasks;
 mod tokens;
 
+pub use tasks::TaskFilter;
+
 /// Adds a parameter that was given.
 fn push<T: ToString>(query: &mut Vec<(&'static str, String)>, name: &'static str, value: Option<T>) {
     query.extend(value.map(|value| (name, value.to_string())));

@@ -1,4 +1,5 @@
 //! Tokens on a real store: what is refused, and that nothing usable lies on disk.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
 //! Secrets on a real store, attacked at rest and in text.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use std::path::Path;
 

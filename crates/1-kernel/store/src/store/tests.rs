@@ -169,3 +169,38 @@ async fn audit_rows_cannot_be_changed_through_the_store() {
         assert!(store.write(move |tx| tx.execute(attack, &[])).await.is_err(), "{attack}");
     }
 }
+
+/// Seals everything and keeps nothing.
+struct Sealing;
+
+impl Sequencer for Sealing {
+    fn load(&mut self, _: &Conn<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn seal(&mut self, _: &Conn<'_>, _: &[AuditEvent]) -> Result<()> {
+        Ok(())
+    }
+    fn settled(&mut self, _: bool) {}
+}
+
+#[tokio::test]
+async fn sealed_records_are_announced_once_a_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Some(Box::new(Sealing))).unwrap();
+    let mut notices = store.subscribe();
+    let (ambient, _) = Ambient::fake(2, Timestamp::from_millis(1));
+    put(&store, "unrecorded", "1").await.unwrap();
+    store
+        .write(move |tx| {
+            for _ in 0..2 {
+                tx.record(AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "test.act", "x"));
+            }
+            tx.notify(Notice::Schedules);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(notices.recv().await.unwrap(), Notice::Schedules);
+    assert_eq!(notices.recv().await.unwrap(), Notice::Audit);
+    assert!(notices.try_recv().is_err());
+}

@@ -59,6 +59,8 @@ pub(crate) struct Run {
     card: Arc<Card>,
     orders: mpsc::Receiver<Order>,
     backoff: Backoff,
+    /// What a quarantine has to explain: the limit alone tells nobody what to repair.
+    last_failure: String,
     /// Of the manifest that was started last.
     health: Health,
 }
@@ -71,7 +73,16 @@ impl Run {
         card: Arc<Card>,
         orders: mpsc::Receiver<Order>,
     ) -> Self {
-        Self { shared, name, state, card, orders, backoff: Backoff::default(), health: Health::default() }
+        Self {
+            shared,
+            name,
+            state,
+            card,
+            orders,
+            backoff: Backoff::default(),
+            last_failure: String::new(),
+            health: Health::default(),
+        }
     }
 
     /// Until the agent is terminated or the server stops.
@@ -111,6 +122,7 @@ impl Run {
             End::Failed { event, fault, healthy } => {
                 self.backoff.fail(healthy.unwrap_or_default());
                 let failure = failure_of(&fault);
+                self.last_failure = fault.to_string();
                 self.apply_surely(event, Actor::System, Some(fault.to_string())).await;
                 if healthy.is_none() && self.state == AgentState::BackingOff {
                     self.charge_waiting(failure).await;
@@ -138,7 +150,8 @@ impl Run {
 
     async fn back_off(&mut self) {
         if self.backoff.failures() >= self.health.failures_max {
-            let reason = format!("{} failures in a row (health.failures_max)", self.backoff.failures());
+            let (count, last) = (self.backoff.failures(), &self.last_failure);
+            let reason = format!("{count} failures in a row (health.failures_max); the last: {last}");
             self.apply_surely(Event::FailureLimit, Actor::System, Some(reason)).await;
             return;
         }

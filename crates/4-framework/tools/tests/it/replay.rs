@@ -151,7 +151,8 @@ async fn a_keyed_delivery_is_sent_again_under_its_key() {
     assert_eq!(told.unwrap(), json!({"status": 200}));
     let seen = server.seen();
     let keys: Vec<_> = seen.iter().map(|request| request.header("idempotency-key")).collect();
-    assert_eq!(keys, [format!("{}/tell", worker.lease.task); 2]);
+    let key = format!("{}/tell", worker.lease.task);
+    assert_eq!(keys, [key.as_str(); 2]);
     assert_eq!(seen[0].body, seen[1].body);
     house.verified().await;
 }

@@ -1,7 +1,7 @@
 //! `task`.
 
-use agentos_api::{body::SubmitTask, kernel::TaskQuery};
-use agentos_client::Client;
+use agentos_api::body::SubmitTask;
+use agentos_client::{Client, TaskFilter};
 use agentos_types::{
     TaskId,
     task::{Task, TaskEvent, TaskState},
@@ -113,9 +113,8 @@ fn exit_of(task: &Task) -> Exit {
 
 async fn list(session: &mut Session<'_>, args: ListTasks) -> Outcome {
     let ListTasks { agent, state, paging } = args;
-    let cursor = paging.cursor.as_deref().map(str::parse).transpose()?;
-    let query = TaskQuery { agent, state, cursor, limit: paging.limit.into() };
-    let page = session.client()?.list_tasks(&query).await?;
+    let filter = TaskFilter { agent, state, cursor: paging.cursor, limit: Some(paging.limit.into()) };
+    let page = session.client()?.list_tasks(&filter).await?;
     session.printer.page(&page)?;
     Ok(Exit::Success)
 }

@@ -45,10 +45,10 @@ fn events(last: &str) -> Response {
 /// A server with one task in the given state, its events, and one agent.
 async fn world(state: &'static str) -> World {
     World::with_server(move |line| match line.split('?').next().unwrap() {
-        "GET /api/v1/agents" => json(json!([agent()])),
+        "GET /api/v1/agents" => json(json!({"items": [agent()]})),
         "GET /api/v1/agents/monitor" => json(agent()),
         "GET /api/v1/tasks" => json(json!({"items": [task(state)], "next_cursor": TASK})),
-        path if path.ends_with("/events") && line.contains("limit") => json(json!([])),
+        path if path.ends_with("/events") && line.contains("limit") => json(json!({"items": []})),
         path if path.ends_with("/events") => events(state),
         _ if state == "failed" => json(failed()),
         _ => json(task(state)),

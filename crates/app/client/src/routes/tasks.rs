@@ -1,18 +1,26 @@
 //! Tasks, their steps and their events.
 
-use agentos_api::{
-    body::{Page, RedriveTask, SubmitTask},
-    kernel::TaskQuery,
-};
+use agentos_api::body::{Page, RedriveTask, SubmitTask};
 use agentos_types::{
-    Result, TaskId,
-    task::{Step, Task, TaskEvent},
+    AgentName, Result, TaskId,
+    task::{Step, Task, TaskEvent, TaskState},
 };
 use reqwest::Method;
 use serde_json::Value;
 
 use super::push;
 use crate::{Client, TaskEvents, answer};
+
+/// Filter of a task listing; all given parts must hold.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    pub agent: Option<AgentName>,
+    pub state: Option<TaskState>,
+    /// `next_cursor` of the page before, as it came.
+    pub cursor: Option<String>,
+    /// Without a number the server decides.
+    pub limit: Option<usize>,
+}
 
 impl Client {
     /// With an idempotency key the same submit may be repeated: the answer is then the first one's task.
@@ -24,13 +32,13 @@ impl Client {
         answer::json(self, self.send(request).await?).await
     }
 
-    /// A `limit` of 0 leaves the size of the page to the server.
-    pub async fn list_tasks(&self, filter: &TaskQuery) -> Result<Page<Task>> {
+    /// Newest first.
+    pub async fn list_tasks(&self, filter: &TaskFilter) -> Result<Page<Task>> {
         let mut query = Vec::new();
         push(&mut query, "agent", filter.agent.as_ref());
         push(&mut query, "state", filter.state);
         push(&mut query, "cursor", filter.cursor.as_ref());
-        push(&mut query, "limit", (filter.limit > 0).then_some(filter.limit));
+        push(&mut query, "limit", filter.limit);
         self.get("/api/v1/tasks", &query).await
     }
 

@@ -3,10 +3,10 @@
 use agentos_api::{
     Problem,
     body::{AuditFilter, CreateSchedule, CreateToken, DeployAgent, SecretValue, SubmitTask},
-    kernel::{AgentCommand, TaskQuery},
+    kernel::AgentCommand,
     problem::PROBLEM_JSON,
 };
-use agentos_client::Client;
+use agentos_client::{Client, TaskFilter};
 use agentos_types::{AgentName, Code, Fault, Scope, SecretName, Timestamp, task::Cadence, task::TaskState};
 use serde_json::json;
 
@@ -33,7 +33,12 @@ async fn call_everything(client: &Client) {
         attempts_max: None,
         traceparent: None,
     };
-    let query = TaskQuery { agent: Some(agent.clone()), state: Some(TaskState::InputRequired), cursor: None, limit: 5 };
+    let query = TaskFilter {
+        agent: Some(agent.clone()),
+        state: Some(TaskState::InputRequired),
+        cursor: Some("x".into()),
+        limit: Some(5),
+    };
     let filter = AuditFilter { since: Some(Timestamp(7)), actor: Some("agent:a b".into()), ..Default::default() };
 
     client.health().await.unwrap_err();
@@ -83,7 +88,7 @@ fn expected() -> Vec<String> {
          GET /api/v1/agents/monitor/logs?lines=9|POST /api/v1/agents/monitor/pause|POST /api/v1/agents/monitor/resume|\
          POST /api/v1/agents/monitor/restart|POST /api/v1/agents/monitor/terminate|\
          GET /api/v1/notifications?agent=monitor&cursor=a%26b&limit=3|POST /api/v1/tasks|\
-         GET /api/v1/tasks?agent=monitor&state=input-required&limit=5|GET {TASK}|GET {TASK}/steps|\
+         GET /api/v1/tasks?agent=monitor&state=input-required&cursor=x&limit=5|GET {TASK}|GET {TASK}/steps|\
          GET {TASK}/events?after_seq=4&limit=10|GET {TASK}/events|POST {TASK}/cancel|POST {TASK}/retry|\
          POST {TASK}/redrive|GET /api/v1/schedules|GET {SCHEDULE}|POST /api/v1/schedules|POST {SCHEDULE}/pause|\
          POST {SCHEDULE}/resume|DELETE {SCHEDULE}|GET /api/v1/secrets|PUT /api/v1/secrets/hook|\

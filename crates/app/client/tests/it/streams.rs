@@ -68,7 +68,7 @@ async fn a_broken_stream_goes_on_without_gap_or_duplicate() {
         // A server that starts one too early must not make the reader see an event twice.
         Some("2") => stream(&[event(2), event(3), event(4)], Some(&event(5))),
         Some("4") => stream(&[event(5), state_event(6, "completed")], None),
-        None if asked.uri.path().ends_with("/events") => json(&json!([])),
+        None if asked.uri.path().ends_with("/events") => json(&json!({"items": []})),
         _ => json(&task("completed")),
     })
     .await;
@@ -84,7 +84,7 @@ async fn a_redriven_task_is_watched_to_its_real_end() {
         (Some("2"), _) => stream(&[state_event(3, "failed")], Some(&event(4))),
         // The server closed too early: the rest comes from the listing.
         (None, _) if asked.uri.query() == Some("after_seq=3&limit=500") => {
-            json(&json!([state_event(4, "submitted"), state_event(5, "completed")]))
+            json(&json!({"items": [state_event(4, "submitted"), state_event(5, "completed")]}))
         }
         (None, _) if asked.uri.path().ends_with("/events") => json(&json!({"items": []})),
         (None, number) if number < 3 => json(&task("working")),

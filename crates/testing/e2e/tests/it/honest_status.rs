@@ -3,7 +3,7 @@
 use agentos_kit::{Package, TestOs};
 use serde_json::Value;
 
-const NOT_YET: [&str; 2] = ["network", "syscall"];
+const NOT_YET: [&str; 2] = ["network wall", "system call filter"];
 
 #[tokio::test]
 async fn doctor_agent_and_health_name_what_does_not_hold() {

@@ -73,7 +73,7 @@ async fn a_secret_never_comes_from_an_argument_and_dies_when_revoked() {
     let os = TestOs::start().await;
     let refused = os.cli(&["secret", "set", "api-key", PLANTED]).await;
     assert_eq!(refused.code, 2, "{}", refused.stderr);
-    assert_eq!(os.cli_with_input(&["secret", "set", "api-key"], "short").await.code, 1);
+    assert_eq!(os.cli_with_input(&["secret", "set", "api-key"], "short").await.code, 2);
     assert_eq!(os.cli_with_input(&["secret", "set", "api-key"], PLANTED).await.code, 0);
     assert_eq!(os.cli_with_input(&["secret", "rotate", "api-key"], "another-long-value").await.code, 0);
     os.cli_ok(&["secret", "revoke", "api-key"]).await;

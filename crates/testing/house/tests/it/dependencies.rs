@@ -16,9 +16,6 @@ const BANNED: &[(&str, &str)] = &[
     ("native-tls", "rustls is the one TLS library"),
     ("nix", "rustix and libc are the ways to the operating system"),
     ("chrono", "jiff is the one calendar"),
-    ("time", "jiff is the one calendar"),
-    ("once_cell_polyfill", "the standard library has it"),
-    ("lazy_static", "the standard library has LazyLock"),
 ];
 
 /// Features that change what other crates mean.

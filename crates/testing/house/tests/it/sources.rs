@@ -74,7 +74,8 @@ fn nothing_is_left_for_later() {
     let mut findings = Vec::new();
     for file in &all {
         for (index, line) in file.text.lines().enumerate() {
-            if words.iter().any(|word| line.contains(word)) {
+            // In quotes it is the text that a test looks for.
+            if words.iter().any(|word| line.contains(word) && !line.contains(&format!("\"{word}\""))) {
                 findings.push(format!("{}:{}: {}", file.path, index + 1, line.trim()));
             }
         }
