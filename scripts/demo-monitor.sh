@@ -24,7 +24,7 @@ seen() { agent-os agent notifications monitor -o jsonl | grep -c "$1" || true; }
 at_least() { [ "$(seen "$1")" -ge "$2" ]; }
 wait_for() { until_true 30 "notification about $1" at_least "$1" "$2"; }
 newest_diff() {
-    agent-os task submit monitor --input "{\"action\":\"history\",\"name\":\"$1\",\"limit\":1}" --wait -o json |
+    agent-os -q task submit monitor --input "{\"action\":\"history\",\"name\":\"$1\",\"limit\":1}" --wait -o json |
         sed -n 's/.*"diff": *"\(.*\)".*/\1/p' | head -n 1 | sed 's/\\n/\n/g; s/\\"/"/g; s/^/    /'
 }
 ready() { agent-os agent show monitor -o json 2>/dev/null | grep -qE '"state": *"(ready|running)"'; }
@@ -45,20 +45,20 @@ else
 fi
 
 step 'an installation in a directory of its own'
-agent-os init >&2
+agent-os -q init >/dev/null
 if [ -n "$port" ]; then
     # Private addresses are refused. Only the operator can open one, and only as HOST:PORT; a manifest cannot.
     printf '\n[dialer]\nprivate_exceptions = ["127.0.0.1:%s"]\n' "$port" >>"$AGENT_OS_HOME/agent-os.toml"
 fi
-agent-os up --detach --port 0 >&2
+agent-os -q up --detach --port 0 >/dev/null
 
 step 'the Monitor agent, signed, with grants for exactly these two'
 grants=$(grant file '["read", "list"]' "[\"$work/watched\"]")
 if [ -n "$port" ]; then grants+=$(printf '\n' && grant net '["fetch"]' "[\"http://127.0.0.1:$port/*\"]"); fi
 package_monitor "$work/package" "$grants" >/dev/null
-agent-os sign "$work/package" >&2
-agent-os agent deploy "$work/package" >&2
-submit() { agent-os task submit monitor --input "$1" --wait >/dev/null; }
+agent-os -q sign "$work/package" >/dev/null
+agent-os -q agent deploy "$work/package" >/dev/null
+submit() { agent-os -q task submit monitor --input "$1" --wait >/dev/null; }
 submit "{\"action\":\"add\",\"name\":\"notes\",\"file\":\"$work/watched/notes.txt\",\"every_s\":1}"
 if [ -n "$port" ]; then submit "{\"action\":\"add\",\"name\":\"prices\",\"url\":\"http://127.0.0.1:$port/\",\"every_s\":1}"; fi
 agent-os schedule list
@@ -75,7 +75,7 @@ fi
 agent-os agent notifications monitor
 
 step 'what it tried and was not granted'
-agent-os task submit monitor --input '{"action":"add","name":"shadow","file":"/etc/shadow","every_s":60}' --wait >/dev/null || true
+agent-os -q task submit monitor --input '{"action":"add","name":"shadow","file":"/etc/shadow","every_s":60}' --wait >/dev/null || true
 agent-os audit query --actor agent:monitor --decision denied --limit 3
 submit '{"action":"remove","name":"shadow"}'
 
@@ -92,7 +92,7 @@ step 'kill -9 of the server'
 server=$(json_number pid <"$AGENT_OS_HOME/server.json")
 kill -9 "$server"
 printf 'alpha\nwhile the server was down\n' >"$work/watched/notes.txt"
-agent-os up --detach --port 0 >&2
+agent-os -q up --detach --port 0 >/dev/null
 wait_for '"notes"' 3
 say "server $server is gone, $(json_number pid <"$AGENT_OS_HOME/server.json") goes on; the change was noticed:"
 newest_diff notes >&2

@@ -19,20 +19,20 @@ use super::Kernel;
 use crate::{
     figure::{Figure, Goal, number},
     place::Place,
-    probe::{self, FSYNC_SAMPLES, millis},
+    probe::{Syncs, millis},
     progress::Progress,
     sample::{Rounds, median},
 };
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const PRODUCERS: [usize; 3] = [1, 16, 64];
-const ROUND: Duration = Duration::from_millis(1_500);
+const ROUND: Duration = Duration::from_millis(1_000);
 const APPEND_P95_MAX_MS: f64 = 20.0;
 /// The pace at which the goal holds.
 const PACE_PER_SECOND: u32 = 5_000;
 /// Events that are due at the same tick; a timer that fires 5,000 times a second would be the load.
 const PACE_TOGETHER: u32 = 10;
-const PACED_PER_ROUND: u32 = 10_000;
+const PACED_PER_ROUND: u32 = 7_500;
 /// Below this share of the pace the log did not keep up, whatever the times say.
 const PACE_KEPT: f64 = 0.98;
 const VERIFY_ROUNDS: usize = 5;
@@ -41,18 +41,20 @@ const VERIFY_ROWS_PER_SECOND_MIN: f64 = 100_000.0;
 pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let directory = place.fresh("audit-")?;
     let kernel = Arc::new(Kernel::open(directory.path()).await?);
-    let mut closed: Vec<Appends> = vec![Appends::default(); PRODUCERS.len()];
-    let mut paced = Appends::default();
+    let mut closed: Vec<Appends> = PRODUCERS.iter().map(|_| Appends::on(directory.path())).collect();
+    let mut paced = Appends::on(directory.path());
     // The log grows from round to round, so the kinds take turns instead of following each other.
     for round in 1..=ROUNDS {
         for (producers, appends) in PRODUCERS.into_iter().zip(&mut closed) {
             progress.say(&format!("audit, {producers} producers, round {round} of {ROUNDS}"));
-            appends.fsync.push(block_in_place(|| probe::fsync(directory.path(), FSYNC_SAMPLES))?);
+            appends.syncs.before_round()?;
             append_closed(&kernel, producers, appends).await?;
+            appends.syncs.after_round()?;
         }
         progress.say(&format!("audit at {PACE_PER_SECOND}/s, round {round} of {ROUNDS}"));
-        paced.fsync.push(block_in_place(|| probe::fsync(directory.path(), FSYNC_SAMPLES))?);
+        paced.syncs.before_round()?;
         append_paced(&kernel, &mut paced).await?;
+        paced.syncs.after_round()?;
     }
     let mut figures: Vec<Figure> = PRODUCERS
         .into_iter()
@@ -71,16 +73,19 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
 }
 
 /// The rounds of one kind of load.
-#[derive(Clone, Default)]
 struct Appends {
-    fsync: Rounds,
+    syncs: Syncs,
     times: Rounds,
     rates: Vec<f64>,
 }
 
 impl Appends {
+    fn on(directory: &Path) -> Self {
+        Self { syncs: Syncs::on(directory), times: Rounds::default(), rates: Vec::new() }
+    }
+
     fn figure(&self, name: String) -> Figure {
-        Figure::times(name, &self.times, 0.95).beside("fsync p95", self.fsync.p95())
+        Figure::times(name, &self.times, 0.95).beside("fsync p95", self.syncs.p95())
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
-    task::{JoinSet, block_in_place},
+    task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 
@@ -21,14 +21,14 @@ use super::Kernel;
 use crate::{
     figure::{Figure, Goal},
     place::Place,
-    probe::{self, FSYNC_SAMPLES, raw_queue},
+    probe::{Syncs, raw_queue},
     progress::Progress,
     sample::{Rounds, median},
 };
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const STARTS_PER_SECOND: u32 = 100;
-const STARTS_PER_ROUND: usize = 300;
+const STARTS_PER_ROUND: usize = 200;
 /// Slots of the agent that the starts are for.
 const SLOTS: usize = 16;
 /// In flight, tasks of one round, and tasks a second to aim at on a disk whose fdatasync takes about a millisecond.
@@ -48,15 +48,16 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
 async fn starts(place: &Place, progress: Progress) -> Result<Figure> {
     let directory = place.fresh("starts-")?;
     let kernel = Arc::new(Kernel::open(directory.path()).await?);
-    let (mut fsync, mut waits) = (Rounds::default(), Rounds::default());
+    let (mut syncs, mut waits) = (Syncs::on(directory.path()), Rounds::default());
     for round in 1..=ROUNDS {
         progress.say(&format!("enqueue to start, round {round} of {ROUNDS}"));
-        fsync.push(block_in_place(|| probe::fsync(directory.path(), FSYNC_SAMPLES))?);
+        syncs.before_round()?;
         waits.push(start_round(&kernel).await?);
+        syncs.after_round()?;
     }
     Ok(Figure::times(format!("enqueue → start, {STARTS_PER_SECOND}/s, in process"), &waits, 0.95)
-        .goal(Goal::of_fsync(3.0, &fsync, 2.0))
-        .beside("fsync p95", fsync.p95())
+        .goal(Goal::of_fsync(3.0, syncs.rounds(), 2.0))
+        .beside("fsync p95", syncs.p95())
         .note("from the call of submit until the claim is durable: two commits, one announcement"))
 }
 
@@ -127,25 +128,23 @@ async fn throughput(
     tasks: usize,
     aim: Option<f64>,
 ) -> Result<Figure> {
-    let (mut fsync, mut ours, mut raw) = (Rounds::default(), Vec::new(), Vec::new());
+    let disk = place.fresh("syncs-")?;
+    let (mut syncs, mut ours, mut raw) = (Syncs::on(disk.path()), Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         progress.say(&format!("durable tasks with {in_flight} in flight, round {round} of {ROUNDS}"));
         let directory = place.fresh("throughput-")?;
-        fsync.push(block_in_place(|| probe::fsync(directory.path(), FSYNC_SAMPLES))?);
+        syncs.before_round()?;
         raw.push(raw_queue::run(directory.path(), in_flight, tasks).await?);
         let kernel = Arc::new(Kernel::open(directory.path()).await?);
         enqueue(&kernel, tasks).await?;
         ours.push(claim_and_complete(&kernel, in_flight, tasks).await?);
+        syncs.after_round()?;
     }
     let rate = median(ours.iter().copied());
     let rounds = Rounds::from_iter(ours.into_iter().map(|rate| vec![rate]));
     let figure = Figure::values(format!("durable tasks, {in_flight} in flight"), "tasks/s", vec![("", rate)], &rounds)
         .beside("raw SQLite queue", median(raw))
-        .note(format!(
-            "{tasks} tasks a round, claim and complete, each durable; fsync p50 {:.2} ms, p95 {:.2} ms",
-            fsync.median(),
-            fsync.p95()
-        ));
+        .note(format!("{tasks} tasks a round, claim and complete, each durable; {}", syncs.text()));
     Ok(match aim {
         Some(aim) => figure.goal(Goal::at_least(aim)),
         None => figure,

@@ -6,13 +6,12 @@ use agentos_api::kernel::AgentCommand;
 use agentos_types::{AgentName, agent::Agent};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::task::block_in_place;
 
 use super::{Installation, Server, echo_manifest, is_up};
 use crate::{
     figure::{Figure, Goal},
     place::Place,
-    probe::{self, millis},
+    probe::{self, Syncs, millis},
     progress::Progress,
     sample::Rounds,
 };
@@ -32,31 +31,28 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         let manifest = echo_manifest(&format!("crash-{number}"), 1);
         agents.push(installation.deploy(&server, &installation.programs().echo, &manifest).await?.name);
     }
-    let (mut recoveries, mut spawns, mut fsync) = (Rounds::default(), Rounds::default(), Rounds::default());
+    let (mut recoveries, mut spawns) = (Rounds::default(), Rounds::default());
+    let mut syncs = Syncs::on(installation.directory());
     for round in 1..=ROUNDS {
         progress.say(&format!("crash to ready, round {round} of {ROUNDS}"));
-        let (mut recovered, mut spawned, mut synced) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut recovered, mut spawned) = (Vec::new(), Vec::new());
         for agent in &agents {
             if round > 1 {
                 restart(&server, agent).await?;
             }
-            synced.extend(block_in_place(|| probe::fsync(installation.directory(), FSYNC_SAMPLES))?);
-            spawned.push(block_in_place(probe::spawn)?);
+            syncs.sample(FSYNC_SAMPLES)?;
+            spawned.push(probe::spawn()?);
             recovered.push(crash(&server, agent).await?);
         }
         recoveries.push(recovered);
         spawns.push(spawned);
-        fsync.push(synced);
+        syncs.end_round();
     }
     server.stop()?;
     let figure = Figure::times("kill -9 of an agent → ready again", &recoveries, 0.95)
         .goal(Goal::at_most(READY_MAX_MS))
         .beside_of("p50", "fork+exec of /bin/true", spawns.median())
-        .note(format!(
-            "seen over HTTP; each is a first failure; the ratio is of the p50; fsync p50 {:.2} ms, p95 {:.2} ms",
-            fsync.median(),
-            fsync.p95()
-        ));
+        .note(format!("seen over HTTP; each is a first failure; the ratio is of the p50; {}", syncs.text()));
     Ok(vec![figure])
 }
 

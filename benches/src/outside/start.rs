@@ -7,7 +7,7 @@ use super::Installation;
 use crate::{
     figure::{Figure, Goal},
     place::Place,
-    probe,
+    probe::{self, Syncs},
     progress::Progress,
     sample::Rounds,
 };
@@ -19,26 +19,28 @@ const FSYNC_SAMPLES: usize = 12;
 const READY_MAX_MS: f64 = 80.0;
 
 pub fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
-    let (mut starts, mut spawns, mut fsync) = (Rounds::default(), Rounds::default(), Rounds::default());
+    let (mut starts, mut spawns) = (Rounds::default(), Rounds::default());
+    let disk = place.fresh("syncs-")?;
+    let mut syncs = Syncs::on(disk.path());
     for round in 1..=ROUNDS {
         progress.say(&format!("exec to ready, round {round} of {ROUNDS}"));
-        let (mut started, mut spawned, mut synced) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut started, mut spawned) = (Vec::new(), Vec::new());
         for _ in 0..STARTS_PER_ROUND {
             let installation = Installation::make(place)?;
-            synced.extend(block_in_place(|| probe::fsync(installation.directory(), FSYNC_SAMPLES))?);
-            spawned.push(block_in_place(probe::spawn)?);
+            syncs.sample(FSYNC_SAMPLES)?;
+            spawned.push(probe::spawn()?);
             let (server, elapsed) = installation.up()?;
             started.push(elapsed.as_secs_f64() * 1_000.0);
             block_in_place(|| server.stop())?;
         }
         starts.push(started);
         spawns.push(spawned);
-        fsync.push(synced);
+        syncs.end_round();
     }
     let figure = Figure::times("exec of agent-os up → /ready, fresh directory", &starts, 0.95)
         .judge("p50")
         .goal(Goal::at_most(READY_MAX_MS))
         .beside("fork+exec of /bin/true", spawns.median())
-        .note(format!("fsync p50 {:.2} ms, p95 {:.2} ms", fsync.median(), fsync.p95()));
+        .note(syncs.text());
     Ok(vec![figure])
 }

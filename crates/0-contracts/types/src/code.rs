@@ -107,7 +107,7 @@ codes! {
     // 16xx: tools
     ADDRESS_DENIED = 1601, 403, "Address refused", "The name resolves to a private, loopback, link-local, metadata or otherwise reserved address.", "If the operator intends it, add `HOST:PORT` to `dialer.private_exceptions`; a manifest cannot.";
     NAME_UNRESOLVED = 1602, 502, "Name not resolved", "The host name has no address.", "Check the name and the server's DNS.";
-    CONNECT_FAILED = 1603, 502, "Connection failed", "The remote host refused, reset or did not answer the connection, or its TLS certificate is not valid.", "Check the remote host; the task is retried with back-off.";
+    CONNECT_FAILED = 1603, 502, "Connection failed", "The remote host refused or did not answer the connection, or its TLS certificate is not valid. Nothing was sent.", "Check the remote host; the task is retried with back-off.";
     REMOTE_TIMEOUT = 1604, 504, "Remote host too slow", "The time limit of the request passed.", "Raise `timeout_ms` of the call up to `dialer.timeout_max_ms`.";
     RESPONSE_TOO_LARGE = 1605, 502, "Response too large", "The body is larger than the limit of the call.", "Raise `max_bytes` of the call up to `dialer.response_bytes_max`.";
     REDIRECT_DENIED = 1606, 403, "Redirect refused", "A redirect leads to an address that is not granted, to another scheme, or there are too many.", "Grant the final host, or fetch the final URL directly.";
@@ -118,6 +118,7 @@ codes! {
     KV_LIMIT = 1611, 413, "Key or value too large", "A key, a value, or the agent's total is above its limit.", "Store less, or split the value.";
     REMOTE_STATUS = 1612, 502, "Remote host answered with an error", "The receiver of a webhook did not answer with success.", "Check the receiver; delivery is retried with the same idempotency key.";
     RESPONSE_MALFORMED = 1613, 502, "Malformed response", "The remote host's answer is not valid HTTP.", "Check the remote host.";
+    CONNECTION_LOST = 1614, 502, "Connection lost", "The connection broke after the request was sent, so it is not known what the remote host did.", "Check the remote host; a request that may be repeated is retried, any other waits for a person.";
 
     // 17xx: gateway
     UNAUTHENTICATED = 1701, 401, "Authentication required", "The request has no token, or the token is unknown, expired or revoked.", "Send `Authorization: Bearer TOKEN`; create one with `agent-os token create`.";

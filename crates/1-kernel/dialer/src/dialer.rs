@@ -66,9 +66,11 @@ impl Dialer {
 
     async fn follow(&self, first: Outgoing, may_follow: MayFollow<'_>) -> Result<Response> {
         let redirects_max = self.shared.options.redirects_max;
+        let acts = !first.method.is_safe();
         let mut outgoing = first;
-        for _ in 0..=redirects_max {
-            match self.hop(&outgoing).await? {
+        for hop in 0..=redirects_max {
+            let answer = self.hop(&outgoing).await;
+            match answer.map_err(|fault| if acts && hop > 0 { after_the_act(fault) } else { fault })? {
                 Answer::Final(response) => return Ok(response),
                 Answer::Redirect { status, location } => {
                     outgoing = redirect::next(outgoing, status, &location, may_follow)?;
@@ -94,6 +96,13 @@ impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialer").field("options", &self.shared.options).finish_non_exhaustive()
     }
+}
+
+/// A later hop that could not be reached says nothing against the first one: there the request has arrived. Callers take
+/// the codes of an unreachable host as "nothing was sent", so such a fault must not keep one of them.
+fn after_the_act(fault: Fault) -> Fault {
+    let message = format!("a redirect could not be followed after the request was sent: {}", fault.message);
+    Fault { code: Code::CONNECTION_LOST, message, ..fault }
 }
 
 fn too_slow(target: &HostPort, limit: Duration) -> Fault {

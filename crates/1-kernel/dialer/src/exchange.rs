@@ -170,5 +170,5 @@ fn transport_fault(target: &HostPort, source: hyper::Error) -> Fault {
         return malformed(target).detail(source);
     }
     let message = format!("{target} ended the connection before its answer was complete");
-    Fault::new(Code::CONNECT_FAILED, message).detail(source)
+    Fault::new(Code::CONNECTION_LOST, message).detail(source)
 }

@@ -67,9 +67,14 @@ impl Method {
         }
     }
 
+    /// RFC 9110, section 9.2.1: the request asks for no change, so that sending it twice is no harm.
+    pub(crate) fn is_safe(self) -> bool {
+        matches!(self, Method::Get | Method::Head)
+    }
+
     /// RFC 9110, sections 9.3.1 and 9.3.2: such a body has no meaning, and some servers read it as the next request.
     fn may_have_body(self) -> bool {
-        !matches!(self, Method::Get | Method::Head)
+        !self.is_safe()
     }
 }
 

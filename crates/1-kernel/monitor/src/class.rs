@@ -9,6 +9,7 @@ pub fn class_of(fault: &Fault) -> ErrorClass {
         | Code::AUDIT_UNAVAILABLE
         | Code::NAME_UNRESOLVED
         | Code::CONNECT_FAILED
+        | Code::CONNECTION_LOST
         | Code::REMOTE_TIMEOUT
         | Code::REMOTE_STATUS
         | Code::RESPONSE_MALFORMED
@@ -41,6 +42,7 @@ mod tests {
         (Code::SHUTTING_DOWN, ErrorClass::Transient),
         (Code::NAME_UNRESOLVED, ErrorClass::Transient),
         (Code::CONNECT_FAILED, ErrorClass::Transient),
+        (Code::CONNECTION_LOST, ErrorClass::Transient),
         (Code::REMOTE_TIMEOUT, ErrorClass::Transient),
         (Code::REMOTE_STATUS, ErrorClass::Transient),
         (Code::RESPONSE_MALFORMED, ErrorClass::Transient),

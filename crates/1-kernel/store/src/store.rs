@@ -1,6 +1,7 @@
 //! The handle that everybody holds: `write`, `read`, `subscribe`.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Mutex},
     thread::JoinHandle,
@@ -124,11 +125,15 @@ impl Store {
             let _permit = permit;
             let taken = inner.readers.lock().map_err(|_| Fault::internal("reader pool poisoned"))?.pop();
             let connection = taken.ok_or_else(|| Fault::internal("reader pool empty"))?;
-            let outcome = in_snapshot(&connection, query);
+            // A panicking query must not take the connection with it: the pool would run dry.
+            let outcome = catch_unwind(AssertUnwindSafe(|| in_snapshot(&connection, query)));
+            if !connection.is_autocommit() {
+                connection.execute_batch("ROLLBACK").map_err(sqlite::fault)?;
+            }
             if let Ok(mut pool) = inner.readers.lock() {
                 pool.push(connection);
             }
-            outcome
+            outcome.unwrap_or_else(|_| Err(Fault::internal("a store query panicked")))
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
     }
@@ -166,9 +171,9 @@ fn in_transaction<T>(connection: &Connection, work: impl FnOnce(&Conn<'_>) -> Re
 
 fn in_snapshot<T>(connection: &Connection, query: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
     connection.execute_batch("BEGIN").map_err(sqlite::fault)?;
-    let outcome = query(&Conn::new(connection));
+    let found = query(&Conn::new(connection))?;
     connection.execute_batch("COMMIT").map_err(sqlite::fault)?;
-    outcome
+    Ok(found)
 }
 
 #[cfg(test)]

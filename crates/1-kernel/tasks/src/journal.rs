@@ -29,6 +29,7 @@ const BEFORE_THE_ACT: &[Code] = &[
     Code::AUDIT_UNAVAILABLE,
     Code::ADDRESS_DENIED,
     Code::NAME_UNRESOLVED,
+    Code::CONNECT_FAILED,
     Code::URL_INVALID,
     Code::FILE_DENIED,
     Code::FILE_UNAVAILABLE,

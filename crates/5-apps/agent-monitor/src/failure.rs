@@ -21,6 +21,7 @@ pub fn standing(error: &CallError) -> Option<Standing> {
         Code::NOT_GRANTED | Code::ADDRESS_DENIED | Code::REDIRECT_DENIED | Code::FILE_DENIED => Some(Standing::Denied),
         Code::NAME_UNRESOLVED
         | Code::CONNECT_FAILED
+        | Code::CONNECTION_LOST
         | Code::REMOTE_TIMEOUT
         | Code::RESPONSE_MALFORMED
         | Code::FILE_UNAVAILABLE => Some(Standing::Unreachable),

@@ -18,6 +18,18 @@ pub(crate) fn listing(headers: &[&str], cell_chars_max: usize, rows: impl IntoIt
     if table.is_empty() { String::new() } else { finish(&mut table) }
 }
 
+/// Rows without headers and without a cut, indented under a title of their own.
+pub(crate) fn rows<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = plain();
+    for row in rows {
+        table.add_row(row.iter().enumerate().map(|(position, text)| {
+            let indent = if position == 0 { "  " } else { "" };
+            Cell::new(format!("{indent}{}", one_line(text)))
+        }));
+    }
+    if table.is_empty() { String::new() } else { finish(&mut table) }
+}
+
 /// One thing: names on the left, values on the right. A value may have several lines; empty ones are left out.
 pub(crate) fn details(fields: &[(&str, String)]) -> String {
     let mut table = plain();

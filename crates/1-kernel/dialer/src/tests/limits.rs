@@ -72,7 +72,7 @@ async fn an_answer_to_head_has_no_body() {
 #[tokio::test]
 async fn nonsense_is_named_as_such() {
     let malformed = Err(Code::RESPONSE_MALFORMED);
-    let cut_off = Err(Code::CONNECT_FAILED);
+    let cut_off = Err(Code::CONNECTION_LOST);
     assert_eq!(check_bytes("SSH-2.0-OpenSSH_9.2p1\r\n").await, malformed);
     assert_eq!(check_bytes("<html></html>\r\n\r\n").await, malformed);
     assert_eq!(check_bytes("HTTP/1.1 xyz OK\r\n\r\n").await, malformed);

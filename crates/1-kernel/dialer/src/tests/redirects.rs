@@ -143,3 +143,18 @@ async fn an_answer_without_target_is_an_answer() {
         assert_eq!(stage.send(get("http://a.test/")).await.unwrap().status, status);
     }
 }
+
+#[tokio::test]
+async fn a_post_that_arrived_is_never_reported_as_not_sent() {
+    for target in ["http://nowhere.test/", "http://10.0.0.1/", "http://b.test/"] {
+        let server = Server::start(move |_| redirect(303, target)).await;
+        // `b.test` resolves and has no route, so that the connection is refused; `nowhere.test` does not resolve.
+        let stage = Stage::new().name("a.test", &[PUBLIC]).name("b.test", &[PUBLIC_TOO]).route(PUBLIC, server.address);
+        for (method, expected) in [(Method::Post, Some(Code::CONNECTION_LOST)), (Method::Get, None)] {
+            let mut request = get("http://a.test/");
+            request.method = method;
+            let fault = stage.send(request).await.unwrap_err();
+            assert_eq!(fault.code == Code::CONNECTION_LOST, expected.is_some(), "{method:?} {target}: {fault}");
+        }
+    }
+}

@@ -204,3 +204,16 @@ async fn sealed_records_are_announced_once_a_commit() {
     assert_eq!(notices.recv().await.unwrap(), Notice::Audit);
     assert!(notices.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn failing_and_panicking_queries_do_not_empty_the_pool() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), None).unwrap();
+    for _ in 0..8 {
+        let panicked: Result<()> = store.read(|_| panic!("on purpose")).await;
+        assert_eq!(panicked.unwrap_err().code, Code::INTERNAL);
+        let failed: Result<()> = store.read(|_| Err(Fault::new(Code::TASK_NOT_FOUND, "no"))).await;
+        assert_eq!(failed.unwrap_err().code, Code::TASK_NOT_FOUND);
+    }
+    assert_eq!(count(&store).await, 0);
+}

@@ -158,7 +158,8 @@ async fn a_failed_step_may_be_sent_again_unless_nobody_knows_whether_it_happened
         (Safety::Unsafe, Code::NAME_UNRESOLVED, true),
         (Safety::Unsafe, Code::ADDRESS_DENIED, true),
         (Safety::Unsafe, Code::REMOTE_TIMEOUT, false),
-        (Safety::Unsafe, Code::CONNECT_FAILED, false),
+        (Safety::Unsafe, Code::CONNECT_FAILED, true),
+        (Safety::Unsafe, Code::CONNECTION_LOST, false),
         (Safety::Unsafe, Code::INTERNAL, false),
     ] {
         let bench = bench().await;

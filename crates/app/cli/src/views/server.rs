@@ -1,7 +1,7 @@
 //! The server's own state, the reports of `init` and `up`, checks and controls.
 
 use agentos_api::body::{Check, CheckOutcome, Health};
-use agentos_types::agent::{Control, Enforcement};
+use agentos_types::agent::Enforcement;
 
 use super::{View, agents::control, time, word};
 use crate::{
@@ -74,29 +74,9 @@ fn check(check: &Check) -> String {
     format!("{} {}: {}", word(&check.outcome), check.name, check.message)
 }
 
-/// Everything that was examined, whatever came of it. Reasons are what is read here, so that nothing is clipped.
+/// Everything that was examined, whatever came of it. Reasons are what is read here, so that nothing is cut.
 pub(crate) fn report_text(report: &DoctorReport) -> String {
-    let mut text = String::new();
-    for (title, lines) in [
-        (
-            "Checks",
-            report.checks.iter().map(|check| columns(&word(&check.outcome), &check.name, &check.message)).collect(),
-        ),
-        ("Controls", report.controls.iter().map(control_columns).collect::<Vec<_>>()),
-    ] {
-        if !lines.is_empty() {
-            let gap = if text.is_empty() { "" } else { "\n" };
-            text.push_str(&format!("{gap}{title}\n{}", lines.concat()));
-        }
-    }
-    text
-}
-
-fn control_columns(control: &Control) -> String {
-    columns(&word(&control.enforcement), &control.name, &control.reason)
-}
-
-/// The widest first word is `not-enforced`.
-fn columns(first: &str, second: &str, third: &str) -> String {
-    table::line(&[format!("  {first:12}"), format!("{second:28}"), third.to_owned()])
+    let checks = report.checks.iter().map(|check| [word(&check.outcome), check.name.clone(), check.message.clone()]);
+    let controls = report.controls.iter().map(|held| [word(&held.enforcement), held.name.clone(), held.reason.clone()]);
+    format!("Checks\n{}\nControls\n{}", table::rows(checks), table::rows(controls))
 }

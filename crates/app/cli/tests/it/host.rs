@@ -93,11 +93,11 @@ async fn doctor_fails_only_for_a_failed_check() {
     let mut world = World::new();
     let seen = world.run("doctor").await;
     let expected = "Checks
-  pass          data directory                mode 700
-  pass          launcher                      beside the program
+  pass  data directory  mode 700
+  pass  launcher        beside the program
 
 Controls
-  not-enforced  network wall                  no sandbox yet
+  not-enforced  network wall  no sandbox yet
 ";
     assert_eq!((seen.exit, seen.out.as_str()), (Exit::Success, expected));
     for (outcome, exit) in [(CheckOutcome::Warn, Exit::Success), (CheckOutcome::Fail, Exit::Refused)] {
