@@ -4,8 +4,8 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+# The programs are built as they ship, apart from the benches, whose dependencies could add features to them.
 PROFILE=release BIN="$ROOT/target/release"
-PACKAGES+=(agentos-benches)
 build_programs
 cd "$ROOT"
 exec cargo run --release --locked --quiet -p agentos-benches -- "$@"

@@ -29,14 +29,17 @@ need_tools() {
         . "$HOME/.cargo/env"
     fi
     command -v cargo >/dev/null || die 'cargo is not installed' 'install Rust 1.95 or later, for example with rustup'
-    if ! command -v cc >/dev/null; then
-        if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-            step 'installing a C compiler (build-essential)'
-            apt-get update -qq && apt-get install -y -qq --no-install-recommends build-essential >&2
-        else
-            die 'no C compiler (cc) is installed; the embedded SQLite needs one' 'sudo apt-get install build-essential'
-        fi
+    need cc build-essential 'the embedded SQLite needs a C compiler'
+}
+
+# need PROGRAM PACKAGE REASON: installs the Debian package when the program is missing and we are root.
+need() {
+    if command -v "$1" >/dev/null; then return; fi
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        die "$1 is not installed: $3" "sudo apt-get install $2"
     fi
+    step "installing $2: $3"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >&2
 }
 
 # The four programs, unless BUILD=no.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# All tests of the workspace, in the dev profile. Needs nothing but Rust and a C compiler; uses cargo-nextest if it is there.
+# All tests of the workspace, in the dev profile. Uses cargo-nextest if it is there.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 need_tools
+need python3 python3 'some tests run agents written in Python'
 cd "$ROOT"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -12,6 +13,8 @@ trap 'rm -f "$log"' EXIT
 step 'building the programs and the tests'
 # One call, so that programs and tests share their dependencies. The stories run the programs from target/debug.
 cargo build --workspace --bins --tests --locked --quiet
+# The commands of the README are among the tests; they take what was just built.
+export BUILD=no
 
 step 'tests that are left out'
 if ! grep -rn --include='*.rs' -A 1 '#\[ignore' crates benches xtask >&2; then say 'none'; fi
