@@ -8,4 +8,5 @@ set -euo pipefail
 PROFILE=release BIN="$ROOT/target/release"
 build_programs
 cd "$ROOT"
-exec cargo run --release --locked --quiet -p agentos-benches -- "$@"
+cargo build --release --locked --quiet -p agentos-benches
+exec "$BIN/agentos-benches" "$@"

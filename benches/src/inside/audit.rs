@@ -34,7 +34,7 @@ const PACE_PER_SECOND: u32 = 5_000;
 const PACE_TOGETHER: u32 = 10;
 const PACED_PER_ROUND: u32 = 7_500;
 /// Below this share of the pace the log did not keep up, whatever the times say.
-const PACE_KEPT: f64 = 0.98;
+const PACE_KEPT: f64 = 0.95;
 const VERIFY_ROUNDS: usize = 5;
 const VERIFY_ROWS_PER_SECOND_MIN: f64 = 100_000.0;
 

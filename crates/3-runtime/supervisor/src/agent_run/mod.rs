@@ -12,7 +12,7 @@ mod settle;
 use std::{sync::Arc, time::Duration};
 
 use agentos_types::{
-    Actor, AgentName, Result,
+    Actor, AgentName, Code, Fault, Result,
     agent::AgentState,
     manifest::Health,
     task::{ErrorClass, Failure},
@@ -151,7 +151,8 @@ impl Run {
     async fn back_off(&mut self) {
         if self.backoff.failures() >= self.health.failures_max {
             let (count, last) = (self.backoff.failures(), &self.last_failure);
-            let reason = format!("{count} failures in a row (health.failures_max); the last: {last}");
+            let message = format!("{count} failures in a row (health.failures_max); the last: {last}");
+            let reason = Fault::new(Code::AGENT_QUARANTINED, message).to_string();
             self.apply_surely(Event::FailureLimit, Actor::System, Some(reason)).await;
             return;
         }

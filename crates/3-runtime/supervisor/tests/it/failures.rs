@@ -75,7 +75,7 @@ async fn too_many_failures_lead_into_quarantine_and_a_restart_leads_out() {
     let agent = world.deploy("breaks", change).await;
     let quarantined = world.in_state(&agent, AgentState::Quarantined).await;
     let reason = quarantined.reason.unwrap();
-    assert!(reason.starts_with("3 failures in a row (health.failures_max)"), "{reason}");
+    assert!(reason.starts_with("AOS-1508: 3 failures in a row (health.failures_max)"), "{reason}");
     assert!(reason.contains("exited with status 3"), "{reason}");
     assert_eq!(quarantined.pid, None);
     let starts = || world.transitions("breaks").iter().filter(|state| *state == "starting").count();

@@ -200,7 +200,7 @@ impl Kernel for ServerKernel {
     }
 
     async fn list_schedules(&self) -> Result<Vec<Schedule>> {
-        self.tasks.list_schedules(ScheduleFilter::default()).await
+        self.tasks.list_schedules(ScheduleFilter { limit: PAGE_MAX, ..ScheduleFilter::default() }).await
     }
 
     async fn get_schedule(&self, id: &ScheduleId) -> Result<Schedule> {

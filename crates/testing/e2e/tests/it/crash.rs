@@ -36,15 +36,14 @@ async fn a_schedule_never_fires_twice_for_one_instant_over_restarts() {
     let mut os = TestOs::start().await;
     os.deploy(&Package::echo("echo", "")).await;
     os.cli_ok(&["schedule", "create", "echo", "tick", "--every", "1s", "--input", r#"{"action":"echo"}"#]).await;
-    let client = os.client();
+    assert!(os.cli_ok(&["schedule", "list"]).await.contains("tick"));
     for fires in [2, 4] {
-        until(&format!("{fires} fires"), || async { client_tasks(&os).await.len() >= fires }).await;
+        until(&format!("{fires} fires"), || async { fired_instants(&os).await.len() >= fires }).await;
         os.kill().await;
         os.up().await;
     }
-    drop(client);
-    until("one more fire", || async { client_tasks(&os).await.len() > 4 }).await;
-    let keys: Vec<String> = client_tasks(&os).await;
+    until("one more fire", || async { fired_instants(&os).await.len() > 4 }).await;
+    let keys: Vec<String> = fired_instants(&os).await;
     let mut unique = keys.clone();
     unique.sort();
     unique.dedup();
@@ -52,7 +51,7 @@ async fn a_schedule_never_fires_twice_for_one_instant_over_restarts() {
 }
 
 /// The instants for which the schedule has submitted tasks.
-async fn client_tasks(os: &TestOs) -> Vec<String> {
+async fn fired_instants(os: &TestOs) -> Vec<String> {
     let query = "import sqlite3,sys; [print(r[0]) for r in sqlite3.connect(sys.argv[1]).execute('SELECT fire_at FROM schedule_fire')]";
     let output = std::process::Command::new(agentos_kit::python())
         .args(["-c", query])

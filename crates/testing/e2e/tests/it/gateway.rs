@@ -52,7 +52,8 @@ async fn a_websocket_submits_and_sees_every_event() {
         let Ok(message) = serde_json::from_str::<Value>(text) else { continue };
         if message["id"] == 2 {
             assert_eq!(message["type"], "ok", "{message}");
-            let subscribe = json!({"id": 3, "type": "subscribe", "task": message["result"]["task"]["id"], "after_seq": 0});
+            let subscribe =
+                json!({"id": 3, "type": "subscribe", "task": message["result"]["task"]["id"], "after_seq": 0});
             socket.send(Message::text(subscribe.to_string())).await.unwrap();
         }
         if message["type"] == "event" && message["event"]["kind"] == "state" {

@@ -1,5 +1,7 @@
 //! Stories on the real program: what a user sees, what an attacker tries, what a crash leaves behind.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail by panicking")]
+
 mod command_line;
 mod crash;
 mod first_light;
