@@ -8,7 +8,7 @@ use std::{
 };
 
 use agentos_base::Ambient;
-use agentos_types::{Fault, Result, notify::Notice};
+use agentos_types::{Fault, Result, audit::AuditEvent, notify::Notice};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
@@ -112,6 +112,15 @@ impl Store {
         let queue = self.inner.queue.as_ref().ok_or_else(|| Fault::internal("the store is closed"))?;
         queue.try_send(Box::new(Pending::new(operation, reply))).map_err(|_| overloaded(self.inner.queue_max))?;
         answer.await.map_err(|_| Fault::internal("the store's writer has stopped"))?
+    }
+
+    /// Puts one event into the audit log and returns when it is durable. For what is recorded without another write.
+    pub async fn record(&self, event: AuditEvent) -> Result<()> {
+        self.write(move |tx| {
+            tx.record(event);
+            Ok(())
+        })
+        .await
     }
 
     /// Runs `query` on a reader, in one snapshot, off the async threads.

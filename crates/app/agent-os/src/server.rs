@@ -210,12 +210,7 @@ fn stop_signal() -> Result<oneshot::Receiver<()>> {
 async fn record_start(store: &Store, ambient: &Ambient) -> Result<()> {
     let event = AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "server.start", "server")
         .fact("version", env!("CARGO_PKG_VERSION"));
-    store
-        .write(move |tx| {
-            tx.record(event);
-            Ok(())
-        })
-        .await
+    store.record(event).await
 }
 
 fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {

@@ -59,7 +59,17 @@ impl House {
         Self::open_in(tempfile::tempdir().unwrap(), server, |tools| Box::new(tools)).await
     }
 
+    /// The exceptions open another port too.
+    pub async fn open_beside(server: &Server, other_port: u16) -> Self {
+        let ports = [server.port(), other_port];
+        Self::open_with(tempfile::tempdir().unwrap(), &ports, |tools| Box::new(tools)).await
+    }
+
     pub async fn open_in(directory: tempfile::TempDir, server: &Server, wrap: Wrap) -> Self {
+        Self::open_with(directory, &[server.port()], wrap).await
+    }
+
+    async fn open_with(directory: tempfile::TempDir, ports: &[u16], wrap: Wrap) -> Self {
         let (ambient, clock) = Ambient::fake(11, START);
         let identity = LogIdentity::new(LOG, &[5; 32]).unwrap();
         let audit = Gate::default();
@@ -77,7 +87,7 @@ impl House {
         let key = SecretsKey::new([9; 32]);
         let secrets = Secrets::open(store.clone(), ambient.clone(), key, redactor.clone()).await.unwrap();
         let tools = BuiltinTools {
-            dialer: dialer(server),
+            dialer: dialer(ports),
             secrets: secrets.clone(),
             tasks: tasks.clone(),
             ambient: ambient.clone(),
@@ -215,10 +225,10 @@ fn tasks_options() -> TasksOptions {
     }
 }
 
-fn dialer(server: &Server) -> Dialer {
-    let port = server.port();
+fn dialer(ports: &[u16]) -> Dialer {
     let hosts = HOSTS.iter().copied().chain(["127.0.0.1"]);
-    let private_exceptions = hosts.map(|host| format!("{host}:{port}").parse().unwrap()).collect();
+    let targets = hosts.flat_map(|host| ports.iter().map(move |port| format!("{host}:{port}")));
+    let private_exceptions = targets.map(|target| target.parse().unwrap()).collect();
     let options = DialerOptions { private_exceptions, ..DialerOptions::default() };
     Dialer::with_resolver(options, Arc::new(Loopback)).unwrap()
 }

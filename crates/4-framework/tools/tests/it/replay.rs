@@ -107,13 +107,13 @@ async fn an_unsafe_request_without_an_answer_is_in_doubt_at_once() {
     let [all] = grants(&server);
     let worker = house.worker("a", &[["net", "fetch", &all]]).await;
     let silent = house.call(&worker, "pay", "net.fetch", post(&server, "/pay")).await;
-    house.refused(silent, Code::CONNECT_FAILED);
+    house.refused(silent, Code::CONNECTION_LOST);
     let again = house.call(&worker, "pay", "net.fetch", post(&server, "/pay")).await;
     house.refused(again, Code::STEP_IN_DOUBT);
     assert_eq!(server.count(), 1);
     // A read without an answer may be tried again.
-    house.refused(house.call(&worker, "get", "net.fetch", get(&server, "/")).await, Code::CONNECT_FAILED);
-    house.refused(house.call(&worker, "get", "net.fetch", get(&server, "/")).await, Code::CONNECT_FAILED);
+    house.refused(house.call(&worker, "get", "net.fetch", get(&server, "/")).await, Code::CONNECTION_LOST);
+    house.refused(house.call(&worker, "get", "net.fetch", get(&server, "/")).await, Code::CONNECTION_LOST);
     assert_eq!(server.count(), 3);
     house.verified().await;
 }
@@ -121,13 +121,46 @@ async fn an_unsafe_request_without_an_answer_is_in_doubt_at_once() {
 #[tokio::test]
 async fn what_was_refused_before_it_was_sent_is_not_in_doubt() {
     let server = Server::saying("ok").await;
-    let house = House::open(&server).await;
+    let closed = Server::saying("").await.stop().await;
+    let house = House::open_beside(&server, closed).await;
     let [all] = grants(&server);
-    let worker = house.worker("a", &[["net", "fetch", &all], ["net", "fetch", "http://10.0.0.1/*"]]).await;
-    let private = json!({"url": "http://10.0.0.1/pay", "method": "POST"});
-    house.refused(house.call(&worker, "pay", "net.fetch", private).await, Code::ADDRESS_DENIED);
+    let nobody = format!("http://api.test:{closed}/pay");
+    let worker = house
+        .worker("a", &[["net", "fetch", &all], ["net", "fetch", "http://10.0.0.1/*"], ["net", "fetch", &nobody]])
+        .await;
+    for (url, code) in [("http://10.0.0.1/pay", Code::ADDRESS_DENIED), (nobody.as_str(), Code::CONNECT_FAILED)] {
+        let unsent = json!({"url": url, "method": "POST"});
+        house.refused(house.call(&worker, "pay", "net.fetch", unsent).await, code);
+    }
     house.call(&worker, "pay", "net.fetch", post(&server, "/pay")).await.unwrap();
     assert_eq!(server.count(), 1);
+    house.verified().await;
+}
+
+/// The first host has the request, whatever becomes of the redirect that it answers with.
+#[tokio::test]
+async fn a_redirect_that_fails_leaves_an_unsafe_request_in_doubt() {
+    let server = Server::start(|seen| {
+        let port = seen.header("host").rsplit_once(':').map_or("", |(_, port)| port);
+        let location = match seen.target.as_str() {
+            "/private" => "http://10.0.0.1/x".to_owned(),
+            "/ungranted" => format!("http://evil.test:{port}/x"),
+            "/unusable" => "ftp://api.test/x".to_owned(),
+            _ => "http://api.test:1/x".to_owned(),
+        };
+        answer("307 Again", &format!("location: {location}\r\n"), "")
+    })
+    .await;
+    let house = House::open(&server).await;
+    let [all] = grants(&server);
+    let elsewhere = [["net", "fetch", "http://10.0.0.1/*"], ["net", "fetch", "http://api.test:1/*"]];
+    let worker = house.worker("a", &[["net", "fetch", &all], elsewhere[0], elsewhere[1]]).await;
+    for (index, path) in ["/private", "/ungranted", "/unusable", "/unlisted"].into_iter().enumerate() {
+        house.call(&worker, path, "net.fetch", post(&server, path)).await.unwrap_err();
+        let again = house.call(&worker, path, "net.fetch", post(&server, path)).await;
+        house.refused(again, Code::STEP_IN_DOUBT);
+        assert_eq!(server.count(), index + 1, "{path} was sent twice");
+    }
     house.verified().await;
 }
 

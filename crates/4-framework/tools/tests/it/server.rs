@@ -80,6 +80,14 @@ impl Server {
         self.address.port()
     }
 
+    /// Stops listening. Returns the port at which nobody answers any more.
+    pub async fn stop(mut self) -> u16 {
+        self.task.abort();
+        // Awaited, because the socket closes with the task and not with the wish.
+        let _ = (&mut self.task).await;
+        self.port()
+    }
+
     /// `http://HOST:port/path` under one of the names that lead here.
     pub fn url(&self, host: &str, path: &str) -> String {
         format!("http://{host}:{}{path}", self.port())

@@ -22,7 +22,7 @@ pub(super) async fn deploy(kernel: &ServerKernel, context: &Context, body: Deplo
         Ok(deployment) => kernel.supervisor.deploy(&context.actor, deployment).await,
         Err(fault) => {
             let event = kernel.event(context, "agent.deploy", shown).decision(Decision::Denied);
-            kernel.record(event.fact("code", fault.code.to_string())).await?;
+            kernel.store.record(event.fact("code", fault.code.to_string())).await?;
             Err(fault)
         }
     }

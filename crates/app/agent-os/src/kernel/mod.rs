@@ -68,15 +68,6 @@ impl ServerKernel {
         AuditEvent::new(self.ambient.event_id(), self.ambient.now(), context.actor.clone(), action, resource)
             .correlation(context.request_id.as_str())
     }
-
-    async fn record(&self, event: AuditEvent) -> Result<()> {
-        self.store
-            .write(move |tx| {
-                tx.record(event);
-                Ok(())
-            })
-            .await
-    }
 }
 
 /// One row more than asked was read: it tells whether there is a next page and is not part of this one.
@@ -104,7 +95,7 @@ impl Kernel for ServerKernel {
             Actor::Anonymous { peer } => event.fact("peer", peer.clone()),
             _ => event,
         };
-        self.record(event).await
+        self.store.record(event).await
     }
 
     async fn list_tokens(&self) -> Result<Vec<TokenInfo>> {
