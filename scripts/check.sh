@@ -9,7 +9,7 @@ cd "$ROOT"
 step 'formatting'
 cargo fmt --all --check || die 'some files are not formatted' 'cargo fmt --all'
 step 'lints'
-cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+cargo clippy --workspace --all-targets --locked --quiet --keep-going -- -D warnings
 step 'generated files'
 # Built with the whole workspace: the same dependencies as for the tests, not once more with other features.
 cargo build --workspace --bins --tests --locked --quiet

@@ -33,6 +33,8 @@ step 'a file, and a page on a server of its own'
 mkdir -p "$work/watched" "$work/site"
 printf 'alpha\nbeta\n' >"$work/watched/notes.txt"
 printf '<html><body><h1>Prices</h1><p>Tea: 3 EUR</p></body></html>\n' >"$work/site/index.html"
+# This page server dates its pages to the second. One that was written just now could change within that second.
+touch -d '1 minute ago' "$work/site/index.html"
 if command -v python3 >/dev/null; then
     python3 -u -m http.server 0 --bind 127.0.0.1 --directory "$work/site" >"$work/site.log" 2>&1 &
     page_server=$!

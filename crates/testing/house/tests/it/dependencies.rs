@@ -33,14 +33,10 @@ const DUPLICATES: &[(&str, &str)] = &[
     ("cpufeatures", "axum's sha1 0.10 beside the generation of sha2 0.11"),
     ("crypto-common", "axum's sha1 0.10 beside the generation of sha2 0.11"),
     ("digest", "axum's sha1 0.10 beside the generation of sha2 0.11"),
-    ("getrandom", "ring is on 0.2, tungstenite 0.29 on 0.3, the rest on 0.4"),
-    ("rand", "axum's tungstenite 0.29 is on 0.9"),
-    ("rand_core", "axum's tungstenite 0.29 is on 0.9"),
-    ("sha1", "axum's WebSocket handshake is on 0.10"),
+    ("getrandom", "ring is on 0.2, the rand of tungstenite on 0.3, the rest on 0.4"),
+    ("rand_core", "the rand of tungstenite is on 0.9"),
     ("syn", "macro crates move from 2 to 3 one by one; build time only"),
     ("synstructure", "macro crates move from syn 2 to 3 one by one; build time only"),
-    ("tokio-tungstenite", "axum carries 0.29; the clients of tests and benches use 0.30"),
-    ("tungstenite", "axum carries 0.29; the clients of tests and benches use 0.30"),
 ];
 
 #[test]

@@ -19,17 +19,22 @@ pub fn root() -> &'static Path {
     ROOT.get_or_init(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..").canonicalize().unwrap())
 }
 
-/// `cargo metadata` for the machine that the product is built for. Other platforms' packages are neither downloaded on
-/// a fresh machine nor shipped.
+/// `cargo metadata` for the machine that the product is built for: other platforms' packages are neither downloaded on a
+/// fresh machine nor shipped. Offline first; a package that no build has needed so far may have to be downloaded.
 pub fn metadata() -> &'static Value {
     static METADATA: OnceLock<Value> = OnceLock::new();
     METADATA.get_or_init(|| {
         let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &platform])
-            .current_dir(root())
-            .output()
-            .unwrap();
+        let ask = |offline: &[&str]| {
+            Command::new(env!("CARGO"))
+                .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &platform])
+                .args(offline)
+                .current_dir(root())
+                .output()
+                .unwrap()
+        };
+        let offline = ask(&["--offline"]);
+        let output = if offline.status.success() { offline } else { ask(&[]) };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     })
