@@ -44,13 +44,17 @@ else
     token=$(agent-os -q token create first-token --scope read,tasks --expires-in 30d)
     printf '  Token  %s\n         shown this once; may read and submit tasks; valid for 30 days\n' "$token"
 fi
+# Another shell has to be told what was not left at its default.
+with=''
+if [ "$AGENT_OS_HOME" != "$ROOT/.agent-os" ]; then with+="AGENT_OS_HOME=$(printf '%q' "$AGENT_OS_HOME") "; fi
+if [ "$PROFILE" != release ]; then with+="PROFILE=$PROFILE "; fi
 cat <<NEXT
 
 Next:
 
-  eval "\$(make -s env)"
+  eval "\$(${with}make -s env)"
   echo 'a new line' >> "\$AGENT_OS_HOME/demo/notes.txt"
   agent-os agent notifications monitor      (within 5 seconds)
 
-Stop it with: make down
+Stop it with: ${with}make down
 NEXT

@@ -251,18 +251,9 @@ impl Inner {
 
     async fn refuse<T>(&self, record: Option<AuditEvent>, fault: Fault) -> Result<T> {
         if let Some(record) = record {
-            self.append(record).await?;
+            self.store.record(record).await?;
         }
         Err(fault)
-    }
-
-    async fn append(&self, record: AuditEvent) -> Result<()> {
-        self.store
-            .write(move |tx| {
-                tx.record(record);
-                Ok(())
-            })
-            .await
     }
 }
 

@@ -22,6 +22,9 @@ use crate::{
 /// Faults that are raised before anything is sent, so that an unsafe step which ended in one of them has not happened.
 /// Everything else leaves an unsafe step in doubt: a timeout or a broken answer says nothing about the other side.
 const BEFORE_THE_ACT: &[Code] = &[
+    Code::STORE_UNAVAILABLE,
+    Code::STORE_BUSY,
+    Code::PAYLOAD_TOO_LARGE,
     Code::NOT_GRANTED,
     Code::SYSCALL_UNKNOWN,
     Code::SYSCALL_INVALID,

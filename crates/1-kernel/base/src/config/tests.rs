@@ -32,7 +32,8 @@ fn later_sources_win_and_keep_their_origin() {
 
 #[test]
 fn bad_input_is_refused_with_a_way_out() {
-    let cases: &[(&str, &[(&str, &str)], Code, &str)] = &[
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], Code, &'c str);
+    let cases: &[Case<'_>] = &[
         ("[gatway]\nlisten = 'x'", &[], Code::CONFIG_UNKNOWN_KEY, "gateway.listen"),
         ("[log]\nlevel = 'loud'", &[], Code::CONFIG_INVALID_VALUE, "one of error"),
         ("[tasks]\nlease_ms = 1", &[], Code::CONFIG_INVALID_VALUE, "500"),
