@@ -7,6 +7,7 @@
 mod figure;
 mod inside;
 mod outside;
+mod pace;
 mod place;
 mod probe;
 mod progress;

@@ -7,7 +7,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -24,13 +24,20 @@ const AROUND_ROUND: usize = 30;
 #[derive(Debug)]
 pub struct Syncs {
     directory: PathBuf,
+    /// Rest before each sample. A disk that was idle is slower than one that is kept busy, so the probe of a paced load
+    /// keeps its pace.
+    gap: Duration,
     round: Vec<f64>,
     rounds: Rounds,
 }
 
 impl Syncs {
     pub fn on(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), round: Vec::new(), rounds: Rounds::default() }
+        Self::at_pace(directory, Duration::ZERO)
+    }
+
+    pub fn at_pace(directory: &Path, gap: Duration) -> Self {
+        Self { directory: directory.to_owned(), gap, round: Vec::new(), rounds: Rounds::default() }
     }
 
     pub fn before_round(&mut self) -> Result<()> {
@@ -45,7 +52,7 @@ impl Syncs {
 
     /// For rounds of their own shape.
     pub fn sample(&mut self, samples: usize) -> Result<()> {
-        let taken = block_in_place(|| fsync(&self.directory, samples))?;
+        let taken = block_in_place(|| fsync(&self.directory, self.gap, samples))?;
         self.round.extend(taken);
         Ok(())
     }
@@ -69,12 +76,13 @@ impl Syncs {
 }
 
 /// Appends and syncs on the file system of `directory`: the floor under everything that promises durability. Milliseconds.
-fn fsync(directory: &Path, samples: usize) -> Result<Vec<f64>> {
+fn fsync(directory: &Path, gap: Duration, samples: usize) -> Result<Vec<f64>> {
     let path = directory.join("fsync.probe");
     let mut file = OpenOptions::new().create(true).append(true).open(&path).context("fsync probe")?;
     let bytes = [b'x'; APPEND_BYTES];
     let mut taken = Vec::with_capacity(samples);
     for _ in 0..samples {
+        std::thread::sleep(gap);
         let began = Instant::now();
         file.write_all(&bytes)?;
         file.sync_data()?;

@@ -10,14 +10,12 @@ use agentos_store::Store;
 use agentos_types::audit::{AuditEvent, Decision, Phase};
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags};
-use tokio::{
-    task::{JoinSet, block_in_place},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::task::{JoinSet, block_in_place};
 
 use super::Kernel;
 use crate::{
     figure::{Figure, Goal, number},
+    pace::Pace,
     place::Place,
     probe::{Syncs, millis},
     progress::Progress,
@@ -116,12 +114,12 @@ async fn append_closed(kernel: &Arc<Kernel>, producers: usize, appends: &mut App
 
 /// Events fall due at a fixed pace; each is timed from when it was due, so that a stall counts for all that it delays.
 async fn append_paced(kernel: &Arc<Kernel>, appends: &mut Appends) -> Result<()> {
-    let mut pace = interval(Duration::from_secs(1) * PACE_TOGETHER / PACE_PER_SECOND);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let ticks = (PACED_PER_ROUND / PACE_TOGETHER) as usize;
+    let mut pace = Pace::every(Duration::from_secs(1) * PACE_TOGETHER / PACE_PER_SECOND, ticks);
     let began = Instant::now();
     let mut running = JoinSet::new();
-    for _ in 0..PACED_PER_ROUND / PACE_TOGETHER {
-        let due = pace.tick().await.into_std();
+    for _ in 0..ticks {
+        let due = pace.next().await?;
         for _ in 0..PACE_TOGETHER {
             let kernel = kernel.clone();
             running.spawn(async move {

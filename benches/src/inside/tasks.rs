@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
 };
 
 use super::Kernel;
 use crate::{
     figure::{Figure, Goal},
+    pace::Pace,
     place::Place,
     probe::{Syncs, raw_queue},
     progress::Progress,
@@ -48,7 +48,8 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
 async fn starts(place: &Place, progress: Progress) -> Result<Figure> {
     let directory = place.fresh("starts-")?;
     let kernel = Arc::new(Kernel::open(directory.path()).await?);
-    let (mut syncs, mut waits) = (Syncs::on(directory.path()), Rounds::default());
+    let period = Duration::from_secs(1) / STARTS_PER_SECOND;
+    let (mut syncs, mut waits) = (Syncs::at_pace(directory.path(), period), Rounds::default());
     for round in 1..=ROUNDS {
         progress.say(&format!("enqueue to start, round {round} of {ROUNDS}"));
         syncs.before_round()?;
@@ -65,11 +66,10 @@ async fn starts(place: &Place, progress: Progress) -> Result<Figure> {
 async fn start_round(kernel: &Arc<Kernel>) -> Result<Vec<f64>> {
     let (started, mut starts) = mpsc::unbounded_channel();
     let claimer = tokio::spawn(claim_when_told(kernel.clone(), started));
-    let mut pace = interval(Duration::from_secs(1) / STARTS_PER_SECOND);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut pace = Pace::every(Duration::from_secs(1) / STARTS_PER_SECOND, STARTS_PER_ROUND);
     let mut submitting = JoinSet::new();
     for number in 0..STARTS_PER_ROUND {
-        let due = pace.tick().await.into_std();
+        let due = pace.next().await?;
         let kernel = kernel.clone();
         submitting.spawn(async move {
             let new = NewTask::new(kernel.agent.clone(), json!({"n": number}));

@@ -5,14 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tokio::{
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::task::JoinSet;
 
 use super::{Installation, echo_manifest, session::Session};
 use crate::{
     figure::{Figure, Goal},
+    pace::Pace,
     place::Place,
     probe::{Syncs, millis},
     progress::Progress,
@@ -52,7 +50,7 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         echo(&sessions[number % SESSIONS], number, Instant::now()).await?;
     }
     let mut measured: Vec<(Syncs, Rounds, Rounds)> =
-        PACES.iter().map(|_| (Syncs::on(installation.directory()), Rounds::default(), Rounds::default())).collect();
+        PACES.iter().map(|(pace, _)| (syncs_of(&installation, *pace), Rounds::default(), Rounds::default())).collect();
     for round in 1..=ROUNDS {
         for ((pace, tasks), (syncs, whole, queued)) in PACES.into_iter().zip(&mut measured) {
             progress.say(&format!("WebSocket, {pace} tasks/s, round {round} of {ROUNDS}"));
@@ -83,13 +81,16 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+fn syncs_of(installation: &Installation, pace: u32) -> Syncs {
+    Syncs::at_pace(installation.directory(), Duration::from_secs(1) / pace)
+}
+
 /// Tasks fall due at a fixed pace, whatever comes back; a stall counts for all that it delays.
 async fn at_pace(sessions: &[Session], pace: u32, tasks: usize) -> Result<Vec<Echo>> {
-    let mut ticks = interval(Duration::from_secs(1) / pace);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut paced = Pace::every(Duration::from_secs(1) / pace, tasks);
     let mut running = JoinSet::new();
     for (number, session) in (0..tasks).zip(sessions.iter().cycle()) {
-        let due = ticks.tick().await.into_std();
+        let due = paced.next().await?;
         let session = session.clone();
         running.spawn(async move { tokio::time::timeout(TASK_PATIENCE, echo(&session, number, due)).await });
     }

@@ -118,7 +118,7 @@ pub struct TaskFilter {
     pub state: Option<TaskState>,
     /// Keyset cursor: only tasks with a smaller id.
     pub after: Option<TaskId>,
-    /// At most [`agentos_types::limits::PAGE_MAX`] are returned.
+    /// At most one more than [`agentos_types::limits::PAGE_MAX`] are returned.
     pub limit: usize,
 }
 
@@ -186,7 +186,7 @@ pub struct ScheduleFilter {
     pub agent: Option<AgentName>,
     /// Keyset cursor: only schedules with a smaller id.
     pub after: Option<ScheduleId>,
-    /// At most [`agentos_types::limits::PAGE_MAX`] are returned.
+    /// At most one more than [`agentos_types::limits::PAGE_MAX`] are returned.
     pub limit: usize,
 }
 

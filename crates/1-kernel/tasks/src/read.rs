@@ -82,9 +82,9 @@ fn known_if_empty<T>(conn: &Conn<'_>, id: &TaskId, found: Vec<T>) -> Result<Vec<
     Ok(found)
 }
 
-/// The LIMIT of a page.
+/// The LIMIT of a page. One row more than the largest page may be asked for: it tells whether another page follows.
 pub(crate) fn page(limit: usize) -> Arg<'static> {
-    Arg::Integer(i64::try_from(limit.min(PAGE_MAX)).unwrap_or(0))
+    Arg::Integer(i64::try_from(limit.min(PAGE_MAX + 1)).unwrap_or(0))
 }
 
 /// One text for each combination, so that each walks its own index.

@@ -26,7 +26,7 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const READS_MAX: u64 = 2 * FILE_BYTES_MAX / CHUNK_BYTES;
 /// A validator longer than this is not worth remembering.
 const VALIDATOR_BYTES_MAX: usize = 512;
-/// A file that was modified this shortly before the task began may be modified again without a new time stamp.
+/// What was modified this shortly before it was looked at may be modified again without a new time stamp.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// What a look brought.
@@ -102,8 +102,20 @@ fn page(answer: &FetchResult, rules: &Rules) -> Snapshot {
     let header = |name: &str| answer.headers.get(name).filter(|value| is_plain_validator(value)).cloned();
     let bytes = decode(&answer.body, &answer.encoding);
     let content = text::from_web(answer.headers.get("content-type").map(String::as_str), &bytes);
-    let marker = Marker { etag: header("etag"), last_modified: header("last-modified"), file: None };
+    let last_modified = header("last-modified").filter(|value| is_settled(value, answer.headers.get("date")));
+    let marker = Marker { etag: header("etag"), last_modified, file: None };
     snapshot(content, &bytes, bytes.len() as u64, rules, marker)
+}
+
+/// `Last-Modified` counts whole seconds: a page that changes again within the second keeps its value, and would be "not
+/// modified" for ever. So it is used only when the answer is clearly younger (RFC 9110, section 8.8.2.2).
+fn is_settled(last_modified: &str, date: Option<&String>) -> bool {
+    let modified = httpdate::parse_http_date(last_modified);
+    let sent = date.map(|date| httpdate::parse_http_date(date));
+    match (modified, sent) {
+        (Ok(modified), Some(Ok(sent))) => sent.duration_since(modified).is_ok_and(|age| age >= SETTLED),
+        _ => false,
+    }
 }
 
 /// The server chose it and it goes into the next request's headers, where `${` would name a secret.
@@ -215,6 +227,20 @@ fn decode(body: &str, encoding: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_that_was_changed_just_now_is_not_asked_for_conditionally() {
+        let second = |n: u32| format!("Mon, 23 Nov 2026 10:00:{n:02} GMT");
+        let check = |modified: &str, date: Option<String>, settled: bool| {
+            assert_eq!(is_settled(modified, date.as_ref()), settled, "{modified} {date:?}");
+        };
+        check(&second(0), Some(second(2)), true);
+        check(&second(0), Some(second(1)), false);
+        check(&second(5), Some(second(0)), false);
+        check(&second(0), None, false);
+        check("yesterday", Some(second(2)), false);
+        check(&second(0), Some("today".into()), false);
+    }
 
     #[test]
     fn the_kept_part_ends_at_a_line_and_below_the_limits() {
