@@ -7,6 +7,7 @@ mod crash;
 mod first_light;
 mod gateway;
 mod honest_status;
+mod monitor;
 mod readme;
 mod rogue;
 mod secrets;
