@@ -5,7 +5,7 @@
 # PORT=N                port of the gateway for `up` (18800; 0 takes a free one)
 # BUILD=no              take the programs as they are in target/
 
-.PHONY: help up down env demo-monitor check test bench generate
+.PHONY: help up down env demo-monitor check test test-deep bench generate
 
 help:
 	@echo 'make up            build, start, deploy the Monitor agent with a first watch'
@@ -13,6 +13,7 @@ help:
 	@echo 'make env           print the exports for a shell: eval "$$(make -s env)"'
 	@echo 'make demo-monitor  a story in a directory of its own: changes, diffs, audit, kill -9'
 	@echo 'make test          build and run all tests'
+	@echo 'make test-deep     what is too long for every day: storms by many seeds, at full size'
 	@echo 'make check         formatting, lints, generated files'
 	@echo 'make bench         figures of this machine, with their goals'
 	@echo 'make generate      write the generated files again'
@@ -34,6 +35,9 @@ check:
 
 test:
 	@scripts/test.sh
+
+test-deep:
+	@scripts/test-deep.sh
 
 bench:
 	@scripts/bench.sh

@@ -58,6 +58,7 @@ fn everything(root: &Path) -> Result<Vec<Generated>> {
     all.push(Generated::new(".env.example", settings::env_example()));
     all.push(Generated::new("docs/src/reference/configuration.md", settings::page()));
     all.push(Generated::new("docs/src/reference/cli.md", agentos_cli::reference_markdown()));
+    all.push(Generated::new("docs/src/reference/access.md", agentos_gateway::access_markdown()));
     all.push(Generated::new("openapi/agent-os.json", agentos_gateway::openapi_json()));
     Ok(all)
 }

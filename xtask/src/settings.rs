@@ -2,14 +2,7 @@
 
 use std::fmt::Write;
 
-use agentos_base::config::{FILE_NAME, Kind, SETTINGS, Setting};
-
-/// Variables of the programs that are not settings of the server.
-const OTHERS: &[(&str, &str)] = &[
-    ("AGENT_OS_HOME", "Data directory for every command that is given no --data-dir."),
-    ("AGENT_OS_URL", "Server that the commands talk to; without it they use the one of the data directory."),
-    ("AGENT_OS_TOKEN", "Token that the commands present; without it they use the one of the data directory."),
-];
+use agentos_base::config::{FILE_NAME, Kind, OTHERS, SETTINGS, Setting};
 
 pub fn env_example() -> String {
     let mut text = String::from(

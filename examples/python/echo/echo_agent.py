@@ -3,7 +3,7 @@
 A frame is a big-endian u32 length and that many bytes of one JSON object. The main thread reads frames and answers pings;
 every task runs in a thread of its own. A real agent replaces `handle`; the rest can stay as it is.
 """
-import itertools, json, os, queue, socket, struct, sys, threading
+import itertools, json, os, queue, random, socket, struct, sys, threading, time
 
 
 class CallError(Exception):
@@ -99,8 +99,9 @@ def count(task):
             task.call(f"put-{round}", "kv.put", key="count", value=value, if_version=seen["version"])
             return value
         except CallError as error:
-            if error.code != "AOS-1610":  # Somebody else counted in between: read again.
+            if error.code != "AOS-1610":  # Somebody else counted in between: read again, out of step with the others.
                 raise
+            time.sleep(random.uniform(0, 0.001 * 2 ** min(round, 7)))
     raise RuntimeError("the counter changed 100 times in a row")
 
 

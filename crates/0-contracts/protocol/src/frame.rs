@@ -45,7 +45,7 @@ pub enum Outcome {
     Error(CallError),
 }
 
-/// Why a call failed, as the worker may know it. `retryable`: a later attempt may succeed.
+/// Why a call failed, as the worker may know it. `class` tells whether a later attempt can succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallError {
     pub code: Code,

@@ -59,7 +59,7 @@ pub const TABLE: &[SyscallEntry] = &[
     row("net.fetch", Category::Net, "fetch", "HTTP request to a granted URL"),
     row("file.read", Category::File, "read", "Bytes of a file beneath a granted root"),
     row("file.list", Category::File, "list", "Entries of a directory beneath a granted root"),
-    row("notify.event", Category::Notify, "event", "Publish an event, at most once per dedupe key"),
+    row("notify.event", Category::Notify, "event", "Publish a notification, at most once per dedupe key"),
     row("notify.webhook", Category::Notify, "webhook", "POST a signed JSON body to a granted URL"),
     row("kv.get", Category::Kv, "read", "Read one durable value of the agent"),
     row("kv.put", Category::Kv, "write", "Write one durable value, optionally only if its version matches"),
@@ -82,7 +82,7 @@ pub struct Fetch {
     /// GET, HEAD, POST, PUT, PATCH or DELETE.
     #[serde(default = "get")]
     pub method: String,
-    /// Values may hold `${secret:NAME}`; the broker fills it in after the grant `secret:use NAME@HOST` was checked.
+    /// Values may hold `${secret:NAME}`; the executor fills it in after the grant `secret:use NAME@HOST` was checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +166,7 @@ pub struct NotifyEvent {
     /// For example `watch.changed`; the grant's resource is `event:KIND`.
     pub kind: String,
     pub data: Value,
-    /// A second event with the same key of the same agent is accepted and not published again.
+    /// A second notification with the same key of the same agent is accepted and not published again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedupe_key: Option<String>,
 }

@@ -20,10 +20,13 @@ pub enum Scope {
     Audit,
     /// Read metrics and detailed health.
     Metrics,
+    /// Submit tasks to the agents that the token names; see and cancel the tasks that it submitted itself.
+    Call,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 6] = [Scope::Admin, Scope::Agents, Scope::Tasks, Scope::Read, Scope::Audit, Scope::Metrics];
+    pub const ALL: [Scope; 7] =
+        [Scope::Admin, Scope::Agents, Scope::Tasks, Scope::Read, Scope::Audit, Scope::Metrics, Scope::Call];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,12 +36,59 @@ impl Scope {
             Scope::Read => "read",
             Scope::Audit => "audit",
             Scope::Metrics => "metrics",
+            Scope::Call => "call",
         }
     }
 
     /// `held` covers `needed`: the same scope, or admin.
     pub fn covers(held: &[Scope], needed: Scope) -> bool {
         held.iter().any(|scope| *scope == needed || *scope == Scope::Admin)
+    }
+}
+
+/// A named set of scopes, for the people and programs that an installation usually has. A token keeps the scopes that its
+/// role had when the token was made, so that no release widens what is in somebody's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Owns the installation: secrets and tokens included.
+    Admin,
+    /// Runs agents and their work.
+    Operator,
+    /// Reads everything that happened, changes nothing.
+    Auditor,
+    /// Looks: agents, tasks, metrics.
+    Viewer,
+    /// A program that gives work to certain agents and sees nothing but that work.
+    AgentCaller,
+}
+
+impl Role {
+    pub const ALL: [Role; 5] = [Role::Admin, Role::Operator, Role::Auditor, Role::Viewer, Role::AgentCaller];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Operator => "operator",
+            Role::Auditor => "auditor",
+            Role::Viewer => "viewer",
+            Role::AgentCaller => "agent-caller",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Role::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// The table of roles.
+    pub fn scopes(self) -> &'static [Scope] {
+        match self {
+            Role::Admin => &[Scope::Admin],
+            Role::Operator => &[Scope::Agents, Scope::Tasks, Scope::Read, Scope::Metrics],
+            Role::Auditor => &[Scope::Read, Scope::Audit],
+            Role::Viewer => &[Scope::Read, Scope::Metrics],
+            Role::AgentCaller => &[Scope::Call],
+        }
     }
 }
 

@@ -15,6 +15,16 @@ pub enum Phase {
     Fact,
 }
 
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Intent => "intent",
+            Phase::Outcome => "outcome",
+            Phase::Fact => "fact",
+        }
+    }
+}
+
 /// What was decided or what came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -23,6 +33,19 @@ pub enum Decision {
     Denied,
     Succeeded,
     Failed,
+}
+
+impl Decision {
+    pub const ALL: [Decision; 4] = [Decision::Allowed, Decision::Denied, Decision::Succeeded, Decision::Failed];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Decision::Allowed => "allowed",
+            Decision::Denied => "denied",
+            Decision::Succeeded => "succeeded",
+            Decision::Failed => "failed",
+        }
+    }
 }
 
 /// One event before it has a place in the log. The log adds sequence, previous hash and leaf hash.

@@ -53,7 +53,7 @@ codes! {
     STORE_LOCKED = 1101, 409, "Data directory in use", "Another server holds the lock of this data directory.", "Stop that server with `agent-os down`, or use another directory.";
     STORE_UNAVAILABLE = 1102, 503, "Store unavailable", "The database could not be written or read: disk full, read-only, or failing.", "Free or repair the disk. Requests are refused until then; nothing acknowledged is lost.";
     STORE_BUSY = 1103, 503, "Store overloaded", "More writes wait than `store.queue_max` allows.", "Retry after the time given; raise `store.queue_max` if it stays.";
-    SCHEMA_NEWER = 1104, 409, "Schema is newer than this program", "The database was migrated by a newer release.", "Start that release, or migrate down with it first.";
+    SCHEMA_NEWER = 1104, 409, "Schema is newer than this program", "The database was migrated by a newer release.", "Start that release, or restore the backup that was made before the upgrade.";
     STORE_CORRUPT = 1105, 500, "Database damaged", "SQLite reports damage in the database file.", "Stop the server and restore the newest verified backup.";
     MIGRATION_CHANGED = 1106, 409, "Applied migration differs", "A migration that was applied has another text in this program.", "Use the release that applied it; released migrations are never edited.";
 
@@ -122,7 +122,7 @@ codes! {
 
     // 17xx: gateway
     UNAUTHENTICATED = 1701, 401, "Authentication required", "The request has no token, or the token is unknown, expired or revoked.", "Send `Authorization: Bearer TOKEN`; create one with `agent-os token create`.";
-    FORBIDDEN = 1702, 403, "Token lacks the scope", "The token is valid but does not hold the scope that the route needs.", "Use a token with that scope.";
+    FORBIDDEN = 1702, 403, "Token lacks the scope", "The token is valid but does not hold the scope that the route needs, or may not give work to the agent.", "Use a token with that scope, or one that names the agent.";
     BODY_INVALID = 1703, 400, "Request body invalid", "The body is not JSON of the documented shape.", "Compare with `openapi/agent-os.json`.";
     BODY_TOO_LARGE = 1704, 413, "Request body too large", "The body is larger than `gateway.body_bytes_max`.", "Send less, or raise the setting.";
     GATEWAY_RATE_LIMITED = 1705, 429, "Too many requests", "The token or address sent more requests than `gateway.requests_per_second` allows.", "Retry after the time given.";
@@ -135,11 +135,13 @@ codes! {
     SHUTTING_DOWN = 1712, 503, "Server is shutting down", "The server no longer accepts work.", "Retry when it is back.";
     UNSUPPORTED_MEDIA_TYPE = 1713, 415, "Unsupported media type", "The body is not declared as application/json.", "Send `Content-Type: application/json`.";
     REQUEST_TIMEOUT = 1714, 408, "Request too slow", "The request was not complete within `gateway.request_timeout_ms`.", "Send it faster, or raise the setting.";
+    AUTH_LOCKED = 1715, 429, "Too many failed authentications", "The address presented more wrong tokens in a minute than `gateway.auth_failures_max` allows. Valid tokens are answered from there all the same.", "Send a valid token, or wait for the time given. `agent-os audit query --action gateway.lockout` lists the addresses.";
+    TOKEN_ENDED = 1716, 409, "Token cannot be rotated", "The token is expired, revoked, or was rotated already and its successor lives.", "Rotate the successor, or create a token with `agent-os token create`.";
 
     // 18xx: secrets
     SECRET_NOT_FOUND = 1801, 404, "Secret not found", "No active secret has this name.", "Set it with `agent-os secret set NAME`.";
     SECRET_KEY_UNUSABLE = 1802, 500, "Secrets key unusable", "The key file is missing, has an unsafe mode, or does not open the stored secrets.", "Restore `keys/secrets.key` with mode 600.";
-    SECRET_INVALID = 1803, 400, "Secret refused", "The value is empty or too large, or came from somewhere else than standard input.", "Pipe the value into `agent-os secret set NAME`.";
+    SECRET_INVALID = 1803, 400, "Secret refused", "The value is too short or too large, or came from somewhere else than standard input.", "Pipe the value into `agent-os secret set NAME`.";
 
     // 19xx: audit
     AUDIT_TAMPERED = 1901, 409, "Audit log does not verify", "A record was changed, removed, inserted or reordered, or a checkpoint does not match.", "Treat it as an incident: keep the files, compare with exported checkpoints.";

@@ -18,7 +18,7 @@ pub mod notify;
 pub mod task;
 pub mod time;
 
-pub use actor::{Actor, Scope};
+pub use actor::{Actor, Role, Scope};
 pub use code::Code;
 pub use envelope::Envelope;
 pub use fault::{Fault, Result};

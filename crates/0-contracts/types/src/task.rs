@@ -164,6 +164,7 @@ pub struct Task {
     /// Attempts started so far.
     pub attempt: i64,
     pub attempts_max: i64,
+    /// Label of its owner: `system`, `agent:NAME`, or `token:ID` with the first token of a line of rotations.
     pub submitted_by: String,
     pub submitted_at: Timestamp,
     pub updated_at: Timestamp,
@@ -208,6 +209,14 @@ pub struct TaskEvent {
     pub kind: String,
     #[schema(value_type = Object)]
     pub data: Value,
+}
+
+impl TaskEvent {
+    /// The state that a `state` event reports; `None` for every other event.
+    pub fn state(&self) -> Option<TaskState> {
+        let state = self.data.get("state").filter(|_| self.kind == "state")?;
+        TaskState::parse(state.as_str()?)
+    }
 }
 
 /// When a schedule fires.

@@ -29,7 +29,7 @@ pub struct StoredRecord {
 }
 
 pub fn query(conn: &Conn<'_>, log: &str, filter: &Filter) -> Result<Vec<StoredRecord>> {
-    let decision = filter.decision.map(leaf::decision_name);
+    let decision = filter.decision.map(Decision::as_str);
     let limit = i64::try_from(filter.limit.clamp(1, PAGE_MAX + 1)).map_err(Fault::internal)?;
     let cursor = filter.cursor.unwrap_or(if filter.ascending { -1 } else { i64::MAX });
     let args = [

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use agentos_types::hex;
 use aho_corasick::{AhoCorasick, MatchKind};
 
 /// What stands in the place of a secret.
@@ -33,7 +34,7 @@ impl Redactor {
     pub fn clean(&self, text: &str) -> String {
         match self.current() {
             None => text.to_owned(),
-            Some(matcher) => matcher.replace_all_with_mask(text),
+            Some(matcher) => masked(&matcher, text),
         }
     }
 
@@ -69,27 +70,21 @@ impl std::fmt::Debug for Redactor {
     }
 }
 
-trait Mask {
-    fn replace_all_with_mask(&self, text: &str) -> String;
-}
-
-impl Mask for AhoCorasick {
-    fn replace_all_with_mask(&self, text: &str) -> String {
-        let mut clean = String::with_capacity(text.len());
-        let mut from = 0;
-        for found in self.find_iter(text) {
-            clean.push_str(text.get(from..found.start()).unwrap_or_default());
-            clean.push_str(MASK);
-            from = found.end();
-        }
-        clean.push_str(text.get(from..).unwrap_or_default());
-        clean
+fn masked(matcher: &AhoCorasick, text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut from = 0;
+    for found in matcher.find_iter(text) {
+        clean.push_str(text.get(from..found.start()).unwrap_or_default());
+        clean.push_str(MASK);
+        from = found.end();
     }
+    clean.push_str(text.get(from..).unwrap_or_default());
+    clean
 }
 
 /// The spellings under which a secret commonly travels.
 fn forms_of(secret: &str) -> Vec<String> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(secret.as_bytes());
     let escaped = serde_json::to_string(secret).unwrap_or_default();
     // Without the quotes around it; a secret may itself begin or end with one.
     let escaped = escaped.get(1..escaped.len().saturating_sub(1)).unwrap_or_default().to_owned();
@@ -144,7 +139,7 @@ mod tests {
             serde_json::to_string(&serde_json::json!({"a": secret})).unwrap(),
             percent_encode(secret).0,
             percent_encode(secret).1,
-            secret.bytes().map(|b| format!("{b:02x}")).collect(),
+            hex::encode(secret.as_bytes()),
         ] {
             let clean = redactor.clean(&format!("before {text} after"));
             assert!(clean.contains(MASK), "{text} passed");

@@ -78,7 +78,7 @@ impl Dialer {
             }
         }
         Err(Fault::new(Code::REDIRECT_DENIED, format!("more than {redirects_max} redirects"))
-            .hint("fetch the final URL directly, or raise `dialer.redirects_max`"))
+            .hint("fetch the final URL directly"))
     }
 
     async fn hop(&self, outgoing: &Outgoing) -> Result<Answer> {

@@ -26,7 +26,7 @@ pub struct DialerOptions {
     /// Redirects followed in one request.
     pub redirects_max: u8,
     /// Files of additional trusted certificate authorities, beside those of the system.
-    pub extra_roots_pem: Vec<PathBuf>,
+    pub extra_roots: Vec<PathBuf>,
 }
 
 impl Default for DialerOptions {
@@ -38,7 +38,7 @@ impl Default for DialerOptions {
             response_bytes_default: 1024 * 1024,
             response_bytes_max: RESPONSE_BYTES_CEILING,
             redirects_max: 5,
-            extra_roots_pem: Vec::new(),
+            extra_roots: Vec::new(),
         }
     }
 }
@@ -48,7 +48,7 @@ impl DialerOptions {
         let refuse = |message: String| Err(Fault::new(Code::CONFIG_INVALID_VALUE, message));
         if self.timeout_default.is_zero() || self.timeout_default > self.timeout_max {
             return refuse(format!(
-                "`dialer.timeout_default_ms` is {}; it must lie between 1 and `dialer.timeout_max_ms` ({})",
+                "the default timeout is {} ms; it must lie between 1 and `dialer.timeout_max_ms` ({})",
                 self.timeout_default.as_millis(),
                 self.timeout_max.as_millis()
             ));
@@ -61,15 +61,12 @@ impl DialerOptions {
         }
         if self.response_bytes_default > self.response_bytes_max {
             return refuse(format!(
-                "`dialer.response_bytes_default` is {}; it must not exceed `dialer.response_bytes_max` ({})",
+                "the default of response bytes is {}; it must not exceed `dialer.response_bytes_max` ({})",
                 self.response_bytes_default, self.response_bytes_max
             ));
         }
         if self.redirects_max > REDIRECTS_CEILING {
-            return refuse(format!(
-                "`dialer.redirects_max` is {}; the limit is {REDIRECTS_CEILING}",
-                self.redirects_max
-            ));
+            return refuse(format!("{} redirects are allowed; the limit is {REDIRECTS_CEILING}", self.redirects_max));
         }
         Ok(())
     }
@@ -91,10 +88,10 @@ mod tests {
     #[test]
     fn contradictions_refuse_the_start() {
         DialerOptions::default().validate().unwrap();
-        check(|options| options.timeout_default = Duration::ZERO, "timeout_default_ms");
+        check(|options| options.timeout_default = Duration::ZERO, "default timeout");
         check(|options| options.timeout_max = Duration::from_secs(1), "timeout_max_ms");
         check(|options| options.response_bytes_max += 1, "response_bytes_max");
-        check(|options| options.response_bytes_max = 10, "response_bytes_default");
-        check(|options| options.redirects_max = 21, "redirects_max");
+        check(|options| options.response_bytes_max = 10, "default of response bytes");
+        check(|options| options.redirects_max = 21, "21 redirects");
     }
 }

@@ -24,7 +24,7 @@ impl Tls {
     /// Unusable files of the operator refuse the start.
     pub(crate) fn new(options: &DialerOptions) -> Result<Self> {
         let mut extra_roots = RootCertStore::empty();
-        for path in &options.extra_roots_pem {
+        for path in &options.extra_roots {
             add_file(&mut extra_roots, path)?;
         }
         Ok(Self { extra_roots, config: OnceCell::new() })
@@ -46,7 +46,7 @@ impl Tls {
                 _ => format!("no TLS connection to {target}"),
             };
             Fault::new(Code::CONNECT_FAILED, message)
-                .hint("a private certificate authority can be added to `dialer.extra_roots_pem`")
+                .hint("a private certificate authority can be added to `dialer.extra_roots`")
                 .detail(source)
         })
     }
@@ -54,7 +54,7 @@ impl Tls {
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<()> {
     let unusable = |reason: String| {
-        let message = format!("`dialer.extra_roots_pem`: {} is not usable: {reason}", path.display());
+        let message = format!("`dialer.extra_roots`: {} is not usable: {reason}", path.display());
         Fault::new(Code::CONFIG_INVALID_VALUE, message).hint("name a PEM file with certificates of an authority")
     };
     let before = roots.len();
@@ -74,7 +74,7 @@ async fn build(mut roots: RootCertStore) -> Result<Arc<ClientConfig>> {
     roots.add_parsable_certificates(native.certs);
     if roots.is_empty() {
         return Err(Fault::new(Code::CONNECT_FAILED, "this machine trusts no certificate authority")
-            .hint("install the package ca-certificates, or name a file in `dialer.extra_roots_pem`"));
+            .hint("install the package ca-certificates, or name a file in `dialer.extra_roots`"));
     }
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

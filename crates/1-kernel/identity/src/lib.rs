@@ -3,28 +3,31 @@
 //! A token is `aos_` + 256 random bits + a checksum, so that scanners recognise a leaked one and a typing error is told
 //! from an unknown token without a look-up. Only its SHA-256 is stored: the token carries full entropy, so a slow hash
 //! would add cost and no strength. It is found by its hash, hence no timing difference depends on the secret.
+//!
+//! What a token may do are its scopes. A role is only the name under which they were given.
 
+mod request;
+mod rotate;
 mod token;
-
-use std::time::Duration;
 
 use agentos_base::Ambient;
 use agentos_store::{Arg, Row, Store, Tx};
-use agentos_types::{Actor, Code, Fault, Result, Scope, Timestamp, TokenId, audit::AuditEvent};
+use agentos_types::{Actor, AgentName, Code, Fault, Result, Role, Scope, Timestamp, TokenId, audit::AuditEvent};
+pub use request::{AGENTS_MAX, LIFE_DEFAULT, LIFE_MAX, NewToken};
+pub use rotate::{OVERLAP_DEFAULT, OVERLAP_MAX, Rotation};
 pub use token::Token;
-
-/// Life of a token whose maker named none.
-pub const LIFE_DEFAULT: Duration = Duration::from_secs(90 * 86_400);
-/// Longest life: what never ends is never rotated.
-pub const LIFE_MAX: Duration = Duration::from_secs(366 * 86_400);
-const NAME_CHARS_MAX: usize = 100;
 
 /// A token without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {
     pub id: TokenId,
     pub name: String,
+    pub role: Option<Role>,
     pub scopes: Vec<Scope>,
+    /// Agents that it may give work to by the scope `call`.
+    pub agents: Vec<AgentName>,
+    /// First token of its line of rotations, itself if it is the first.
+    pub family: TokenId,
     pub created_by: String,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
@@ -36,6 +39,13 @@ pub struct TokenRow {
 pub struct Tokens {
     store: Store,
     ambient: Ambient,
+}
+
+/// The columns that [`read`] reads.
+macro_rules! columns {
+    () => {
+        "id, name, role, scopes, agents, family, created_by, created_at, expires_at, revoked_at"
+    };
 }
 
 impl Tokens {
@@ -50,8 +60,11 @@ impl Tokens {
         self.store
             .read(move |conn| {
                 conn.query_one(
-                    "SELECT id, name, scopes, created_by, created_at, expires_at, revoked_at FROM token
-                     WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
+                    concat!(
+                        "SELECT ",
+                        columns!(),
+                        " FROM token WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)"
+                    ),
                     &[Arg::Bytes(&hash), now.into()],
                     read,
                 )
@@ -60,28 +73,32 @@ impl Tokens {
     }
 
     /// Makes a token. The returned text is shown once and stored nowhere.
-    pub async fn create(
-        &self,
-        actor: &Actor,
-        name: &str,
-        scopes: &[Scope],
-        life: Option<Duration>,
-    ) -> Result<(Token, TokenRow)> {
-        let life = life.unwrap_or(LIFE_DEFAULT);
-        check_request(name, scopes, life)?;
+    pub async fn create(&self, actor: &Actor, new: NewToken) -> Result<(Token, TokenRow)> {
+        new.check()?;
         let token = Token::generate(self.ambient.random());
-        let now = self.ambient.now();
+        let (id, now) = (self.ambient.token_id(), self.ambient.now());
         let row = TokenRow {
-            id: self.ambient.token_id(),
-            name: name.to_owned(),
-            scopes: scopes.to_vec(),
+            family: id.clone(),
+            id,
+            name: new.name,
+            role: new.role,
+            scopes: new.scopes,
+            agents: new.agents,
             created_by: actor.label(),
             created_at: now,
-            expires_at: Some(now.after(life)),
+            expires_at: Some(now.after(new.life.unwrap_or(LIFE_DEFAULT))),
             revoked_at: None,
         };
         let (hash, stored, ambient, actor) = (token.hash(), row.clone(), self.ambient.clone(), actor.clone());
-        self.store.write(move |tx| insert(tx, &ambient, actor, &stored, &hash)).await?;
+        self.store
+            .write(move |tx| {
+                insert(tx, &stored, &hash)?;
+                let event =
+                    AuditEvent::new(ambient.event_id(), ambient.now(), actor, "token.create", stored.id.as_str());
+                tx.record(described(event, &stored));
+                Ok(())
+            })
+            .await?;
         Ok((token, row))
     }
 
@@ -94,12 +111,7 @@ impl Tokens {
                     "UPDATE token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
                     &[(&id).into(), ambient.now().into()],
                 )?;
-                let row = tx.query_one(
-                    "SELECT id, name, scopes, created_by, created_at, expires_at, revoked_at FROM token WHERE id = $1",
-                    &[(&id).into()],
-                    read,
-                )?;
-                let row = row.ok_or_else(|| Fault::new(Code::TOKEN_NOT_FOUND, format!("no token has the id {id}")))?;
+                let row = find(tx, &id)?;
                 tx.record(AuditEvent::new(ambient.event_id(), ambient.now(), actor, "token.revoke", id.as_str()));
                 Ok(row)
             })
@@ -110,60 +122,65 @@ impl Tokens {
     pub async fn list(&self) -> Result<Vec<TokenRow>> {
         self.store
             .read(|conn| {
-                conn.query(
-                    "SELECT id, name, scopes, created_by, created_at, expires_at, revoked_at FROM token
-                     ORDER BY id DESC LIMIT 10000",
-                    &[],
-                    read,
-                )
+                conn.query(concat!("SELECT ", columns!(), " FROM token ORDER BY id DESC LIMIT 10000"), &[], read)
             })
             .await
     }
 }
 
-fn insert(tx: &mut Tx<'_>, ambient: &Ambient, actor: Actor, row: &TokenRow, hash: &[u8]) -> Result<()> {
-    let scopes = row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ");
+fn find(tx: &Tx<'_>, id: &TokenId) -> Result<TokenRow> {
+    let found = tx.query_one(concat!("SELECT ", columns!(), " FROM token WHERE id = $1"), &[id.into()], read)?;
+    found.ok_or_else(|| Fault::new(Code::TOKEN_NOT_FOUND, format!("no token has the id {id}")))
+}
+
+fn insert(tx: &mut Tx<'_>, row: &TokenRow, hash: &[u8]) -> Result<()> {
     tx.execute(
-        "INSERT INTO token (id, name, hash, scopes, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO token (id, name, hash, role, scopes, agents, family, created_by, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         &[
             (&row.id).into(),
             Arg::Text(&row.name),
             Arg::Bytes(hash),
-            Arg::Text(&scopes),
+            row.role.map(Role::as_str).into(),
+            Arg::Text(&words(&row.scopes, |scope| scope.as_str())),
+            Arg::Text(&words(&row.agents, AgentName::as_str)),
+            (&row.family).into(),
             Arg::Text(&row.created_by),
             row.created_at.into(),
             row.expires_at.into(),
         ],
     )?;
-    let event = AuditEvent::new(ambient.event_id(), ambient.now(), actor, "token.create", row.id.as_str());
-    tx.record(event.fact("name", row.name.clone()).fact("scopes", scopes));
     Ok(())
+}
+
+/// What a record of a new token tells about its rights.
+fn described(event: AuditEvent, row: &TokenRow) -> AuditEvent {
+    let event = event.fact("name", row.name.clone()).fact("scopes", words(&row.scopes, |scope| scope.as_str()));
+    let event = match row.role {
+        Some(role) => event.fact("role", role.as_str()),
+        None => event,
+    };
+    if row.agents.is_empty() { event } else { event.fact("agents", words(&row.agents, AgentName::as_str)) }
+}
+
+/// Scopes and names of agents hold no spaces.
+fn words<T>(items: &[T], word: impl Fn(&T) -> &str) -> String {
+    items.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn read(row: &Row<'_>) -> Result<TokenRow> {
-    let scopes = row.text(2)?;
+    let (scopes, agents) = (row.text(3)?, row.text(4)?);
     Ok(TokenRow {
         id: row.parsed(0)?,
         name: row.text(1)?,
-        // A scope that this version does not know grants nothing.
+        role: row.text_or_null(2)?.as_deref().and_then(Role::parse),
+        // A scope or an agent that this version cannot read grants nothing.
         scopes: Scope::ALL.into_iter().filter(|scope| scopes.split(' ').any(|held| held == scope.as_str())).collect(),
-        created_by: row.text(3)?,
-        created_at: row.time(4)?,
-        expires_at: row.time_or_null(5)?,
-        revoked_at: row.time_or_null(6)?,
+        agents: agents.split(' ').filter_map(|name| name.parse().ok()).collect(),
+        family: row.parsed(5)?,
+        created_by: row.text(6)?,
+        created_at: row.time(7)?,
+        expires_at: row.time_or_null(8)?,
+        revoked_at: row.time_or_null(9)?,
     })
-}
-
-fn check_request(name: &str, scopes: &[Scope], life: Duration) -> Result<()> {
-    let refuse = |what: String| Err(Fault::new(Code::BODY_INVALID, what));
-    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        return refuse(format!("a token's name has 1 to {NAME_CHARS_MAX} characters"));
-    }
-    if scopes.is_empty() {
-        return refuse("a token needs at least one scope".into());
-    }
-    if life.is_zero() || life > LIFE_MAX {
-        return refuse(format!("a token lives 1 to {} seconds", LIFE_MAX.as_secs()));
-    }
-    Ok(())
 }

@@ -10,9 +10,12 @@ use agentos_types::{
     limits::{JSON_DEPTH_MAX, KV_KEY_BYTES_MAX, STEP_KEY_BYTES_MAX},
 };
 
+use crate::placeholder::{Piece, pieces};
+
 /// Longest path that a call may name; the kernel's own limit.
 const PATH_BYTES_MAX: usize = 4_096;
-const SECRET_OPEN: &str = "${secret:";
+/// Longest name of a schedule or kind of a notification.
+const SLUG_BYTES_MAX: usize = 128;
 
 /// A call whose arguments are canonical, the rights that it needs, and the resource as the audit log shows it.
 #[derive(Debug)]
@@ -34,8 +37,10 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
             fetch.headers = one_case(fetch.headers)?;
             let mut demands = vec![demand(Category::Net, "fetch", url.as_str())?];
             for value in fetch.headers.values() {
-                for name in secrets_in(value)? {
-                    demands.push(secret_at(&name, &url)?);
+                for piece in pieces(value)? {
+                    if let Piece::Secret(name) = piece {
+                        demands.push(secret_at(&name, &url)?);
+                    }
                 }
             }
             outward(Syscall::NetFetch(fetch), demands, url.without_query().to_owned())
@@ -47,15 +52,13 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
             let demands = vec![demand(Category::Notify, "webhook", url.as_str())?, secret_at(&webhook.secret, &url)?];
             outward(Syscall::NotifyWebhook(webhook), demands, url.without_query().to_owned())
         }
-        Syscall::FileRead(ref file) => {
-            let path = checked_path(&file.path)?.to_owned();
-            let demands = vec![demand(Category::File, "read", &path)?];
-            outward(syscall, demands, path)
+        Syscall::FileRead(ref args) => {
+            let path = checked_path(&args.path)?;
+            file(syscall, "read", path)
         }
-        Syscall::FileList(ref file) => {
-            let path = checked_path(&file.path)?.to_owned();
-            let demands = vec![demand(Category::File, "list", &path)?];
-            outward(syscall, demands, path)
+        Syscall::FileList(ref args) => {
+            let path = checked_path(&args.path)?;
+            file(syscall, "list", path)
         }
         Syscall::NotifyEvent(ref event) => {
             checked_slug("kind", &event.kind)?;
@@ -98,20 +101,6 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
     }
 }
 
-/// Names in `${secret:NAME}` of a header value. An opening without a valid end is refused: it would be sent as it stands.
-pub(crate) fn secrets_in(value: &str) -> Result<Vec<SecretName>> {
-    let mut names = Vec::new();
-    let mut rest = value;
-    while let Some((_, after)) = rest.split_once(SECRET_OPEN) {
-        let (name, tail) = after
-            .split_once('}')
-            .ok_or_else(|| Fault::new(Code::SYSCALL_INVALID, "a header has '${secret:' without a closing brace"))?;
-        names.push(name.parse()?);
-        rest = tail;
-    }
-    Ok(names)
-}
-
 /// A step key names a record in the audit log and a header of a webhook, so its length and characters are limited.
 pub(crate) fn checked_step(key: &str) -> Result<()> {
     if key.is_empty() || key.len() > STEP_KEY_BYTES_MAX || key.chars().any(char::is_control) {
@@ -138,6 +127,10 @@ fn outward(syscall: Syscall, demands: Vec<Demand>, shown: String) -> Result<Cano
     Ok(Canonical { syscall, demands, shown, local: false })
 }
 
+fn file(syscall: Syscall, verb: &str, path: String) -> Result<Canonical> {
+    outward(syscall, vec![demand(Category::File, verb, &path)?], path)
+}
+
 fn local(syscall: Syscall, category: Category, verb: &str, resource: String) -> Result<Canonical> {
     let demands = vec![demand(category, verb, &resource)?];
     Ok(Canonical { syscall, demands, shown: resource, local: true })
@@ -153,11 +146,11 @@ fn secret_at(name: &SecretName, url: &CheckedUrl) -> Result<Demand> {
 }
 
 /// Refuses instead of repairing: a path that needs repair was not meant as it reads.
-fn checked_path(path: &str) -> Result<&str> {
+fn checked_path(path: &str) -> Result<String> {
     let climbs = path.split('/').any(|part| part == ".." || part == ".");
     let doubled = path.contains("//") || (path.len() > 1 && path.ends_with('/'));
     if path.starts_with('/') && !climbs && !doubled && !path.contains('\0') && path.len() <= PATH_BYTES_MAX {
-        return Ok(path);
+        return Ok(path.to_owned());
     }
     Err(Fault::new(Code::FILE_DENIED, "the path is not absolute and plain")
         .hint("write an absolute path without '..', '.', '//' and without a slash at its end"))
@@ -175,12 +168,12 @@ fn checked_key(key: &str) -> Result<String> {
 
 fn checked_slug(what: &str, text: &str) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    if !text.is_empty() && text.len() <= 128 && text.bytes().all(plain) {
+    if !text.is_empty() && text.len() <= SLUG_BYTES_MAX && text.bytes().all(plain) {
         return Ok(());
     }
     Err(Fault::new(
         Code::SYSCALL_INVALID,
-        format!("{what} is not 1 to 128 letters, digits, dashes, dots or underscores"),
+        format!("{what} is not 1 to {SLUG_BYTES_MAX} letters, digits, dashes, dots or underscores"),
     ))
 }
 

@@ -1,13 +1,14 @@
 //! The reference monitor: every effect of an agent passes [`Monitor::call`] and nothing else can make the
 //! `Authorized<Call>` that executors take.
 //!
-//! Identify ▸ validate ▸ canonicalise ▸ rate limit ▸ capability ▸ record ▸ execute ▸ record. Policy, labels, budgets and
+//! Identify ▸ rate limit ▸ parse ▸ one spelling ▸ grants ▸ record ▸ execute ▸ record. Policy, labels, budgets and
 //! approvals will take their places in that line.
 
 mod call;
 mod canonical;
 mod class;
 mod monitor;
+pub mod placeholder;
 mod rate;
 
 pub use call::{Call, CallRequest, Executors};

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use agentos_authority::{Caller, Minter};
+use agentos_authority::{Authorized, Caller, Minter};
 use agentos_base::{Ambient, redact::Redactor};
 use agentos_protocol::{Syscall, frame::CallError};
-use agentos_store::{Store, Tx};
+use agentos_store::Store;
 use agentos_tasks::{Lease, NewStep, StepStart, Tasks};
 use agentos_types::{
     Actor, Code, Fault, Result,
     audit::{AuditEvent, Decision, Phase},
-    json,
+    hex, json,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -81,7 +81,7 @@ impl Monitor {
 }
 
 impl Inner {
-    /// Identify, limit, validate, canonicalise, check grants. A refusal is itself a record.
+    /// Identify, limit, parse, spell, check grants. A refusal is itself a record.
     async fn decide(&self, caller: &Caller, lease: &Lease, mut request: CallRequest) -> Result<Decided> {
         if lease.agent != caller.agent {
             let fault = Fault::new(Code::TASK_UNKNOWN_TO_WORKER, "the task belongs to another agent")
@@ -194,17 +194,13 @@ impl Inner {
                     Err(fault) => record.phase(Phase::Outcome, Decision::Failed).fact("code", fault.code.to_string()),
                 });
                 // The inner error is returned as a value, so that the transaction with the record commits.
-                Ok(this.finish(tx, &lease, &key, &result).and(result))
+                Ok(this.tasks.finish_step(tx, &lease, &key, result.as_ref()).and(result))
             })
             .await?
     }
 
-    fn finish(&self, tx: &mut Tx<'_>, lease: &Lease, key: &str, result: &Result<Value>) -> Result<()> {
-        self.tasks.finish_step(tx, lease, key, result.as_ref())
-    }
-
     /// Makes the proof that executors take. The grants are asked again, here, where the proof is made.
-    fn mint(&self, decided: Decided, traceparent: String) -> Result<agentos_authority::Authorized<Call>> {
+    fn mint(&self, decided: Decided, traceparent: String) -> Result<Authorized<Call>> {
         let Decided { caller, lease, step, canonical } = decided;
         let call = Call { syscall: canonical.syscall, task: lease.task, step: step.key, traceparent };
         self.minter.authorize(&caller, &canonical.demands, call)
@@ -260,7 +256,7 @@ impl Inner {
 /// What makes two calls the same: name and canonical arguments.
 fn request_hash(syscall: &Syscall) -> Result<String> {
     let value = serde_json::to_value(syscall).map_err(Fault::internal)?;
-    Ok(Sha256::digest(json::canonical(&value)).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(&Sha256::digest(json::canonical(&value))))
 }
 
 fn clipped(mut message: String) -> String {

@@ -138,8 +138,8 @@ impl<'a> Indexed<'a> {
             actor: event.actor.label().into(),
             action: event.action.as_str().into(),
             resource: event.resource.as_str().into(),
-            phase: phase_name(event.phase),
-            decision: decision_name(event.decision),
+            phase: event.phase.as_str(),
+            decision: event.decision.as_str(),
             task: event.task.as_ref().map(|task| task.as_str().into()),
             correlation: event.correlation.as_deref().map(Into::into),
         }
@@ -158,25 +158,6 @@ impl<'a> Indexed<'a> {
             ("correlation", self.correlation == other.correlation),
         ];
         columns.into_iter().find(|(_, equal)| !equal).map(|(name, _)| name)
-    }
-}
-
-/// The column's text; the same word as in the body.
-pub fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Intent => "intent",
-        Phase::Outcome => "outcome",
-        Phase::Fact => "fact",
-    }
-}
-
-/// The column's text; the same word as in the body.
-pub fn decision_name(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Allowed => "allowed",
-        Decision::Denied => "denied",
-        Decision::Succeeded => "succeeded",
-        Decision::Failed => "failed",
     }
 }
 
@@ -222,8 +203,8 @@ impl EventView<'_> {
             actor: self.actor.label().into(),
             action: self.action.as_ref().into(),
             resource: self.resource.as_ref().into(),
-            phase: phase_name(self.phase),
-            decision: decision_name(self.decision),
+            phase: self.phase.as_str(),
+            decision: self.decision.as_str(),
             task: self.task.as_deref().map(Into::into),
             correlation: self.correlation.as_deref().map(Into::into),
         }
@@ -271,10 +252,10 @@ mod tests {
     #[test]
     fn column_words_are_the_words_of_the_body() {
         for phase in [Phase::Intent, Phase::Outcome, Phase::Fact] {
-            assert_eq!(json!(phase), phase_name(phase));
+            assert_eq!(json!(phase), phase.as_str());
         }
-        for decision in [Decision::Allowed, Decision::Denied, Decision::Succeeded, Decision::Failed] {
-            assert_eq!(json!(decision), decision_name(decision));
+        for decision in Decision::ALL {
+            assert_eq!(json!(decision), decision.as_str());
         }
     }
 

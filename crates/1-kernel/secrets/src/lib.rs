@@ -1,7 +1,8 @@
 //! Secrets: sealed at rest, opened only for an executor at the last hop, known to the redactor while they live.
 //!
 //! No value ever leaves through an API, a log, an audit record or a worker's frame. A rotation keeps the old value as
-//! `retiring`, so that it stays masked in whatever still prints it; revoking erases the sealed bytes of all versions.
+//! `retiring`, so that it stays masked in whatever still prints it; revoking erases the sealed bytes of all versions. Until
+//! the end of the process an erased value is masked too: a call that took it before may print it afterwards.
 
 mod cipher;
 
@@ -12,16 +13,15 @@ use agentos_base::{
     redact::{Redactor, SECRET_BYTES_MIN},
 };
 use agentos_store::{Arg, Conn, Store, Tx};
-use agentos_types::{
-    Actor, Code, Fault, Result, SecretName, Timestamp,
-    audit::{AuditEvent, Decision},
-};
+use agentos_types::{Actor, Code, Fault, Result, SecretName, Timestamp, audit::AuditEvent};
 pub use cipher::SecretsKey;
 pub use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 /// Largest value: room for a private key or a service account file.
 pub const SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Erased values that stay masked. A call holds one for minutes at most; a thousand changes take a person longer.
+const ERASED_MASKED_MAX: usize = 1_000;
 
 /// A secret without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +40,9 @@ pub struct Secrets {
     ambient: Ambient,
     key: Arc<SecretsKey>,
     redactor: Redactor,
-    /// One change at a time: of two that overlap, the one that read earlier could leave the redactor without the other's
-    /// value.
-    changes: Arc<Mutex<()>>,
+    /// What the redactor knows: erased values, oldest first, then the live ones. Locked for each change: of two that
+    /// overlap, the one that read earlier could leave the redactor without the other's value.
+    masked: Arc<Mutex<Vec<SecretString>>>,
 }
 
 /// What happens to the value that was active before.
@@ -56,8 +56,8 @@ impl Secrets {
     /// Opens every stored secret once: a wrong key is found at the start, and the redactor knows all values before the
     /// first log line that could hold one.
     pub async fn open(store: Store, ambient: Ambient, key: SecretsKey, redactor: Redactor) -> Result<Self> {
-        let secrets = Self { store, ambient, key: Arc::new(key), redactor, changes: Arc::default() };
-        secrets.refresh_redactor(None).await?;
+        let secrets = Self { store, ambient, key: Arc::new(key), redactor, masked: Arc::default() };
+        secrets.refresh_redactor(&mut *secrets.masked.lock().await, None).await?;
         Ok(secrets)
     }
 
@@ -73,7 +73,7 @@ impl Secrets {
 
     /// Erases every version. Calls that need it fail from now on.
     pub async fn revoke(&self, actor: &Actor, name: &SecretName) -> Result<()> {
-        let _alone = self.changes.lock().await;
+        let mut masked = self.masked.lock().await;
         let (ambient, actor, revoked) = (self.ambient.clone(), actor.clone(), name.clone());
         self.store
             .write(move |tx| {
@@ -88,7 +88,7 @@ impl Secrets {
                 Ok(())
             })
             .await?;
-        self.refresh_redactor(None).await
+        self.refresh_redactor(&mut masked, None).await
     }
 
     /// Every version of every secret, without values.
@@ -121,12 +121,12 @@ impl Secrets {
         action: &'static str,
     ) -> Result<SecretRow> {
         check_value(value.expose_secret())?;
-        let _alone = self.changes.lock().await;
+        let mut masked = self.masked.lock().await;
         // Known before it is stored: a call may use it from the commit on.
-        self.refresh_redactor(Some(&value)).await?;
+        self.refresh_redactor(&mut masked, Some(&value)).await?;
         let (this, actor, name) = (self.clone(), actor.clone(), name.clone());
         let row = self.store.write(move |tx| this.replace(tx, actor, name, &value, previous, action)).await;
-        self.refresh_redactor(None).await?;
+        self.refresh_redactor(&mut masked, None).await?;
         row
     }
 
@@ -169,10 +169,10 @@ impl Secrets {
         Ok(SecretRow { name, version, state: "active".into(), created_by, created_at })
     }
 
-    /// Hands every live value to the redactor, and one that is about to live.
-    async fn refresh_redactor(&self, coming: Option<&SecretString>) -> Result<()> {
+    /// Hands every live value to the redactor, one that is about to live, and those that lived before.
+    async fn refresh_redactor(&self, masked: &mut Vec<SecretString>, coming: Option<&SecretString>) -> Result<()> {
         let key = self.key.clone();
-        let values = self
+        let mut live = self
             .store
             .read(move |conn| {
                 let live = conn.query(
@@ -183,7 +183,10 @@ impl Secrets {
                 live.iter().map(|(name, version, sealed)| key.open(name, *version, sealed)).collect::<Result<Vec<_>>>()
             })
             .await?;
-        self.redactor.know(values.iter().chain(coming).map(|value| value.expose_secret()));
+        masked.retain(|before| live.iter().all(|value| value.expose_secret() != before.expose_secret()));
+        masked.drain(..masked.len().saturating_sub(ERASED_MASKED_MAX));
+        masked.append(&mut live);
+        self.redactor.know(masked.iter().chain(coming).map(|value| value.expose_secret()));
         Ok(())
     }
 }
@@ -213,7 +216,7 @@ fn rows(conn: &Conn<'_>, name: Option<&SecretName>) -> Result<Vec<SecretRow>> {
 
 fn record(tx: &mut Tx<'_>, ambient: &Ambient, actor: Actor, action: &str, name: &SecretName) {
     let event = AuditEvent::new(ambient.event_id(), ambient.now(), actor, action, format!("secret:{name}"));
-    tx.record(event.decision(Decision::Succeeded));
+    tx.record(event);
 }
 
 fn check_value(value: &str) -> Result<()> {

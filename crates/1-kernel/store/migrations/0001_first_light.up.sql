@@ -86,6 +86,7 @@ CREATE INDEX task_leased ON task (state, lease_until) WHERE state = 'working';
 CREATE INDEX task_deadline ON task (state, deadline_at) WHERE deadline_at IS NOT NULL;
 CREATE INDEX task_by_agent ON task (agent, id);
 CREATE INDEX task_by_state ON task (state, id);
+CREATE INDEX task_by_submitter ON task (submitted_by, id);
 
 CREATE TABLE step (
   task TEXT NOT NULL,
@@ -198,12 +199,20 @@ CREATE TABLE token (
   name TEXT NOT NULL,
   -- SHA-256 of the token; the token itself is shown once and never stored.
   hash BLOB NOT NULL UNIQUE,
+  -- The role it was made with, if any; what it may do are its scopes alone.
+  role TEXT,
   scopes TEXT NOT NULL,
+  -- Agents that it may give work to; only for the scope call.
+  agents TEXT NOT NULL,
+  -- First token of the line of rotations: whose tasks are its own.
+  family TEXT NOT NULL,
   created_by TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   expires_at INTEGER,
   revoked_at INTEGER
 ) STRICT;
+
+CREATE INDEX token_by_family ON token (family);
 
 CREATE TABLE kv (
   agent TEXT NOT NULL,

@@ -1,6 +1,6 @@
 //! Migrations: numbered pairs of texts, applied in order, each in one transaction, remembered with the hash of its text.
 
-use agentos_types::{Code, Fault, Result, Timestamp};
+use agentos_types::{Code, Fault, Result, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
 use crate::{Arg, Conn};
@@ -91,5 +91,5 @@ fn hash_of(migration: &Migration) -> String {
     let mut hasher = Sha256::new();
     hasher.update(migration.up);
     hasher.update(migration.up_sqlite);
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hasher.finalize())
 }

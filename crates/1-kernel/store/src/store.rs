@@ -3,12 +3,15 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
 };
 
 use agentos_base::Ambient;
-use agentos_types::{Fault, Result, audit::AuditEvent, notify::Notice};
+use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
@@ -21,6 +24,9 @@ use crate::{
 
 /// Notices that a slow subscriber may fall behind before it is told that it missed some (and reads everything again).
 const NOTICES_BUFFERED: usize = 4_096;
+/// What a probe writes after a refused write: more than a common write, so that the room which a refused one left does
+/// not pass for a disk with space.
+const PROBE_BYTES: usize = 64 * 1024;
 
 pub struct StoreOptions {
     /// Directory of the installation; the database is `agent-os.db` in it.
@@ -46,6 +52,8 @@ struct Inner {
     notices: broadcast::Sender<Notice>,
     writer: Option<JoinHandle<()>>,
     schema: i64,
+    /// The medium refused a write, and no probe has succeeded since.
+    refused: AtomicBool,
     _lock: DirectoryLock,
 }
 
@@ -80,6 +88,7 @@ impl Store {
                 notices,
                 writer: Some(thread),
                 schema,
+                refused: AtomicBool::new(false),
                 _lock: lock,
             }),
         })
@@ -111,7 +120,31 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let queue = self.inner.queue.as_ref().ok_or_else(|| Fault::internal("the store is closed"))?;
         queue.try_send(Box::new(Pending::new(operation, reply))).map_err(|_| overloaded(self.inner.queue_max))?;
-        answer.await.map_err(|_| Fault::internal("the store's writer has stopped"))?
+        let outcome = answer.await.map_err(|_| Fault::internal("the store's writer has stopped"))?;
+        if outcome.as_ref().is_err_and(|fault: &Fault| fault.code == Code::STORE_UNAVAILABLE) {
+            self.inner.refused.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Whether writes work. As long as none was refused, an empty one tells: it passes queue, savepoint and commit. After a
+    /// refused one only real bytes do, because an empty commit succeeds on a full disk too. They are taken away again.
+    pub async fn probe(&self) -> Result<()> {
+        if !self.inner.refused.load(Ordering::Relaxed) {
+            return self.write(|_| Ok(())).await;
+        }
+        self.write(|tx| {
+            let filler = "-".repeat(PROBE_BYTES);
+            tx.execute(
+                "INSERT INTO installation (name, value) VALUES ('write-probe', $1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                &[filler.as_str().into()],
+            )
+        })
+        .await?;
+        self.write(|tx| tx.execute("DELETE FROM installation WHERE name = 'write-probe'", &[])).await?;
+        self.inner.refused.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Puts one event into the audit log and returns when it is durable. For what is recorded without another write.

@@ -29,8 +29,8 @@ impl<'c> Tx<'c> {
         self.events.push(event);
     }
 
-    /// Announces a change to subscribers after the commit.
-    pub fn notify(&mut self, notice: Notice) {
+    /// Sends a notice to the store's subscribers after the commit.
+    pub fn announce(&mut self, notice: Notice) {
         self.notices.push(notice);
     }
 }

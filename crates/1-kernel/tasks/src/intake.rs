@@ -40,11 +40,16 @@ pub(crate) struct Origin<'a> {
 impl Tasks {
     /// Returns when the task is durable. The same key with the same request gives the same task again.
     pub async fn submit(&self, actor: &Actor, new: NewTask) -> Result<Submitted> {
+        self.submit_for(actor, actor.label(), new).await
+    }
+
+    /// The same on behalf of `owner`, who keeps its tasks and idempotency keys although the actor may change: a token that
+    /// was rotated is another actor and the same owner.
+    pub async fn submit_for(&self, actor: &Actor, owner: String, new: NewTask) -> Result<Submitted> {
         let (core, actor) = (self.core.clone(), actor.clone());
         self.store
             .write(move |tx| {
-                let label = actor.label();
-                let origin = Origin { scope: label.clone(), submitted_by: label, actor: &actor, schedule: None };
+                let origin = Origin { scope: owner.clone(), submitted_by: owner, actor: &actor, schedule: None };
                 core.admit(tx, &origin, new)
             })
             .await
@@ -115,7 +120,7 @@ impl Core {
             fact = fact.fact("schedule", schedule.as_str());
         }
         tx.record(fact);
-        tx.notify(Notice::TaskEvents(task.id.clone()));
+        tx.announce(Notice::TaskEvents(task.id.clone()));
         self.announce_work(tx, &task);
         if let Some(deadline) = task.deadline_at {
             self.wake_before(deadline);

@@ -130,7 +130,7 @@ impl Tasks {
             data.insert("code".into(), json!(fault.code));
         }
         insert_event(tx, &lease.task, seq, now, "step", &data)?;
-        tx.notify(Notice::TaskEvents(lease.task.clone()));
+        tx.announce(Notice::TaskEvents(lease.task.clone()));
         Ok(())
     }
 }

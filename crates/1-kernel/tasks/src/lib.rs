@@ -2,7 +2,7 @@
 //!
 //! Nothing acknowledged is lost, no step that is recorded is asked for again, and no late worker can write: every write of
 //! a worker names the fence of its lease. All rules live in synchronous functions over one transaction, so that the
-//! monitor can put a step, its reservation and its audit record into one commit.
+//! monitor can put a step, its effect and its audit record into one commit.
 //!
 //! Not here: processes (supervisor), permissions (monitor), the text of tasks for people (gateway, CLI).
 
@@ -116,6 +116,8 @@ pub struct Submitted {
 pub struct TaskFilter {
     pub agent: Option<AgentName>,
     pub state: Option<TaskState>,
+    /// Only tasks of this owner.
+    pub submitted_by: Option<String>,
     /// Keyset cursor: only tasks with a smaller id.
     pub after: Option<TaskId>,
     /// At most one more than [`agentos_types::limits::PAGE_MAX`] are returned.

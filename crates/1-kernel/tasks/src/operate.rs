@@ -30,7 +30,7 @@ impl Tasks {
                     TaskState::Working => {
                         record.task.cancel_asked_at = Some(core.ambient.now());
                         let agent = record.task.agent.clone();
-                        tx.notify(Notice::CancelAsked { agent, task: id });
+                        tx.announce(Notice::CancelAsked { agent, task: id });
                     }
                     _ => {
                         record.task.cancel_asked_at = Some(core.ambient.now());

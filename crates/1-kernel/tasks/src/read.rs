@@ -92,6 +92,9 @@ fn list(conn: &Conn<'_>, filter: &TaskFilter) -> Result<Vec<Task>> {
     let below = Arg::Text(filter.after.as_ref().map_or(NEWEST, TaskId::as_str));
     let limit = page(filter.limit);
     let state = filter.state.map(TaskState::as_str);
+    if let Some(owner) = &filter.submitted_by {
+        return list_owned(conn, filter, owner);
+    }
     let records = match (&filter.agent, state) {
         (None, None) => conn.query(
             concat!("SELECT ", task_columns!(), " FROM task WHERE id < $1 ORDER BY id DESC LIMIT $2"),
@@ -118,6 +121,27 @@ fn list(conn: &Conn<'_>, filter: &TaskFilter) -> Result<Vec<Task>> {
             Record::read,
         ),
     }?;
+    Ok(records.into_iter().map(|record| record.task).collect())
+}
+
+/// Walks the index of the owner; agent and state narrow what it finds there.
+fn list_owned(conn: &Conn<'_>, filter: &TaskFilter, owner: &str) -> Result<Vec<Task>> {
+    let records = conn.query(
+        concat!(
+            "SELECT ",
+            task_columns!(),
+            " FROM task WHERE submitted_by = $3 AND id < $1 AND ($4 IS NULL OR agent = $4)
+              AND ($5 IS NULL OR state = $5) ORDER BY id DESC LIMIT $2"
+        ),
+        &[
+            Arg::Text(filter.after.as_ref().map_or(NEWEST, TaskId::as_str)),
+            page(filter.limit),
+            owner.into(),
+            filter.agent.as_ref().into(),
+            filter.state.map(TaskState::as_str).into(),
+        ],
+        Record::read,
+    )?;
     Ok(records.into_iter().map(|record| record.task).collect())
 }
 

@@ -152,7 +152,7 @@ impl Core {
         };
         let schedule = load(tx, &id)?;
         tx.record(self.schedule_fact(actor, "schedule.put", &schedule).fact("cadence", cadence_json));
-        tx.notify(Notice::Schedules);
+        tx.announce(Notice::Schedules);
         Ok(schedule)
     }
 
@@ -194,7 +194,7 @@ impl Core {
         tx.execute("DELETE FROM schedule_fire WHERE schedule = $1", &[(&schedule.id).into()])?;
         tx.execute("DELETE FROM schedule WHERE id = $1", &[(&schedule.id).into()])?;
         tx.record(self.schedule_fact(actor, "schedule.delete", schedule));
-        tx.notify(Notice::Schedules);
+        tx.announce(Notice::Schedules);
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl Core {
         )?;
         let action = if paused { "schedule.pause" } else { "schedule.resume" };
         tx.record(self.schedule_fact(actor, action, &before));
-        tx.notify(Notice::Schedules);
+        tx.announce(Notice::Schedules);
         load(tx, id)
     }
 
@@ -227,7 +227,7 @@ impl Core {
         )?;
         let fact = self.schedule_fact(&Actor::System, "schedule.pause", schedule);
         tx.record(fact.fact("reason", "the agent is terminated").fact("schedules", paused));
-        tx.notify(Notice::Schedules);
+        tx.announce(Notice::Schedules);
         Ok(())
     }
 

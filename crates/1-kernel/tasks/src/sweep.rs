@@ -183,7 +183,7 @@ impl Core {
                 task.cancel_asked_at = Some(now);
             }
             // The worker may still be at it: tell it, and let its late writes fail.
-            tx.notify(Notice::CancelAsked { agent: task.agent.clone(), task: id.clone() });
+            tx.announce(Notice::CancelAsked { agent: task.agent.clone(), task: id.clone() });
             record.fence += 1;
         }
         if canceling {
@@ -225,7 +225,7 @@ impl Core {
         let mut woken = self.woken_until.lock().map_err(|_| Fault::internal("the sweeper's mark is poisoned"))?;
         let agents: Vec<AgentName> = tx.query(READY, &[(*woken).into(), now.into()], |row| row.parsed(0))?;
         for agent in agents {
-            tx.notify(Notice::WorkFor(agent));
+            tx.announce(Notice::WorkFor(agent));
         }
         *woken = now;
         Ok(())

@@ -171,7 +171,7 @@ impl Core {
         let seq = seq.ok_or_else(|| lease_lost(&task.id, guard.fence))?;
         insert_event(tx, &task.id, seq, now, "state", &state_event(task, output.as_ref()))?;
         record.event_seq = seq;
-        tx.notify(Notice::TaskEvents(record.task.id.clone()));
+        tx.announce(Notice::TaskEvents(record.task.id.clone()));
         self.announce_work(tx, &record.task);
         Ok(())
     }
@@ -182,7 +182,7 @@ impl Core {
             return;
         }
         if task.run_at <= self.ambient.now() {
-            tx.notify(Notice::WorkFor(task.agent.clone()));
+            tx.announce(Notice::WorkFor(task.agent.clone()));
         } else {
             self.wake_before(task.run_at);
         }

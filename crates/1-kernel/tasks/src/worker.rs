@@ -82,7 +82,7 @@ impl Tasks {
                     ));
                 }
                 insert_event(tx, &lease.task, seq, core.ambient.now(), "progress", &data)?;
-                tx.notify(Notice::TaskEvents(lease.task));
+                tx.announce(Notice::TaskEvents(lease.task));
                 Ok(())
             })
             .await
@@ -109,7 +109,7 @@ impl Tasks {
             )?
             .ok_or_else(|| transition::not_found(task))?;
         insert_event(tx, task, seq, self.core.ambient.now(), kind, data)?;
-        tx.notify(Notice::TaskEvents(task.clone()));
+        tx.announce(Notice::TaskEvents(task.clone()));
         Ok(seq)
     }
 }
@@ -136,7 +136,7 @@ impl Core {
             let task = record.task;
             let data = json!({"state": task.state, "attempt": task.attempt});
             insert_event(tx, &task.id, record.event_seq, now, "state", &data)?;
-            tx.notify(Notice::TaskEvents(task.id.clone()));
+            tx.announce(Notice::TaskEvents(task.id.clone()));
             let lease = Lease {
                 task: task.id.clone(),
                 agent: task.agent.clone(),

@@ -100,7 +100,7 @@ pub fn install(tx: &mut Tx<'_>, ambient: &Ambient, actor: &Actor, new: &Deployme
         fact = fact.fact("from_version", from.as_str());
     }
     tx.record(fact);
-    tx.notify(Notice::Agent(name.clone()));
+    tx.announce(Notice::Agent(name.clone()));
     Ok(outcome)
 }
 
@@ -142,7 +142,7 @@ pub fn set_state(tx: &mut Tx<'_>, ambient: &Ambient, change: &Change) -> Result<
         fact = fact.fact("reason", reason);
     }
     tx.record(fact);
-    tx.notify(Notice::Agent(change.agent.clone()));
+    tx.announce(Notice::Agent(change.agent.clone()));
     Ok(())
 }
 

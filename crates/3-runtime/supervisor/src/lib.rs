@@ -11,8 +11,8 @@
 mod accounting;
 mod agent_run;
 pub mod agents;
-pub mod backoff;
-pub mod controls;
+mod backoff;
+mod controls;
 pub mod lifecycle;
 mod logs;
 mod mailbox;

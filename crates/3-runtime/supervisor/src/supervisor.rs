@@ -280,7 +280,7 @@ pub(crate) fn impossible(agent: &AgentName, state: AgentState, event: Event) -> 
 }
 
 fn stopping() -> Fault {
-    Fault::new(Code::NOT_RUNNING, "the server is shutting down")
+    Fault::new(Code::SHUTTING_DOWN, "the server is shutting down")
 }
 
 impl std::fmt::Debug for Supervisor {

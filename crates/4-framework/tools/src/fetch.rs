@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use agentos_authority::{Authorized, Demand};
 use agentos_dialer::{CheckedUrl, Dialer, Header, Request, Response};
-use agentos_monitor::Call;
+use agentos_monitor::{
+    Call,
+    placeholder::{Piece, pieces},
+};
 use agentos_protocol::syscall::{Fetch, FetchResult};
 use agentos_secrets::{ExposeSecret, Secrets};
 use agentos_types::{Action, Category, Code, Fault, Result};
@@ -43,18 +46,16 @@ fn may_fetch(call: &Authorized<Call>, url: &CheckedUrl) -> bool {
 /// Fills in `${secret:NAME}`. The monitor has checked that each name is granted at this host.
 async fn header(secrets: &Secrets, name: &str, value: &str) -> Result<Header> {
     let mut filled = String::new();
-    let mut rest = value;
     let mut sensitive = false;
-    while let Some((before, after)) = rest.split_once("${secret:") {
-        let (secret, tail) = after
-            .split_once('}')
-            .ok_or_else(|| Fault::new(Code::SYSCALL_INVALID, "a header has '${secret:' without a closing brace"))?;
-        filled.push_str(before);
-        filled.push_str(secrets.reveal(&secret.parse()?).await?.expose_secret());
-        rest = tail;
-        sensitive = true;
+    for piece in pieces(value)? {
+        match piece {
+            Piece::Text(text) => filled.push_str(text),
+            Piece::Secret(secret) => {
+                filled.push_str(secrets.reveal(&secret).await?.expose_secret());
+                sensitive = true;
+            }
+        }
     }
-    filled.push_str(rest);
     Ok(if sensitive { Header::sensitive(name, filled) } else { Header::new(name, filled) })
 }
 

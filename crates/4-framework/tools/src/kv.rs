@@ -8,6 +8,7 @@ use agentos_types::{AgentName, Code, Envelope, Fault, Result, Timestamp, limits:
 
 /// Keys of one agent. Together with the value limit this bounds what an agent can make the store hold.
 const KEYS_MAX: i64 = 10_000;
+/// Keys of one listing.
 const LIST_MAX: usize = 500;
 
 pub(crate) fn get(conn: &Conn<'_>, agent: &AgentName, args: &KvGet) -> Result<KvGetResult> {
@@ -64,10 +65,12 @@ pub(crate) fn delete(tx: &mut Tx<'_>, agent: &AgentName, args: &KvDelete) -> Res
 /// Keys with the prefix, by byte order. A range instead of LIKE: no character of a key has a second meaning.
 pub(crate) fn list(conn: &Conn<'_>, agent: &AgentName, args: &KvList) -> Result<KvListResult> {
     let from = args.after.as_deref().unwrap_or_default();
+    // The surplus key tells whether there are more.
+    let one_more = i64::try_from(LIST_MAX + 1).map_err(Fault::internal)?;
     let mut keys = conn.query(
         "SELECT key FROM kv WHERE agent = $1 AND key > $2 AND key >= $3 AND substr(key, 1, length($3)) = $3
-         ORDER BY key LIMIT 501",
-        &[agent.into(), Arg::Text(from), Arg::Text(&args.prefix)],
+         ORDER BY key LIMIT $4",
+        &[agent.into(), Arg::Text(from), Arg::Text(&args.prefix), one_more.into()],
         |row| row.text(0),
     )?;
     let truncated = keys.len() > LIST_MAX;

@@ -1,14 +1,13 @@
-//! `notify.event`: publishes an event, at most once per dedupe key of the agent.
+//! `notify.event`: publishes a notification, at most once per dedupe key of the agent.
 
 use agentos_base::Ambient;
 use agentos_protocol::syscall::{NotifyEvent, NotifyEventResult};
 use agentos_store::{Arg, Tx};
 use agentos_tasks::Tasks;
-use agentos_types::{
-    AgentName, Code, Envelope, Fault, Result, TaskId,
-    limits::{KV_KEY_BYTES_MAX, PAYLOAD_BYTES_MAX},
-    notify::Notice,
-};
+use agentos_types::{AgentName, Code, Envelope, Fault, Result, TaskId, limits::PAYLOAD_BYTES_MAX, notify::Notice};
+
+/// Bytes of a dedupe key; it is kept for ever.
+const DEDUPE_KEY_BYTES_MAX: usize = 256;
 
 pub(crate) fn event(
     tx: &mut Tx<'_>,
@@ -22,11 +21,11 @@ pub(crate) fn event(
     if data.bytes.len() > PAYLOAD_BYTES_MAX {
         return Err(Fault::new(
             Code::PAYLOAD_TOO_LARGE,
-            format!("the event has {} bytes, more than {PAYLOAD_BYTES_MAX}", data.bytes.len()),
+            format!("the data has {} bytes, more than {PAYLOAD_BYTES_MAX}", data.bytes.len()),
         ));
     }
-    if args.dedupe_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KV_KEY_BYTES_MAX) {
-        return Err(Fault::new(Code::SYSCALL_INVALID, format!("a dedupe key has 1 to {KV_KEY_BYTES_MAX} bytes")));
+    if args.dedupe_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > DEDUPE_KEY_BYTES_MAX) {
+        return Err(Fault::new(Code::SYSCALL_INVALID, format!("a dedupe key has 1 to {DEDUPE_KEY_BYTES_MAX} bytes")));
     }
     let inserted = tx.execute(
         "INSERT INTO notification (id, agent, task, at, kind, dedupe_key, data_key, data)
@@ -46,7 +45,7 @@ pub(crate) fn event(
     if published {
         let shown = serde_json::json!({"kind": args.kind, "data": args.data});
         tasks.append_event(tx, task, "notify", &shown)?;
-        tx.notify(Notice::Agent(agent.clone()));
+        tx.announce(Notice::Agent(agent.clone()));
     }
     Ok(NotifyEventResult { published })
 }

@@ -5,10 +5,7 @@ use agentos_protocol::syscall::{
 };
 use agentos_store::{Conn, Tx};
 use agentos_tasks::{NewSchedule, Tasks};
-use agentos_types::{Actor, AgentName, Code, Fault, Result};
-
-/// Schedules of one agent.
-const SCHEDULES_MAX: usize = 1_000;
+use agentos_types::{Actor, AgentName, Result};
 
 pub(crate) fn put(
     tx: &mut Tx<'_>,
@@ -17,13 +14,6 @@ pub(crate) fn put(
     agent: AgentName,
     args: SchedulePut,
 ) -> Result<SchedulePutResult> {
-    let existing = tasks.schedules_of(tx, &agent)?;
-    if existing.len() >= SCHEDULES_MAX && !existing.iter().any(|schedule| schedule.name == args.name) {
-        return Err(Fault::new(
-            Code::SCHEDULE_INVALID,
-            format!("agent '{agent}' has {SCHEDULES_MAX} schedules already"),
-        ));
-    }
     let new = NewSchedule { agent, name: args.name, cadence: args.cadence, input: args.input };
     let schedule = tasks.put_schedule(tx, actor, new)?;
     Ok(SchedulePutResult { next_at: schedule.next_at })

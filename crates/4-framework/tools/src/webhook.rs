@@ -8,7 +8,7 @@ use agentos_dialer::{CheckedUrl, Dialer, Header, Method, Request};
 use agentos_monitor::Call;
 use agentos_protocol::syscall::{NotifyWebhook, NotifyWebhookResult};
 use agentos_secrets::{ExposeSecret, Secrets};
-use agentos_types::{Code, Fault, Result, limits::PAYLOAD_BYTES_MAX};
+use agentos_types::{Code, Fault, Result, hex, limits::PAYLOAD_BYTES_MAX};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -48,7 +48,7 @@ pub(crate) async fn deliver(
 fn sign(secret: &str, seconds: i64, body: &str) -> Result<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(Fault::internal)?;
     mac.update(format!("{seconds}.{body}").as_bytes());
-    Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(&mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]

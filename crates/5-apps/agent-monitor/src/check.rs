@@ -6,7 +6,7 @@ use crate::{
     deliver,
     diff::{self, Difference},
     kernel::{self, Kernel, submitted_at},
-    record::{self, Baseline, Notice, OUTBOX_MAX, Standing, Watch, snapshot_prefix},
+    record::{self, Alert, Baseline, OUTBOX_MAX, Standing, Watch, snapshot_prefix},
     source::{self, Look, Snapshot},
 };
 
@@ -27,7 +27,7 @@ enum Outcome {
     /// There is no such watch (any more).
     Gone,
     Skipped,
-    /// Too many events wait to be published; the next difference will cover what happens meanwhile.
+    /// Too many alerts wait to be published; the next difference will cover what happens meanwhile.
     Blocked,
     /// Another check was faster; its decision stands.
     Superseded,
@@ -99,8 +99,8 @@ async fn finish(kernel: &impl Kernel, name: &str, outcome: Outcome) -> Result<Re
 
 /// Changes `watch` to what it should be; nobody knows of it until it is stored.
 async fn decide(kernel: &impl Kernel, name: &str, watch: &mut Watch, scheduled: bool) -> Result<Outcome, TaskError> {
-    // A look may bring two notices: the source is back, and it changed.
-    if watch.outbox.iter().filter(|notice| !notice.published).count() + 2 > OUTBOX_MAX {
+    // A look may bring two alerts: the source is back, and it changed.
+    if watch.outbox.iter().filter(|alert| !alert.published).count() + 2 > OUTBOX_MAX {
         return Ok(Outcome::Blocked);
     }
     if scheduled && watch.health.skipped < checks_to_skip(watch.health.failures) {
@@ -155,7 +155,7 @@ async fn changed(
     };
     let new = keep(kernel, name, snapshot).await?;
     let number = watch.changes + 1;
-    let id = watch.notice_id(name, "watch.changed", number, &old.hash, &new.hash);
+    let id = watch.alert_id(name, "watch.changed", number, &old.hash, &new.hash);
     let data = json!({
         "kind": "watch.changed",
         "id": id,
@@ -175,7 +175,7 @@ async fn changed(
     watch.baseline = Some(new);
     push(
         watch,
-        Notice {
+        Alert {
             id,
             kind: "watch.changed".into(),
             data,
@@ -207,7 +207,7 @@ pub fn own_snapshot(kernel: &impl Kernel, name: &str) -> String {
     format!("{}{}", snapshot_prefix(name), kernel.task())
 }
 
-/// Counts failures; a change of state becomes a notice.
+/// Counts failures; a change of state becomes an alert.
 fn turn(kernel: &impl Kernel, name: &str, watch: &mut Watch, to: Standing, message: Option<String>) {
     let from = watch.health.state;
     watch.health.failures = if to == Standing::Ok { 0 } else { watch.health.failures.saturating_add(1) };
@@ -221,7 +221,7 @@ fn turn(kernel: &impl Kernel, name: &str, watch: &mut Watch, to: Standing, messa
     watch.health.state = to;
     watch.health.since = at.clone();
     watch.health.since_task = kernel.task().to_string();
-    let id = watch.notice_id(name, "watch.state", watch.health.turns, from.as_str(), to.as_str());
+    let id = watch.alert_id(name, "watch.state", watch.health.turns, from.as_str(), to.as_str());
     let label = watch.definition.source.label();
     let summary = match &watch.health.message {
         None => format!("{label}: {}", to.as_str()),
@@ -240,7 +240,7 @@ fn turn(kernel: &impl Kernel, name: &str, watch: &mut Watch, to: Standing, messa
     });
     push(
         watch,
-        Notice {
+        Alert {
             id,
             kind: "watch.state".into(),
             data,
@@ -253,15 +253,15 @@ fn turn(kernel: &impl Kernel, name: &str, watch: &mut Watch, to: Standing, messa
     );
 }
 
-/// When the outbox is full, the oldest notice that waits only for its webhook is given up: its event is out.
-fn push(watch: &mut Watch, notice: Notice) {
+/// When the outbox is full, the oldest alert that waits only for its webhook is given up: its notification is out.
+fn push(watch: &mut Watch, alert: Alert) {
     if watch.outbox.len() >= OUTBOX_MAX
-        && let Some(oldest) = watch.outbox.iter().position(|notice| notice.published)
+        && let Some(oldest) = watch.outbox.iter().position(|alert| alert.published)
     {
         watch.outbox.remove(oldest);
         watch.webhooks_dropped += 1;
     }
-    watch.outbox.push(notice);
+    watch.outbox.push(alert);
 }
 
 /// One failure may be chance: the next check is made. After `n` of them only every 2^(n-1)-th.

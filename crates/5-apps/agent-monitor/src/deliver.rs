@@ -1,14 +1,14 @@
-//! Telling what was decided: the event, the history, the webhook, and then the note in the record that it is done.
+//! Telling what was decided: the notification, the history, the webhook, and then the note in the record that it is done.
 //!
-//! Every part may be repeated: the event has a dedupe key, the history has its number, the webhook carries the notice's id
-//! in its body. A notice leaves the outbox only after all its parts are done.
+//! Every part may be repeated: the notification has a dedupe key, the history has its number, the webhook carries the alert's id
+//! in its body. An alert leaves the outbox only after all its parts are done.
 
 use agentos_sdk::{CallError, Code, NotifyEvent, NotifyEventResult, NotifyWebhook, Syscall, TaskError, Value};
 
 use crate::{
     failure, hash,
     kernel::{self, Kernel, ask},
-    record::{self, HISTORY_MAX, Notice, Watch, history_key, snapshot_prefix},
+    record::{self, Alert, HISTORY_MAX, Watch, history_key, snapshot_prefix},
 };
 
 /// Tries to note what was delivered while other tasks write to the same record.
@@ -32,50 +32,49 @@ pub async fn flush(kernel: &impl Kernel, name: &str, mut watch: Watch, version: 
     let mut webhooks_go = true;
     let mut passing = None;
     watch.webhook_problem = None;
-    for notice in &mut watch.outbox {
-        if !notice.published {
-            if let Err(error) = publish(kernel, name, notice, kept.as_deref()).await {
-                let message = format!("the event of '{name}' could not be published: {}", failure::text(&error));
+    for alert in &mut watch.outbox {
+        if !alert.published {
+            if let Err(error) = publish(kernel, name, alert, kept.as_deref()).await {
+                let message = format!("the notification of '{name}' could not be published: {}", failure::text(&error));
                 outcome.problem = Some(message.clone());
                 outcome.retry = Some(TaskError { message, ..error.into() });
                 break;
             }
-            notice.published = true;
+            alert.published = true;
         }
         // One that fails holds up those behind it, so that the receiver sees changes in their order.
         if !webhooks_go {
             continue;
         }
-        if let Err(error) = send(kernel, name, notice).await {
+        if let Err(error) = send(kernel, name, alert).await {
             webhooks_go = false;
             let message = format!("the webhook of '{name}' was not delivered: {}", failure::text(&error));
             watch.webhook_problem = Some(failure::text(&error));
             outcome.problem = Some(message.clone());
-            // The task that made a notice retries with the kernel's back-off; checks that find it later try once each.
+            // The task that made an alert retries with the kernel's back-off; checks that find it later try once each.
             passing = failure::may_pass(error.class).then(|| TaskError { message, ..error.into() });
         }
     }
     let own = kernel.task().as_str();
-    if watch.outbox.iter().any(|notice| notice.task == own && notice.webhook.is_some()) {
+    if watch.outbox.iter().any(|alert| alert.task == own && alert.webhook.is_some()) {
         outcome.retry = outcome.retry.or(passing);
     }
     note(kernel, name, watch, version).await?;
     Ok(outcome)
 }
 
-async fn publish(kernel: &impl Kernel, name: &str, notice: &Notice, kept: Option<&str>) -> Result<(), CallError> {
-    let event =
-        NotifyEvent { kind: notice.kind.clone(), data: notice.data.clone(), dedupe_key: Some(notice.id.clone()) };
+async fn publish(kernel: &impl Kernel, name: &str, alert: &Alert, kept: Option<&str>) -> Result<(), CallError> {
+    let event = NotifyEvent { kind: alert.kind.clone(), data: alert.data.clone(), dedupe_key: Some(alert.id.clone()) };
     // `published: false` means that an earlier task had come this far, which is just as well.
-    let _: NotifyEventResult = ask(kernel, step(name, "event", notice), Syscall::NotifyEvent(event)).await?;
-    if let Some(number) = notice.number {
-        let step = step(name, "history", notice);
-        kernel::kv_put(kernel, &step, history_key(name, number), notice.data.clone(), None).await?;
+    let _: NotifyEventResult = ask(kernel, step(name, "event", alert), Syscall::NotifyEvent(event)).await?;
+    if let Some(number) = alert.number {
+        let step = step(name, "history", alert);
+        kernel::kv_put(kernel, &step, history_key(name, number), alert.data.clone(), None).await?;
         if let Some(oldest) = number.checked_sub(HISTORY_MAX) {
             kernel::kv_delete(kernel, format!("{step}/trim"), history_key(name, oldest)).await?;
         }
     }
-    match &notice.replaces {
+    match &alert.replaces {
         Some(replaced) => drop_texts(kernel, name, replaced, kept).await,
         None => Ok(()),
     }
@@ -91,23 +90,23 @@ async fn drop_texts(kernel: &impl Kernel, name: &str, replaced: &str, kept: Opti
     Ok(())
 }
 
-async fn send(kernel: &impl Kernel, name: &str, notice: &mut Notice) -> Result<(), CallError> {
-    let Some(webhook) = &notice.webhook else { return Ok(()) };
-    let call = NotifyWebhook { url: webhook.url.clone(), body: notice.data.clone(), secret: webhook.secret.clone() };
-    let _: Value = ask(kernel, step(name, "webhook", notice), Syscall::NotifyWebhook(call)).await?;
-    notice.webhook = None;
+async fn send(kernel: &impl Kernel, name: &str, alert: &mut Alert) -> Result<(), CallError> {
+    let Some(webhook) = &alert.webhook else { return Ok(()) };
+    let call = NotifyWebhook { url: webhook.url.clone(), body: alert.data.clone(), secret: webhook.secret.clone() };
+    let _: Value = ask(kernel, step(name, "webhook", alert), Syscall::NotifyWebhook(call)).await?;
+    alert.webhook = None;
     Ok(())
 }
 
-fn step(name: &str, part: &str, notice: &Notice) -> String {
-    format!("{name}/{part}/{}", hash::short(&notice.id))
+fn step(name: &str, part: &str, alert: &Alert) -> String {
+    format!("{name}/{part}/{}", hash::short(&alert.id))
 }
 
 /// Writes down what is done. If somebody else wrote meanwhile, only the marks are carried over to what is there now.
 async fn note(kernel: &impl Kernel, name: &str, delivered: Watch, mut version: i64) -> Result<(), TaskError> {
     let mut watch = delivered.clone();
     for round in 0..NOTE_ATTEMPTS {
-        watch.outbox.retain(|notice| !notice.published || notice.webhook.is_some());
+        watch.outbox.retain(|alert| !alert.published || alert.webhook.is_some());
         match record::store(kernel, &format!("{name}/delivered"), name, &watch, version).await {
             Ok(_) => return Ok(()),
             Err(error) if error.code == Code::KV_CONFLICT => {}
@@ -119,20 +118,20 @@ async fn note(kernel: &impl Kernel, name: &str, delivered: Watch, mut version: i
         };
         (watch, version) = (current, now);
         watch.webhook_problem = delivered.webhook_problem.clone();
-        for notice in &mut watch.outbox {
-            if let Some(done) = delivered.outbox.iter().find(|done| done.id == notice.id) {
-                notice.published |= done.published;
-                notice.webhook = notice.webhook.take().filter(|_| done.webhook.is_some());
+        for alert in &mut watch.outbox {
+            if let Some(done) = delivered.outbox.iter().find(|done| done.id == alert.id) {
+                alert.published |= done.published;
+                alert.webhook = alert.webhook.take().filter(|_| done.webhook.is_some());
             }
         }
     }
-    // The next check finds the notices still waiting and delivers them again under the same ids.
+    // The next check finds the alerts still waiting and delivers them again under the same ids.
     Ok(())
 }
 
-/// The watch was removed while its notices were delivered: its history went with it.
+/// The watch was removed while its alerts were delivered: its history went with it.
 async fn forget(kernel: &impl Kernel, name: &str, delivered: &Watch) -> Result<(), TaskError> {
-    for number in delivered.outbox.iter().filter_map(|notice| notice.number) {
+    for number in delivered.outbox.iter().filter_map(|alert| alert.number) {
         let key = history_key(name, number);
         kernel::kv_delete(kernel, format!("{name}/forget/{number}/{}", kernel.attempt()), key).await?;
     }

@@ -15,7 +15,7 @@ pub fn text(error: &CallError) -> String {
 }
 
 /// What an error of a read says about the source. `None`: it says nothing about the source (the store is down, the task was
-/// cancelled, the rate limit was reached), so it ends the attempt and the kernel decides about the next one.
+/// canceled, the rate limit was reached), so it ends the attempt and the kernel decides about the next one.
 pub fn standing(error: &CallError) -> Option<Standing> {
     match error.code {
         Code::NOT_GRANTED | Code::ADDRESS_DENIED | Code::REDIRECT_DENIED | Code::FILE_DENIED => Some(Standing::Denied),

@@ -1,4 +1,4 @@
-//! SHA-256 as text: the identity of snapshots, of notices, and of what a step writes.
+//! SHA-256 as text: the identity of snapshots, of alerts, and of what a step writes.
 
 use sha2::{Digest, Sha256};
 

@@ -4,13 +4,13 @@
 //! and no memory of its own, and it may be killed between any two calls. What it promises nevertheless:
 //!
 //! **Every change is alerted exactly once.** A check *decides* with one conditional write of the watch's record: the new
-//! baseline and the notice about it, in an outbox, become durable together. Only then it *delivers*, and only after
-//! delivery another write takes the notice out of the outbox. A crash can fall
+//! baseline and the alert about it, in an outbox, become durable together. Only then it *delivers*, and only after
+//! delivery another write takes the alert out of the outbox. A crash can fall
 //!
 //! - before the decision: nothing happened; the next look compares with the same baseline and finds the same change. A text
 //!   that was stored already is named by no record and is deleted later.
-//! - between decision and event, or event and history: the notice waits in the record. A new attempt of the task, or the
-//!   next check, publishes it under the same id, which is the event's dedupe key; the kernel publishes a key once. History
+//! - between decision and notification, or notification and history: the alert waits in the record. A new attempt of the task, or the
+//!   next check, publishes it under the same id, which is the notification's dedupe key; the kernel publishes a key once. History
 //!   entries are written under their number, so that a repetition writes the same.
 //! - between webhook and the note that it was sent: an attempt of the same task gets the recorded answer. If that task
 //!   failed for good, the next check sends it once more, with the same `id` in its body: webhooks arrive at least once.

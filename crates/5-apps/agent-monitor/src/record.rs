@@ -23,7 +23,7 @@ use crate::{
 pub const WATCHES_MAX: usize = 200;
 /// Changes that `history` can show of one watch.
 pub const HISTORY_MAX: u64 = 20;
-/// Notices of one watch that wait to be delivered. Reached only while deliveries fail.
+/// Alerts of one watch that wait to be delivered. Reached only while deliveries fail.
 pub const OUTBOX_MAX: usize = 8;
 
 const WATCH_PREFIX: &str = "watch/";
@@ -37,7 +37,7 @@ pub enum Source {
     Directory(String),
 }
 
-/// Where changes are sent to, beside the event.
+/// Where changes are sent to, beside the notification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
@@ -95,7 +95,7 @@ pub struct Health {
     pub skipped: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Changes of `state` so far; part of the identity of their notices.
+    /// Changes of `state` so far; part of the identity of their alerts.
     pub turns: u64,
 }
 
@@ -128,8 +128,8 @@ pub struct Baseline {
 
 /// Something that is decided and not yet told to everybody who must know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Notice {
-    /// Identity at the receivers: dedupe key of the event, `id` in the body of the webhook.
+pub struct Alert {
+    /// Identity at the receivers: dedupe key of the notification, `id` in the body of the webhook.
     pub id: String,
     /// `watch.changed` or `watch.state`.
     pub kind: String,
@@ -150,7 +150,7 @@ pub struct Notice {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// The task that added it first. Makes notices of a watch that was removed and added again new ones.
+    /// The task that added it first. Makes alerts of a watch that was removed and added again new ones.
     pub id: String,
     pub definition: Definition,
     pub created_at: String,
@@ -161,7 +161,7 @@ pub struct Watch {
     /// Changes so far; the number of the newest.
     pub changes: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub outbox: Vec<Notice>,
+    pub outbox: Vec<Alert>,
     /// Why the last webhook was not delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_problem: Option<String>,
@@ -184,7 +184,7 @@ impl Source {
 }
 
 impl Watch {
-    /// What `list` and `add` show: everything but the texts of undelivered notices.
+    /// What `list` and `add` show: everything but the texts of undelivered alerts.
     pub fn view(&self, name: &str) -> Value {
         let mut view = json!({
             "name": name,
@@ -215,8 +215,8 @@ impl Watch {
         view
     }
 
-    /// Identity of a notice: unique for ever, equal only for the same decision.
-    pub fn notice_id(&self, name: &str, kind: &str, number: u64, from: &str, to: &str) -> String {
+    /// Identity of an alert: unique for ever, equal only for the same decision.
+    pub fn alert_id(&self, name: &str, kind: &str, number: u64, from: &str, to: &str) -> String {
         format!("{kind}/{name}/{number}/{}", hash::short(&format!("{} {number} {from} {to}", self.id)))
     }
 }

@@ -32,7 +32,7 @@ impl TaskContext {
         self.call(step, Syscall::FileList(FileList { path: path.into() })).await
     }
 
-    /// Publishes an event, at most once per dedupe key.
+    /// Publishes a notification, at most once per dedupe key.
     pub async fn notify_event(&self, step: impl Into<String>, event: NotifyEvent) -> Answer<NotifyEventResult> {
         self.call(step, Syscall::NotifyEvent(event)).await
     }

@@ -61,16 +61,16 @@ impl TaskContext {
         &self.inner.assignment.traceparent
     }
 
-    /// Resolves when the handler should stop: the task was cancelled, or the worker is to exit. It may still tidy up with
+    /// Resolves when the handler should stop: the task was canceled, or the worker is to exit. It may still tidy up with
     /// calls that need no network; soon afterwards it is dropped. After a cancel the kernel is told `canceled` whatever the
     /// handler returns; before an exit the handler's result counts as usual.
-    pub async fn cancelled(&self) {
+    pub async fn canceled(&self) {
         let mut wish = self.inner.wish.clone();
         // An error means that the session is gone, which is a reason to stop as well.
         let _ = wish.wait_for(|wish| *wish != Wish::GoOn).await;
     }
 
-    pub fn is_cancelled(&self) -> bool {
+    pub fn is_canceled(&self) -> bool {
         *self.inner.wish.borrow() != Wish::GoOn || self.inner.wish.has_changed().is_err()
     }
 

@@ -1,6 +1,6 @@
 //! Rust SDK for agent workers.
 //!
-//! A worker is a program that AgentOS starts in its own process. It has no network, no secrets and no files of its own;
+//! A worker is a program that AgentOS starts in its own process. It holds no secret and needs no network and no files:
 //! everything that it does to the world is a call on its [`TaskContext`], which the kernel checks, records and carries out.
 //!
 //! ```no_run

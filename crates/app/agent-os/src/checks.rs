@@ -9,6 +9,7 @@ use std::{
 
 use agentos_api::body::{Check, CheckOutcome};
 use agentos_base::{Ambient, config::Config};
+use agentos_store::Store;
 use agentos_trust::TrustRoot;
 use agentos_types::{
     Code, Fault, Result, Timestamp,
@@ -18,12 +19,12 @@ use agentos_types::{
 use crate::{install, layout::Layout};
 
 /// Everything that a check may look at.
-pub struct Subject<'s> {
-    pub layout: &'s Layout,
-    pub config: &'s Config,
-    pub ambient: &'s Ambient,
-    pub launcher: &'s Path,
-    pub controls: &'s [Control],
+struct Subject<'s> {
+    layout: &'s Layout,
+    config: &'s Config,
+    ambient: &'s Ambient,
+    launcher: &'s Path,
+    controls: Vec<Control>,
 }
 
 type CheckFn = fn(&Subject<'_>) -> (CheckOutcome, String);
@@ -32,6 +33,7 @@ type CheckFn = fn(&Subject<'_>) -> (CheckOutcome, String);
 const CHECKS: &[(&str, CheckFn)] = &[
     ("data directory is private", data_directory),
     ("key files are private", key_files),
+    ("database is present", database),
     ("trust root verifies", trust_root),
     ("secrets key is usable", secrets_key),
     ("gateway is encrypted or local", gateway),
@@ -44,11 +46,12 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("log level shows no internals", log_level),
 ];
 
-pub fn run(subject: &Subject<'_>) -> Vec<Check> {
+pub fn run(layout: &Layout, config: &Config, ambient: &Ambient, launcher: &Path) -> Vec<Check> {
+    let subject = Subject { layout, config, ambient, launcher, controls: agentos_supervisor::controls() };
     CHECKS
         .iter()
         .map(|(name, check)| {
-            let (outcome, message) = check(subject);
+            let (outcome, message) = check(&subject);
             Check { name: (*name).to_owned(), outcome, message }
         })
         .collect()
@@ -107,6 +110,20 @@ fn key_files(subject: &Subject<'_>) -> (CheckOutcome, String) {
         }
     }
     pass(format!("{} files", present.len()))
+}
+
+/// `init` alone makes the database. A start that made a new one would answer a loss with an empty log that verifies.
+fn database(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    database_at(&subject.layout.root().join(Store::FILE_NAME))
+}
+
+fn database_at(path: &Path) -> (CheckOutcome, String) {
+    let lost = |why: String| fail(format!("{}: {why}; restore the newest verified backup", path.display()));
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > 0 => pass(path.display().to_string()),
+        Ok(_) => lost("the file is empty".to_owned()),
+        Err(source) => lost(source.to_string()),
+    }
 }
 
 fn trust_root(subject: &Subject<'_>) -> (CheckOutcome, String) {
@@ -205,5 +222,16 @@ mod tests {
         assert!(refused.message.contains("c: why") && !refused.message.contains("b: why"), "{refused}");
         let refused = enforce(&checks, true).unwrap_err();
         assert!(refused.message.contains("b: why") && refused.message.contains("c: why"), "{refused}");
+    }
+    #[test]
+    fn a_lost_database_is_not_made_anew() {
+        for (path, outcome) in [
+            ("/dev/null", CheckOutcome::Fail),
+            ("/nothing/here", CheckOutcome::Fail),
+            ("Cargo.toml", CheckOutcome::Pass),
+        ] {
+            let (found, message) = database_at(Path::new(path));
+            assert_eq!(found, outcome, "{message}");
+        }
     }
 }

@@ -10,7 +10,6 @@ use std::{
 
 use agentos_cli::{UpOptions, UpReport};
 use agentos_types::{Code, Fault, Result};
-use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -24,14 +23,6 @@ use crate::{layout::Layout, programs};
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Tail of the log in which a failed start is looked for.
 const LOG_TAIL_BYTES: usize = 16 * 1024;
-
-/// The report as the server prints it in its JSON form.
-#[derive(Deserialize)]
-struct PrintedReport {
-    url: String,
-    pid: u32,
-    version: String,
-}
 
 pub async fn up(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<()> {
     let layout = Layout::new(&options.data_dir);
@@ -57,9 +48,9 @@ pub async fn up(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<
             .hint(format!("read {}", layout.server_log().display())));
         }
     };
-    let report: PrintedReport = serde_json::from_str(&printed).map_err(Fault::internal)?;
+    let report: UpReport = serde_json::from_str(&printed).map_err(Fault::internal)?;
     // The receiver prints; without one there is nobody to tell.
-    let _ = ready.send(UpReport { url: report.url, pid: report.pid, version: report.version });
+    let _ = ready.send(report);
     Ok(())
 }
 

@@ -43,16 +43,7 @@ impl Host for ProgramHost {
         let layout = Layout::new(data_dir);
         Installation::load(&layout)?;
         let config = config::load(&layout.config(), &source)?;
-        let controls = agentos_supervisor::controls();
-        let ambient = Ambient::system();
-        let launcher = programs::launcher()?;
-        let subject = checks::Subject {
-            layout: &layout,
-            config: &config,
-            ambient: &ambient,
-            launcher: &launcher,
-            controls: &controls,
-        };
-        Ok(DoctorReport { checks: checks::run(&subject), controls })
+        let checks = checks::run(&layout, &config, &Ambient::system(), &programs::launcher()?);
+        Ok(DoctorReport { checks, controls: agentos_supervisor::controls() })
     }
 }

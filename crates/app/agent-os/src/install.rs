@@ -4,10 +4,10 @@ use std::path::Path;
 
 use agentos_audit::{LogIdentity, LogWriter};
 use agentos_base::{Ambient, fs};
-use agentos_identity::Tokens;
+use agentos_identity::{NewToken, Tokens};
 use agentos_store::{Store, StoreOptions};
 use agentos_trust::{SigningKeyFile, TrustRoot};
-use agentos_types::{Actor, Code, Fault, Result, Scope, Timestamp, hex};
+use agentos_types::{Actor, Code, Fault, Result, Role, Timestamp, hex};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -109,7 +109,8 @@ async fn make_database(layout: &Layout, ambient: &Ambient, identity: LogIdentity
         ambient: ambient.clone(),
     })?;
     let tokens = Tokens::new(store, ambient.clone());
-    let (token, _) = tokens.create(&Actor::System, "command line", &[Scope::Admin], Some(CLI_TOKEN_LIFE)).await?;
+    let made = NewToken { life: Some(CLI_TOKEN_LIFE), ..NewToken::of_role("command line", Role::Admin) };
+    let (token, _) = tokens.create(&Actor::System, made).await?;
     fs::create_private(&layout.cli_token(), token.expose().as_bytes(), Code::STORE_UNAVAILABLE)
 }
 

@@ -1,4 +1,4 @@
-//! Where things lie in a data directory. The only place that knows the names.
+//! Where things lie in a data directory. Names that the command line needs as well are its constants.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ impl Layout {
 
     /// Signs manifests.
     pub fn publisher_key(&self) -> PathBuf {
-        self.keys().join("publisher.key")
+        self.root.join(agentos_cli::PUBLISHER_KEY_FILE)
     }
 
     /// Signs checkpoints of the audit log.
@@ -49,7 +49,7 @@ impl Layout {
 
     /// Verifies checkpoints of the audit log; may be given to anybody.
     pub fn audit_verifier_key(&self) -> PathBuf {
-        self.keys().join("audit.vkey")
+        self.root.join(agentos_cli::AUDIT_VERIFIER_KEY_FILE)
     }
 
     /// Seals secrets.
@@ -70,7 +70,7 @@ impl Layout {
     }
 
     pub fn cli_token(&self) -> PathBuf {
-        self.root.join("cli.token")
+        self.root.join(agentos_cli::TOKEN_FILE)
     }
 
     /// Standard error of a detached server.
@@ -81,5 +81,19 @@ impl Layout {
     /// Every file whose content must stay with its owner.
     pub fn private_files(&self) -> [PathBuf; 5] {
         [self.root_key(), self.publisher_key(), self.audit_key(), self.secrets_key(), self.cli_token()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_and_the_server_mean_the_same_files() {
+        let layout = Layout::new("/data");
+        assert_eq!(agentos_cli::DATABASE_FILE, agentos_store::Store::FILE_NAME);
+        for key in [layout.publisher_key(), layout.audit_verifier_key()] {
+            assert_eq!(key.parent(), Some(layout.keys().as_path()));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! to the command line and the server. Everything else lives in a library.
 
 mod checks;
+mod descriptors;
 mod detach;
 mod host;
 mod install;

@@ -35,7 +35,8 @@ use tokio::{
 };
 
 use crate::{
-    checks, install, install::Installation, kernel::ServerKernel, layout::Layout, programs, syscalls::MonitoredSyscalls,
+    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, programs,
+    syscalls::MonitoredSyscalls,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -77,15 +78,7 @@ impl Server {
     ) -> Result<Self> {
         let started_at = ambient.now();
         let launcher = programs::launcher()?;
-        let controls = agentos_supervisor::controls();
-        let subject = checks::Subject {
-            layout: &layout,
-            config: &config,
-            ambient: &ambient,
-            launcher: &launcher,
-            controls: &controls,
-        };
-        let checks = checks::run(&subject);
+        let checks = checks::run(&layout, &config, &ambient, &launcher);
         checks::enforce(&checks, config.enforce_production_hardening())?;
 
         let background = Background::default();
@@ -233,7 +226,7 @@ fn dialer_options(config: &Config) -> Result<DialerOptions> {
         response_bytes_default: defaults.response_bytes_default.min(config.dialer_response_bytes_max()),
         response_bytes_max: config.dialer_response_bytes_max(),
         redirects_max: defaults.redirects_max,
-        extra_roots_pem: config.dialer_extra_roots(),
+        extra_roots: config.dialer_extra_roots(),
     })
 }
 
@@ -253,6 +246,15 @@ fn supervisor_options(
     }
 }
 
+fn connections_max(config: &Config) -> usize {
+    let (limit, wanted) = (descriptors::raise(), config.gateway_connections_max());
+    let granted = descriptors::for_connections(limit, wanted);
+    if granted < wanted {
+        tracing::warn!(limit, wanted, granted, "open files are limited; the gateway takes fewer connections");
+    }
+    granted
+}
+
 fn gateway_options(config: &Config) -> Result<GatewayOptions> {
     let tls = match config.gateway_tls()? {
         Some((certificate, key)) => Some(Arc::new(agentos_gateway::tls::server_config(&certificate, &key)?)),
@@ -262,8 +264,9 @@ fn gateway_options(config: &Config) -> Result<GatewayOptions> {
         listen: config.gateway_listen()?,
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
-        connections_max: config.gateway_connections_max(),
+        connections_max: connections_max(config),
         requests_per_second: config.gateway_requests_per_second(),
+        auth_failures_max: config.gateway_auth_failures_max(),
         request_timeout: config.gateway_request_timeout(),
         version: env!("CARGO_PKG_VERSION"),
     })

@@ -51,7 +51,7 @@ impl Exit {
             Code::USAGE | Code::INVALID_ID | Code::SECRET_INVALID => Exit::Usage,
             Code::NOT_RUNNING | Code::CONNECT_FAILED => Exit::NotReachable,
             Code::AUDIT_TAMPERED => Exit::NotVerified,
-            Code::UNAUTHENTICATED | Code::FORBIDDEN | Code::FILE_MODE => Exit::NotPermitted,
+            Code::UNAUTHENTICATED | Code::AUTH_LOCKED | Code::FORBIDDEN | Code::FILE_MODE => Exit::NotPermitted,
             _ => Exit::Refused,
         }
     }

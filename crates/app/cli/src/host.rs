@@ -6,7 +6,7 @@ use agentos_api::body::Check;
 use agentos_base::config::Source;
 use agentos_types::{Result, agent::Control};
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 #[async_trait]
@@ -51,8 +51,8 @@ pub struct UpOptions {
     pub source: Source,
 }
 
-/// A server that takes requests.
-#[derive(Clone, Debug, Serialize)]
+/// A server that takes requests. A detached one prints it as JSON to the program that started it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpReport {
     pub url: String,
     pub pid: u32,

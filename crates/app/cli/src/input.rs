@@ -11,8 +11,8 @@ use crate::{
     exit::{local, usage},
 };
 
-/// Largest secret that is read; keys and certificates are far below.
-pub(crate) const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a secret that are read; the server has a lower limit and says which.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// JSON from the command line itself, from `@FILE`, or from standard input (`-`).
 pub(crate) fn json(text: &str, input: &mut Input) -> Result<Value> {

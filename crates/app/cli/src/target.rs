@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentos_client::Client;
+use agentos_client::{Client, is_on_this_machine};
 use agentos_types::{Code, Fault, Result};
 
 use crate::{args::Globals, exit::usage, server_file::ServerFile};
@@ -93,20 +93,6 @@ fn local_token(globals: &Globals, environment: &Environment) -> Result<Option<St
     let text = String::from_utf8(bytes)
         .map_err(|_| Fault::new(Code::UNAUTHENTICATED, format!("{} is not a token", path.display())))?;
     Ok(Some(text.trim().to_owned()))
-}
-
-/// Judged by the address alone: a name could lead anywhere, and `localhost` is the one that cannot.
-fn is_on_this_machine(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return false;
-    }
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(host, _)| host),
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn read_pem(path: &Path) -> Result<Vec<u8>> {

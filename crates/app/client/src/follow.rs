@@ -203,7 +203,7 @@ impl TaskEvents {
             match self.follow.next().await? {
                 Signal::Closed => self.check_end = true,
                 Signal::Item(event) => {
-                    self.check_end = reports_end(&event);
+                    self.check_end = event.state().is_some_and(TaskState::is_terminal);
                     return Ok(Some(event));
                 }
             }
@@ -230,11 +230,6 @@ impl std::fmt::Debug for TaskEvents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("TaskEvents").field(&self.task).finish()
     }
-}
-
-fn reports_end(event: &TaskEvent) -> bool {
-    let state = event.data.get("state").and_then(|state| state.as_str()).and_then(TaskState::parse);
-    event.kind == "state" && state.is_some_and(TaskState::is_terminal)
 }
 
 /// Records of the audit log as they are written; never ends by itself.

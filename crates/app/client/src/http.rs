@@ -176,7 +176,12 @@ fn parse_base(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// Whether requests stay on this machine.
+/// Whether requests to this address stay on this machine. Judged by the address alone: a name could lead anywhere, and
+/// `localhost` is the one that cannot.
+pub fn is_on_this_machine(base_url: &str) -> bool {
+    parse_base(base_url).is_ok_and(|url| is_loopback(&url))
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -218,6 +223,25 @@ mod tests {
         check("http://a:b@127.0.0.1", None, Err("credentials"));
         check("http://127.0.0.1/?a=b", None, Err("query"));
         check("http://127.0.0.1", Some("line\nbreak"), Err("characters"));
+    }
+
+    #[test]
+    fn this_machine_is_told_by_its_address() {
+        for url in ["http://127.0.0.1:18800", "http://127.9.9.9", "https://[::1]:1/x", "http://localhost:1"] {
+            assert!(is_on_this_machine(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1.evil.example",
+            "http://localhost.evil.example",
+            "http://localhost@evil.example",
+            "http://127.0.0.1:1@evil.example",
+            "http://evil.example/127.0.0.1",
+            "http://evil.example?localhost",
+            "http://10.0.0.1",
+            "http://[::1",
+        ] {
+            assert!(!is_on_this_machine(url), "{url}");
+        }
     }
 
     #[test]

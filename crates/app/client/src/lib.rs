@@ -11,5 +11,5 @@ mod sse;
 mod tls;
 
 pub use follow::{AuditRecords, Reconnect, TaskEvents};
-pub use http::{Client, Download};
+pub use http::{Client, Download, is_on_this_machine};
 pub use routes::TaskFilter;

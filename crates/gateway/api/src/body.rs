@@ -1,7 +1,7 @@
 //! Request and response bodies that are not already part of the shared vocabulary.
 
 use agentos_types::{
-    Actor, AgentName, EventId, RequestId, Scope, SecretName, TaskId, Timestamp, TokenId,
+    Actor, AgentName, EventId, RequestId, Role, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::Control,
     audit::{Decision, Phase},
     task::Cadence,
@@ -194,18 +194,36 @@ pub struct SecretInfo {
     pub created_at: Timestamp,
 }
 
-/// `POST /api/v1/tokens`
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// `POST /api/v1/tokens`: either a role or scopes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Scope>,
+    /// Agents that the token may give work to, 1 to 100; with the scope `call` or the role `agent-caller`, and only then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentName>,
     /// Absent: 90 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
 }
 
-/// Answer to `POST /api/v1/tokens`: the only time that the token is shown.
+/// `POST /api/v1/tokens/{id}/rotate`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotateToken {
+    /// How long the old token goes on working, at most 30 days and never beyond its own end. Absent: one hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap_s: Option<u64>,
+    /// Life of the successor. Absent: as long as the old token's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+}
+
+/// Answer to `POST /api/v1/tokens` and to a rotation: the only time that the token is shown.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     pub token: String,
@@ -218,7 +236,14 @@ pub struct CreatedToken {
 pub struct TokenInfo {
     pub id: TokenId,
     pub name: String,
+    /// The role that it was made with, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     pub scopes: Vec<Scope>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentName>,
+    /// The first token of its line of rotations; its own id if it is the first.
+    pub family: TokenId,
     pub created_by: String,
     pub created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,4 +304,6 @@ pub enum CheckOutcome {
 pub struct Context {
     pub actor: Actor,
     pub request_id: RequestId,
+    /// Label of whom a new task belongs to: for a token, the first one of its line of rotations.
+    pub owner: String,
 }

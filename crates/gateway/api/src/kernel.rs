@@ -2,8 +2,10 @@
 //!
 //! Every method that changes something takes the [`Context`] and writes its audit record in the same transaction.
 
+use std::time::Duration;
+
 use agentos_types::{
-    AgentName, Result, ScheduleId, Scope, SecretName, TaskId, TokenId,
+    AgentName, Result, Role, ScheduleId, Scope, SecretName, TaskId, TokenId,
     agent::Agent,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent, TaskState},
@@ -14,7 +16,7 @@ use tokio::sync::broadcast;
 
 use crate::body::{
     AgentLogs, AuditCheckpoint, AuditFilter, AuditRecord, AuditVerification, Context, CreateSchedule, CreateToken,
-    CreatedToken, DeployAgent, Health, Notification, Page, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+    CreatedToken, DeployAgent, Health, Notification, Page, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
 };
 
 /// What an agent can be told to do.
@@ -42,6 +44,8 @@ impl AgentCommand {
 pub struct TaskQuery {
     pub agent: Option<AgentName>,
     pub state: Option<TaskState>,
+    /// Only tasks of this owner.
+    pub submitted_by: Option<String>,
     pub cursor: Option<TaskId>,
     pub limit: usize,
 }
@@ -51,7 +55,12 @@ pub struct TaskQuery {
 pub struct Principal {
     pub token: TokenId,
     pub name: String,
+    pub role: Option<Role>,
     pub scopes: Vec<Scope>,
+    /// Agents that it may give work to by the scope `call`.
+    pub agents: Vec<AgentName>,
+    /// First token of its line of rotations.
+    pub family: TokenId,
 }
 
 #[async_trait]
@@ -61,8 +70,12 @@ pub trait Kernel: Send + Sync + 'static {
     async fn authenticate(&self, token: &str) -> Result<Option<Principal>>;
     /// Records a refused request: wrong token, or a scope that is missing.
     async fn record_refusal(&self, context: &Context, route: &str, reason: &str) -> Result<()>;
+    /// Records that an address is locked out for `wait` because of too many wrong tokens; the context names it.
+    async fn record_lockout(&self, context: &Context, wait: Duration) -> Result<()>;
     async fn list_tokens(&self) -> Result<Vec<TokenInfo>>;
     async fn create_token(&self, context: &Context, body: CreateToken) -> Result<CreatedToken>;
+    /// The successor; the old token ends after the overlap.
+    async fn rotate_token(&self, context: &Context, id: &TokenId, body: RotateToken) -> Result<CreatedToken>;
     async fn revoke_token(&self, context: &Context, id: &TokenId) -> Result<TokenInfo>;
 
     // Agents

@@ -6,10 +6,14 @@
 use std::{net::IpAddr, time::Duration};
 
 use agentos_api::{body::Context, kernel::Principal};
-use agentos_types::{Actor, Code, Fault, RequestId, Result, Scope};
+use agentos_types::{Actor, AgentName, Code, Fault, RequestId, Result, Scope};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{layers::buckets::Peer, shared::Shared};
+use crate::{
+    layers::buckets::Peer,
+    reach::{Reach, Right},
+    shared::Shared,
+};
 
 /// Longest text that is looked up as a token; ours are far shorter.
 const TOKEN_BYTES_MAX: usize = 256;
@@ -29,13 +33,30 @@ pub(crate) struct Asker<'a> {
     pub peer: IpAddr,
     pub request_id: &'a RequestId,
     /// Route or message type, for the audit record.
-    pub route: &'a str,
+    pub route: &'static str,
 }
 
 impl Asker<'_> {
     fn context(&self, actor: Actor) -> Context {
-        Context { actor, request_id: self.request_id.clone() }
+        Context { owner: actor.label(), actor, request_id: self.request_id.clone() }
     }
+
+    /// The admitted caller of this request.
+    pub fn caller(&self, principal: &Principal, bearer: Bearer, reach: Reach) -> Caller {
+        let owner = format!("token:{}", principal.family);
+        let context = Context { owner, ..self.context(actor_of(principal)) };
+        Caller { context, bearer, reach, peer: self.peer, route: self.route }
+    }
+}
+
+/// Who was admitted, and how far the right goes that let them in.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub context: Context,
+    pub bearer: Bearer,
+    pub reach: Reach,
+    peer: IpAddr,
+    route: &'static str,
 }
 
 pub(crate) fn actor_of(principal: &Principal) -> Actor {
@@ -61,28 +82,77 @@ impl Shared {
             None => None,
         };
         let Some(principal) = principal else {
-            self.take_from_peer(asker.peer)?;
-            let reason = if bearer.is_some() { "invalid token" } else { "no token" };
-            self.record_refusal(asker, Actor::Anonymous { peer: asker.peer.to_string() }, reason).await;
+            self.refuse_stranger(asker, bearer.is_some()).await?;
             return Err(unauthenticated(bearer.is_some()));
         };
         self.token_rates.take(&principal.token, self.ambient.now()).map_err(rate_limited)?;
         Ok(principal)
     }
 
+    /// Lockout and rate of an address without a valid token. Only a token that was presented counts towards a lockout:
+    /// whoever sends none does not guess.
+    async fn refuse_stranger(&self, asker: &Asker<'_>, token_was_given: bool) -> Result<()> {
+        let (peer, now) = (Peer::from(asker.peer), self.ambient.now());
+        self.lockouts.check(&peer, now).map_err(locked_out)?;
+        self.take_from_peer(asker.peer)?;
+        let actor = Actor::Anonymous { peer: asker.peer.to_string() };
+        let reason = if token_was_given { "invalid token" } else { "no token" };
+        self.record_refusal(asker, actor.clone(), reason).await;
+        if let Some(wait) = token_was_given.then(|| self.lockouts.fail(&peer, now)).flatten() {
+            self.record_lockout(asker, actor, wait).await;
+        }
+        Ok(())
+    }
+
     pub fn take_from_peer(&self, peer: IpAddr) -> Result<()> {
         self.peer_rates.take(&Peer::from(peer), self.ambient.now()).map_err(rate_limited)
     }
 
-    /// Refuses, and records the refusal, unless the principal holds the scope.
-    pub async fn require(&self, asker: &Asker<'_>, principal: &Principal, needed: Scope) -> Result<()> {
-        if Scope::covers(&principal.scopes, needed) {
-            return Ok(());
+    /// How far the principal's right goes. Refuses, and records the refusal, when there is none.
+    pub async fn require(&self, asker: &Asker<'_>, principal: &Principal, needed: Right) -> Result<Reach> {
+        if let Some(reach) = Reach::of(principal, needed) {
+            return Ok(reach);
         }
-        let scope = needed.as_str();
+        let scope = needed.scope().as_str();
         self.record_refusal(asker, actor_of(principal), &format!("scope {scope} is missing")).await;
         Err(Fault::new(Code::FORBIDDEN, format!("the token does not hold the scope '{scope}'"))
             .hint(format!("use a token made with `agent-os token create --scope {scope}`")))
+    }
+
+    /// Refuses, and records the refusal, unless the caller may give work to the agent. Does not say whether it exists.
+    pub async fn require_agent(&self, caller: &Caller, agent: &AgentName) -> Result<()> {
+        if caller.reach.may_call(agent) {
+            return Ok(());
+        }
+        let asker = Asker { peer: caller.peer, request_id: &caller.context.request_id, route: caller.route };
+        let reason = format!("agent {agent} is not named by the token");
+        self.record_refusal(&asker, caller.context.actor.clone(), &reason).await;
+        Err(Fault::new(Code::FORBIDDEN, format!("the token may not give work to the agent '{agent}'"))
+            .hint(format!("use a token made with `agent-os token create --role agent-caller --agent {agent}`")))
+    }
+
+    /// The same for what a right over one's own tasks never reaches.
+    pub async fn require_whole(&self, caller: &Caller, needed: Scope) -> Result<()> {
+        if caller.reach == Reach::All {
+            return Ok(());
+        }
+        let asker = Asker { peer: caller.peer, request_id: &caller.context.request_id, route: caller.route };
+        let reason = format!("scope {} is missing", needed.as_str());
+        self.record_refusal(&asker, caller.context.actor.clone(), &reason).await;
+        Err(Fault::new(Code::FORBIDDEN, format!("the token does not hold the scope '{}'", needed.as_str())))
+    }
+
+    /// One record for a lockout, within the bound on records of refusals from all addresses.
+    async fn record_lockout(&self, asker: &Asker<'_>, actor: Actor, wait: Duration) {
+        self.metrics.lockouts.inc();
+        tracing::warn!(peer = %asker.peer, wait_s = wait.as_secs(), "an address is locked out after wrong tokens");
+        if self.recorded_refusals_in_all.take(&(), self.ambient.now()).is_err() {
+            self.metrics.refusals_unrecorded.inc();
+            return;
+        }
+        if let Err(fault) = self.kernel.record_lockout(&asker.context(actor), wait).await {
+            tracing::error!(request_id = %asker.request_id, %fault, "a lockout could not be recorded");
+        }
     }
 
     /// Writes an audit record of the refusal within the bounds on such records. The request is refused either way, so a
@@ -104,6 +174,12 @@ impl Shared {
 pub(crate) fn unauthenticated(token_was_given: bool) -> Fault {
     let message = if token_was_given { "the token is not valid" } else { "the request has no token" };
     Fault::new(Code::UNAUTHENTICATED, message).hint("send `Authorization: Bearer TOKEN`")
+}
+
+fn locked_out(wait: Duration) -> Fault {
+    Fault::new(Code::AUTH_LOCKED, "this address presented too many wrong tokens (gateway.auth_failures_max)")
+        .hint("a valid token is answered at once; others after the time given")
+        .retry_after(wait)
 }
 
 fn rate_limited(wait: Duration) -> Fault {

@@ -6,6 +6,7 @@
 //! Not here: storage, policy, tasks. The gateway knows the contracts and the port and nothing behind it. No result of an
 //! authentication is cached, so a revoked token is refused by the next request, message or tick of a stream.
 
+mod access;
 mod connection;
 mod cursor;
 mod extract;
@@ -13,6 +14,7 @@ mod handlers;
 mod identity;
 mod layers;
 mod openapi;
+mod reach;
 mod routes;
 mod server;
 mod shared;
@@ -21,6 +23,7 @@ mod stall;
 pub mod tls;
 mod ws;
 
+pub use access::access_markdown;
 pub use openapi::{openapi, openapi_json};
 pub use routes::{Access, PUBLIC_ROUTES, ROUTES, Route};
 pub use server::{Gateway, GatewayOptions};

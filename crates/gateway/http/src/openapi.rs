@@ -30,7 +30,7 @@ const BEARER: &str = "bearer";
         schedules::list_schedules, schedules::create_schedule, schedules::get_schedule, schedules::pause_schedule,
         schedules::resume_schedule, schedules::delete_schedule,
         secrets::list_secrets, secrets::set_secret, secrets::rotate_secret, secrets::revoke_secret,
-        tokens::list_tokens, tokens::create_token, tokens::revoke_token,
+        tokens::list_tokens, tokens::create_token, tokens::rotate_token, tokens::revoke_token,
         audit::query_audit, audit::verify_audit, audit::audit_checkpoint, audit::export_audit, audit::stream_audit,
         ws::websocket,
     ),
@@ -82,7 +82,7 @@ fn document(version: &str) -> Document {
     for (name, description) in [
         ("Problem", "A problem document (RFC 9457); `type` leads to cause and remedy"),
         ("Unauthenticated", "No valid token (AOS-1701)"),
-        ("Forbidden", "The token lacks the scope (AOS-1702)"),
+        ("Forbidden", "The token lacks the scope, or may not give work to the agent (AOS-1702)"),
     ] {
         let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
         let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, problem).build();
@@ -118,9 +118,16 @@ fn complete(operation: &mut Operation, route: &Route) {
         return;
     }
     add("401", "Unauthenticated");
-    if let Access::Scope(scope) = route.access {
+    let description = match route.access {
+        Access::Scope(scope) => Some(format!("Needs the scope `{}`.", scope.as_str())),
+        Access::Own(scope) => Some(format!(
+            "Needs the scope `{}`, or `call`, which reaches the agents that the token names and the tasks that it submitted.",
+            scope.as_str()
+        )),
+        Access::Public | Access::Session => None,
+    };
+    if let Some(description) = description {
         add("403", "Forbidden");
-        let description = format!("Needs the scope `{}`.", scope.as_str());
         operation.description = Some(match operation.description.take().filter(|text| !text.is_empty()) {
             Some(text) => format!("{text}\n\n{description}"),
             None => description,
@@ -169,7 +176,7 @@ mod tests {
             let expected = match route.access {
                 Access::Public => [false, false],
                 Access::Session => [true, false],
-                Access::Scope(_) => [true, true],
+                Access::Scope(_) | Access::Own(_) => [true, true],
             };
             assert_eq!(problems, expected, "{}", route.operation);
         }

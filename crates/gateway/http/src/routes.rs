@@ -26,6 +26,8 @@ pub enum Access {
     Public,
     /// A valid token that holds the scope.
     Scope(Scope),
+    /// A valid token that holds the scope; or one that holds the scope `call`, whose reach is then its own tasks.
+    Own(Scope),
     /// The WebSocket: a valid token in the upgrade's header or in the first message; each message has its own access.
     Session,
 }
@@ -80,12 +82,12 @@ routes! {
     POST "/api/v1/agents/{name}/terminate" Access::Scope(Scope::Agents) => agents::terminate_agent;
     GET "/api/v1/notifications" Access::Scope(Scope::Read) => agents::list_notifications;
 
-    POST "/api/v1/tasks" Access::Scope(Scope::Tasks) => tasks::submit_task;
-    GET "/api/v1/tasks" Access::Scope(Scope::Read) => tasks::list_tasks;
-    GET "/api/v1/tasks/{id}" Access::Scope(Scope::Read) => tasks::get_task;
+    POST "/api/v1/tasks" Access::Own(Scope::Tasks) => tasks::submit_task;
+    GET "/api/v1/tasks" Access::Own(Scope::Read) => tasks::list_tasks;
+    GET "/api/v1/tasks/{id}" Access::Own(Scope::Read) => tasks::get_task;
     GET "/api/v1/tasks/{id}/steps" Access::Scope(Scope::Read) => tasks::task_steps;
-    GET "/api/v1/tasks/{id}/events" Access::Scope(Scope::Read) => tasks::task_events;
-    POST "/api/v1/tasks/{id}/cancel" Access::Scope(Scope::Tasks) => tasks::cancel_task;
+    GET "/api/v1/tasks/{id}/events" Access::Own(Scope::Read) => tasks::task_events;
+    POST "/api/v1/tasks/{id}/cancel" Access::Own(Scope::Tasks) => tasks::cancel_task;
     POST "/api/v1/tasks/{id}/retry" Access::Scope(Scope::Tasks) => tasks::retry_task;
     POST "/api/v1/tasks/{id}/redrive" Access::Scope(Scope::Tasks) => tasks::redrive_task;
 
@@ -103,6 +105,7 @@ routes! {
 
     GET "/api/v1/tokens" Access::Scope(Scope::Admin) => tokens::list_tokens;
     POST "/api/v1/tokens" Access::Scope(Scope::Admin) => tokens::create_token;
+    POST "/api/v1/tokens/{id}/rotate" Access::Scope(Scope::Admin) => tokens::rotate_token;
     DELETE "/api/v1/tokens/{id}" Access::Scope(Scope::Admin) => tokens::revoke_token;
 
     GET "/api/v1/audit" Access::Scope(Scope::Audit) => audit::query_audit;
@@ -144,8 +147,17 @@ mod tests {
         let operations: BTreeSet<_> = ROUTES.iter().map(|route| route.operation).collect();
         assert_eq!((lines.len(), operations.len()), (ROUTES.len(), ROUTES.len()));
         for route in ROUTES.iter().filter(|route| route.method != "GET") {
-            let may_change = [Scope::Admin, Scope::Agents, Scope::Tasks].map(Access::Scope);
-            assert!(may_change.contains(&route.access), "{} {} changes something", route.method, route.path);
+            let may_change = [Scope::Admin, Scope::Agents, Scope::Tasks];
+            let needed = match route.access {
+                Access::Scope(scope) | Access::Own(scope) => Some(scope),
+                Access::Public | Access::Session => None,
+            };
+            assert!(
+                needed.is_some_and(|scope| may_change.contains(&scope)),
+                "{} {} changes something",
+                route.method,
+                route.path
+            );
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct GatewayOptions {
     pub connections_max: usize,
     /// Requests and WebSocket messages of one token, or of one address without a token.
     pub requests_per_second: u64,
+    /// Wrong tokens of one address in a minute before it is locked out.
+    pub auth_failures_max: u64,
     /// Time for a client to send its headers, then its body, and to go on reading an answer.
     pub request_timeout: Duration,
     pub version: &'static str,

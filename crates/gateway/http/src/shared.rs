@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use crate::layers::{
     buckets::{Buckets, Peer},
+    lockouts::Lockouts,
     metrics::Metrics,
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub token_rates: Buckets<TokenId>,
     /// Requests without a valid token per peer. Separate, so that a flood of strangers cannot crowd tokens out.
     pub peer_rates: Buckets<Peer>,
+    pub lockouts: Lockouts,
     pub recorded_refusals: Buckets<Peer>,
     pub recorded_refusals_in_all: Buckets<()>,
 }
@@ -56,6 +58,7 @@ impl Shared {
             openapi_json: crate::openapi::document_json(limits.version),
             token_rates: Buckets::new(limits.requests_per_second),
             peer_rates: Buckets::new(limits.requests_per_second),
+            lockouts: Lockouts::new(limits.auth_failures_max),
             recorded_refusals: Buckets::new(RECORDED_REFUSALS_PER_SECOND),
             recorded_refusals_in_all: Buckets::new(RECORDED_REFUSALS_PER_SECOND_IN_ALL),
         }

@@ -25,7 +25,13 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
-use crate::{cursor, identity::Bearer, layers::guard::Caller, shared::Shared};
+use crate::{
+    cursor,
+    identity::Bearer,
+    layers::guard::Caller,
+    reach::{Reach, Right},
+    shared::Shared,
+};
 
 /// Proxies cut connections that are silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -62,18 +68,20 @@ pub(crate) fn is_final(event: &TaskEvent) -> bool {
 struct Follower {
     shared: Arc<Shared>,
     bearer: Bearer,
-    needed: Scope,
+    needed: Right,
+    /// How far the right went when the stream was opened; it must go as far at each check.
+    reach: Reach,
     notices: Receiver<Notice>,
     recheck: Interval,
 }
 
 impl Follower {
-    fn new(shared: Arc<Shared>, bearer: Bearer, needed: Scope) -> Self {
+    fn new(shared: Arc<Shared>, caller: Caller, needed: Right) -> Self {
         let notices = shared.kernel.subscribe();
         let mut recheck = tokio::time::interval(shared.recheck_interval);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         recheck.reset();
-        Self { shared, bearer, needed, notices, recheck }
+        Self { shared, bearer: caller.bearer, needed, reach: caller.reach, notices, recheck }
     }
 
     /// Returns true when there may be something new, false when the stream must end: shutdown, or the token is no
@@ -99,7 +107,7 @@ impl Follower {
 
     async fn may_read(&self) -> bool {
         match self.shared.identify(&self.bearer).await {
-            Ok(Some(principal)) => Scope::covers(&principal.scopes, self.needed),
+            Ok(Some(principal)) => Reach::of(&principal, self.needed).as_ref() == Some(&self.reach),
             Ok(None) => false,
             Err(fault) => {
                 tracing::warn!(%fault, "a stream ends because its token could not be checked");
@@ -121,8 +129,8 @@ struct TaskFeed {
 /// The task's events after `after_seq`. Answers 204 where there are none and will be none: a browser's `EventSource`
 /// reconnects after anything else.
 pub(crate) async fn task_stream(shared: Arc<Shared>, caller: Caller, task: TaskId, after_seq: i64) -> Result<Response> {
-    let follower = Follower::new(Arc::clone(&shared), caller.bearer, Scope::Read);
-    let is_over = shared.kernel.get_task(&task).await?.state.is_terminal();
+    let follower = Follower::new(Arc::clone(&shared), caller, Right::OrOwn(Scope::Read));
+    let is_over = follower.reach.task(&*shared.kernel, &task).await?.state.is_terminal();
     let batch: VecDeque<_> = shared.kernel.task_events(&task, after_seq, BATCH_MAX).await?.into();
     if is_over && batch.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -169,7 +177,7 @@ struct AuditFeed {
 
 /// Records after `after_seq`, or from now on.
 pub(crate) async fn audit_stream(shared: Arc<Shared>, caller: Caller, after_seq: Option<i64>) -> Result<Response> {
-    let follower = Follower::new(Arc::clone(&shared), caller.bearer, Scope::Audit);
+    let follower = Follower::new(Arc::clone(&shared), caller, Right::Whole(Scope::Audit));
     let after_seq = match after_seq {
         Some(seq) => Some(seq),
         None => {

@@ -31,6 +31,11 @@ impl Package {
         Self::python(name, include_str!("../../../../examples/python/rogue/rogue_agent.py"), rest)
     }
 
+    /// A worker that makes one `net.fetch` of each task's input, prints the reply and answers with it.
+    pub fn fetcher(name: &str, rest: &str) -> Self {
+        Self::python(name, include_str!("fetcher.py"), rest)
+    }
+
     /// The Monitor with further grants.
     pub fn monitor(grants: &str) -> Self {
         let package = Self::empty("monitor", &["agent-os-monitor"], "");

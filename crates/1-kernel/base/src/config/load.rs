@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use agentos_types::{Code, Fault, Result};
 
-use super::{Config, Kind, Origin, SETTINGS, Setting, Value};
+use super::{Config, Kind, OTHERS, Origin, SETTINGS, Setting, Value};
 
 /// The outer sources. The environment is passed in: only `main` reads the process's own.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +42,7 @@ pub fn load(file: &Path, source: &Source) -> Result<Config> {
 
 /// Variables that look like ours but are not: a misspelt one would be silently without effect.
 fn refuse_unknown_variables(source: &Source) -> Result<()> {
-    const OTHERS: &[&str] = &["AGENT_OS_HOME", "AGENT_OS_TOKEN", "AGENT_OS_URL"];
-    let ours = |name: &&String| name.starts_with("AGENT_OS_") && !OTHERS.contains(&name.as_str());
+    let ours = |name: &&String| name.starts_with("AGENT_OS_") && !OTHERS.iter().any(|(other, _)| other == name);
     match source.environment.keys().filter(ours).find(|name| !SETTINGS.iter().any(|setting| setting.env == **name)) {
         None => Ok(()),
         Some(name) => Err(unknown(name, "environment", SETTINGS.iter().map(|setting| setting.env))),

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use agentos_types::{Code, Fault, Result};
 
 pub use load::{Source, load};
-pub use settings::{Kind, SETTINGS, Setting};
+pub use settings::{Kind, OTHERS, SETTINGS, Setting};
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "agent-os.toml";
@@ -100,6 +100,10 @@ impl Config {
 
     pub fn gateway_requests_per_second(&self) -> u64 {
         self.integer("gateway.requests_per_second")
+    }
+
+    pub fn gateway_auth_failures_max(&self) -> u64 {
+        self.integer("gateway.auth_failures_max")
     }
 
     pub fn gateway_request_timeout(&self) -> Duration {

@@ -47,6 +47,13 @@ const fn range(min: u64, max: u64) -> Kind {
     Kind::Integer { min, max }
 }
 
+/// Variables of the programs that are not settings of the server.
+pub const OTHERS: &[(&str, &str)] = &[
+    ("AGENT_OS_HOME", "Data directory for every command that is given no --data-dir."),
+    ("AGENT_OS_URL", "Server that the commands talk to; without it they use the one of the data directory."),
+    ("AGENT_OS_TOKEN", "Token that the commands present; without it they use the one of the data directory."),
+];
+
 pub const SETTINGS: &[Setting] = &[
     setting(
         "gateway.listen",
@@ -83,6 +90,13 @@ pub const SETTINGS: &[Setting] = &[
         range(1, 1_000_000),
         "500",
         "Requests and WebSocket messages a second for one token or, without a token, one address.",
+    ),
+    setting(
+        "gateway.auth_failures_max",
+        "AGENT_OS_GATEWAY_AUTH_FAILURES_MAX",
+        range(1, 1_000_000),
+        "20",
+        "Wrong tokens of one address in a minute; more lock the address out, but not valid tokens.",
     ),
     setting(
         "gateway.request_timeout_ms",

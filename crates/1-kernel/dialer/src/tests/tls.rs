@@ -53,7 +53,7 @@ impl Authority {
     }
 
     fn options(&self) -> DialerOptions {
-        DialerOptions { extra_roots_pem: vec![self.file.path().to_owned()], ..DialerOptions::default() }
+        DialerOptions { extra_roots: vec![self.file.path().to_owned()], ..DialerOptions::default() }
     }
 
     /// An acceptor with a certificate for `name`, and the names that clients send.
@@ -133,7 +133,7 @@ async fn a_server_without_tls_is_no_https_server() {
 #[test]
 fn unusable_authorities_refuse_the_start() {
     let start = |path: std::path::PathBuf| {
-        let options = DialerOptions { extra_roots_pem: vec![path], ..DialerOptions::default() };
+        let options = DialerOptions { extra_roots: vec![path], ..DialerOptions::default() };
         Dialer::new(options).unwrap_err().code
     };
     let mut empty = NamedTempFile::new().unwrap();

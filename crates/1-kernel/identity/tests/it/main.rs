@@ -1,48 +1,64 @@
 //! Tokens on a real store: what is refused, and that nothing usable lies on disk.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use agentos_base::{Ambient, ambient::FakeClock};
-use agentos_identity::Tokens;
+use agentos_identity::{NewToken, OVERLAP_MAX, Rotation, Tokens};
 use agentos_store::{Conn, Sequencer, Store, StoreOptions};
-use agentos_types::{Actor, Code, Result, Scope, Timestamp, audit::AuditEvent};
+use agentos_types::{Actor, Code, Result, Role, Scope, Timestamp, audit::AuditEvent};
 
-/// A log that keeps nothing: these tests are not about it.
-struct NoLog;
+/// A log that keeps the actions of its records and nothing else.
+#[derive(Clone, Default)]
+struct NoLog(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Sequencer for NoLog {
     fn load(&mut self, _: &Conn<'_>) -> Result<()> {
         Ok(())
     }
-    fn seal(&mut self, _: &Conn<'_>, _: &[AuditEvent]) -> Result<()> {
+    fn seal(&mut self, _: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
+        self.0.lock().unwrap().extend(events.iter().map(|event| (event.action.clone(), event.resource.clone())));
         Ok(())
     }
     fn settled(&mut self, _: bool) {}
 }
 
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
 fn open(directory: &Path) -> (Tokens, Arc<FakeClock>) {
+    let (tokens, clock, _) = open_with_log(directory);
+    (tokens, clock)
+}
+
+fn open_with_log(directory: &Path) -> (Tokens, Arc<FakeClock>, NoLog) {
+    let log = NoLog::default();
     let (ambient, clock) = Ambient::fake(3, Timestamp::from_millis(5));
     let options = StoreOptions {
         directory: directory.into(),
         queue_max: 64,
         readers: 1,
-        sequencer: Some(Box::new(NoLog)),
+        sequencer: Some(Box::new(log.clone())),
         ambient: ambient.clone(),
     };
-    (Tokens::new(Store::open(options).unwrap(), ambient), clock)
+    (Tokens::new(Store::open(options).unwrap(), ambient), clock, log)
 }
 
 #[tokio::test]
 async fn a_token_works_until_it_expires_or_is_revoked() {
     let directory = tempfile::tempdir().unwrap();
     let (tokens, clock) = open(directory.path());
-    let hour = Some(Duration::from_secs(3_600));
-    let (short, _) = tokens.create(&Actor::System, "short", &[Scope::Read], hour).await.unwrap();
-    let (long, row) = tokens.create(&Actor::System, "long", &[Scope::Read, Scope::Tasks], None).await.unwrap();
+    let short = NewToken { life: Some(HOUR), ..NewToken::of_scopes("short", &[Scope::Read]) };
+    let (short, _) = tokens.create(&Actor::System, short).await.unwrap();
+    let long = NewToken::of_scopes("long", &[Scope::Read, Scope::Tasks]);
+    let (long, row) = tokens.create(&Actor::System, long).await.unwrap();
     let seen = tokens.authenticate(long.expose()).await.unwrap().unwrap();
     assert_eq!((seen.name.as_str(), seen.scopes), ("long", vec![Scope::Tasks, Scope::Read]));
-    clock.advance(Duration::from_secs(3_600));
+    clock.advance(HOUR);
     assert_eq!(tokens.authenticate(short.expose()).await.unwrap(), None, "expired");
     assert!(tokens.authenticate(long.expose()).await.unwrap().is_some());
     tokens.revoke(&Actor::System, &row.id).await.unwrap();
@@ -54,12 +70,24 @@ async fn a_token_works_until_it_expires_or_is_revoked() {
 async fn what_makes_no_sense_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (tokens, _) = open(directory.path());
-    let year = Some(Duration::from_secs(400 * 86_400));
-    for (name, scopes, life) in [("", &[Scope::Read][..], None), ("a", &[][..], None), ("a", &[Scope::Read][..], year)]
-    {
-        let refused = tokens.create(&Actor::System, name, scopes, life).await.unwrap_err();
-        assert_eq!(refused.code, Code::BODY_INVALID);
+    let agents = |count: usize| (0..count).map(|number| format!("a{number}").parse().unwrap()).collect::<Vec<_>>();
+    let caller = NewToken::of_role("a", Role::AgentCaller);
+    for new in [
+        NewToken::of_scopes("", &[Scope::Read]),
+        NewToken::of_scopes("a\n", &[Scope::Read]),
+        NewToken::of_scopes("a", &[]),
+        NewToken { life: Some(400 * DAY), ..NewToken::of_role("a", Role::Viewer) },
+        NewToken { life: Some(Duration::ZERO), ..NewToken::of_role("a", Role::Viewer) },
+        caller.clone(),
+        NewToken { agents: agents(101), ..caller.clone() },
+        NewToken { agents: agents(1), ..NewToken::of_role("a", Role::Admin) },
+    ] {
+        let refused = tokens.create(&Actor::System, new.clone()).await.unwrap_err();
+        assert_eq!(refused.code, Code::BODY_INVALID, "{new:?}");
     }
+    assert_eq!(NewToken::asked("a", Some(Role::Viewer), &[Scope::Read]).unwrap_err().code, Code::BODY_INVALID);
+    let (token, row) = tokens.create(&Actor::System, NewToken { agents: agents(100), ..caller }).await.unwrap();
+    assert_eq!(tokens.authenticate(token.expose()).await.unwrap(), Some(row), "what is stored is what was asked for");
     for guess in ["", "aos_", "aos_AAAA_000000", "' OR 1=1 --"] {
         assert_eq!(tokens.authenticate(guess).await.unwrap(), None);
     }
@@ -69,11 +97,89 @@ async fn what_makes_no_sense_is_refused() {
 async fn the_token_itself_is_stored_nowhere() {
     let directory = tempfile::tempdir().unwrap();
     let (tokens, _) = open(directory.path());
-    let (token, _) = tokens.create(&Actor::System, "a", &[Scope::Admin], None).await.unwrap();
+    let (token, _) = tokens.create(&Actor::System, NewToken::of_role("a", Role::Admin)).await.unwrap();
     drop(tokens);
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         let needle = token.expose().as_bytes();
         assert!(!bytes.windows(needle.len()).any(|window| window == needle), "the token lies on disk");
     }
+}
+
+#[tokio::test]
+async fn a_role_gives_its_scopes_and_is_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tokens, _) = open(directory.path());
+    for role in Role::ALL {
+        let agents = if role == Role::AgentCaller { vec!["echo".parse().unwrap()] } else { Vec::new() };
+        let new = NewToken { agents, ..NewToken::asked("a", Some(role), &[]).unwrap() };
+        let (token, row) = tokens.create(&Actor::System, new).await.unwrap();
+        let seen = tokens.authenticate(token.expose()).await.unwrap().unwrap();
+        assert_eq!((seen.role, &seen.scopes[..]), (Some(role), role.scopes()));
+        assert_eq!((&seen, &seen.family), (&row, &row.id), "a new token begins its own line");
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_token_works_within_the_overlap_and_not_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tokens, clock, log) = open_with_log(directory.path());
+    let (old, row) = tokens.create(&Actor::System, NewToken::of_role("ci", Role::Operator)).await.unwrap();
+    clock.advance(DAY);
+    let (new, successor) = tokens.rotate(&Actor::System, &row.id, Rotation::default()).await.unwrap();
+    assert_eq!((&successor.name, successor.role, &successor.scopes), (&row.name, row.role, &row.scopes));
+    assert_eq!((&successor.family, successor.id == row.id), (&row.id, false));
+    let life = |row: &agentos_identity::TokenRow| row.expires_at.unwrap().since(row.created_at);
+    assert_eq!(life(&successor), life(&row), "the successor lives as long as the old one would have");
+    let works = async |text: &str| tokens.authenticate(text).await.unwrap().is_some();
+    assert!(works(old.expose()).await && works(new.expose()).await);
+    clock.advance(HOUR - Duration::from_micros(1));
+    assert!(works(old.expose()).await, "the last moment of the overlap");
+    clock.advance(Duration::from_micros(1));
+    assert!(!works(old.expose()).await, "the overlap is over");
+    assert!(works(new.expose()).await);
+    let recorded = log.0.lock().unwrap().clone();
+    assert_eq!(recorded.last(), Some(&("token.rotate".to_owned(), row.id.to_string())));
+}
+
+#[tokio::test]
+async fn an_overlap_never_lengthens_a_life_and_may_be_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tokens, clock) = open(directory.path());
+    let new = NewToken { life: Some(HOUR), ..NewToken::of_role("a", Role::Viewer) };
+    let (old, row) = tokens.create(&Actor::System, new).await.unwrap();
+    clock.advance(HOUR / 2);
+    let rotation = Rotation { overlap: DAY, life: Some(2 * DAY) };
+    let (successor, next) = tokens.rotate(&Actor::System, &row.id, rotation).await.unwrap();
+    clock.advance(HOUR / 2);
+    assert_eq!(tokens.authenticate(old.expose()).await.unwrap(), None, "its own end came first");
+    let at_once = Rotation { overlap: Duration::ZERO, life: None };
+    let (last, _) = tokens.rotate(&Actor::System, &next.id, at_once).await.unwrap();
+    assert_eq!(tokens.authenticate(successor.expose()).await.unwrap(), None, "replaced at once");
+    let seen = tokens.authenticate(last.expose()).await.unwrap().unwrap();
+    assert_eq!((&seen.family, seen.expires_at.unwrap().since(seen.created_at)), (&row.id, 2 * DAY));
+}
+
+#[tokio::test]
+async fn only_the_living_end_of_a_line_is_rotated() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tokens, clock) = open(directory.path());
+    let refused = async |id: &agentos_types::TokenId, rotation: Rotation| {
+        tokens.rotate(&Actor::System, id, rotation).await.unwrap_err().code
+    };
+    let (_, first) = tokens.create(&Actor::System, NewToken::of_role("a", Role::Viewer)).await.unwrap();
+    let too_long = Rotation { overlap: OVERLAP_MAX + Duration::from_secs(1), life: None };
+    assert_eq!(refused(&first.id, too_long).await, Code::BODY_INVALID);
+    assert_eq!(refused(&first.id, Rotation { life: Some(400 * DAY), ..Rotation::default() }).await, Code::BODY_INVALID);
+    clock.advance(DAY);
+    let (_, second) = tokens.rotate(&Actor::System, &first.id, Rotation::default()).await.unwrap();
+    assert_eq!(refused(&first.id, Rotation::default()).await, Code::TOKEN_ENDED, "it has a living successor");
+    // The successor was lost before anybody used it.
+    tokens.revoke(&Actor::System, &second.id).await.unwrap();
+    assert_eq!(refused(&second.id, Rotation::default()).await, Code::TOKEN_ENDED, "revoked");
+    assert!(tokens.rotate(&Actor::System, &first.id, Rotation::default()).await.is_ok());
+    clock.advance(HOUR);
+    assert_eq!(refused(&first.id, Rotation::default()).await, Code::TOKEN_ENDED, "expired");
+    let unknown = "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap();
+    assert_eq!(refused(&unknown, Rotation::default()).await, Code::TOKEN_NOT_FOUND);
 }

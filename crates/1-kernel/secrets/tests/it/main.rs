@@ -67,6 +67,22 @@ async fn a_secret_lives_rotates_and_dies() {
     assert!(secrets.list().await.unwrap().iter().all(|row| row.state == "revoked"));
 }
 
+/// A call that took the value before it was erased may hand back what the other side echoed.
+#[tokio::test]
+async fn an_erased_value_stays_masked_for_calls_that_still_hold_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secrets, _, redactor) = open(directory.path(), [1; 32]).await.unwrap();
+    let key = name("api-key");
+    for text in ["hunter2-first", "hunter2-second"] {
+        secrets.set(&Actor::System, &key, value(text)).await.unwrap();
+    }
+    secrets.revoke(&Actor::System, &key).await.unwrap();
+    secrets.set(&Actor::System, &name("other"), value("hunter2-other")).await.unwrap();
+    for text in ["hunter2-first", "hunter2-second", "hunter2-other"] {
+        assert_eq!(redactor.clean(text), MASK, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn values_that_cannot_be_masked_or_stored_are_refused() {
     let directory = tempfile::tempdir().unwrap();

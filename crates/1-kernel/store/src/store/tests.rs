@@ -62,8 +62,8 @@ async fn notices_come_only_after_a_commit() {
     let lost = notice.clone();
     let failed: Result<()> = store
         .write(move |tx| {
-            tx.notify(Notice::Schedules);
-            tx.notify(lost);
+            tx.announce(Notice::Schedules);
+            tx.announce(lost);
             Err(Fault::internal("x"))
         })
         .await;
@@ -71,7 +71,7 @@ async fn notices_come_only_after_a_commit() {
     let sent = notice.clone();
     store
         .write(move |tx| {
-            tx.notify(sent);
+            tx.announce(sent);
             Ok(())
         })
         .await
@@ -195,7 +195,7 @@ async fn sealed_records_are_announced_once_a_commit() {
             for _ in 0..2 {
                 tx.record(AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "test.act", "x"));
             }
-            tx.notify(Notice::Schedules);
+            tx.announce(Notice::Schedules);
             Ok(())
         })
         .await
@@ -216,4 +216,34 @@ async fn failing_and_panicking_queries_do_not_empty_the_pool() {
         assert_eq!(failed.unwrap_err().code, Code::TASK_NOT_FOUND);
     }
     assert_eq!(count(&store).await, 0);
+}
+
+#[tokio::test]
+async fn after_a_full_disk_only_a_write_with_room_counts_as_working() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), None).unwrap();
+    // No page more than the file has, or plenty: to the writer, a full disk and a freed one.
+    let limit = async |full: bool| {
+        store
+            .write(move |tx| {
+                let statement = if full { "PRAGMA max_page_count = 1" } else { "PRAGMA max_page_count = 1000" };
+                tx.query_one(statement, &[], |row| row.integer(0))
+            })
+            .await
+            .unwrap();
+    };
+    assert_eq!(store.probe().await, Ok(()));
+    limit(true).await;
+    let big = store.write(|tx| {
+        let value = "x".repeat(256 * 1024);
+        tx.execute("INSERT INTO installation (name, value) VALUES ('big', $1)", &[value.as_str().into()])
+    });
+    assert_eq!(big.await.unwrap_err().code, Code::STORE_UNAVAILABLE);
+    assert_eq!(store.write(|_| Ok(())).await, Ok(()), "an empty write says nothing about the disk");
+    for _ in 0..3 {
+        assert_eq!(store.probe().await.unwrap_err().code, Code::STORE_UNAVAILABLE);
+    }
+    limit(false).await;
+    assert_eq!(store.probe().await, Ok(()));
+    assert_eq!(count(&store).await, 0, "the probe leaves nothing");
 }

@@ -59,6 +59,46 @@ async fn filters_combine_and_the_page_is_bounded() {
 }
 
 #[tokio::test]
+async fn an_owner_lists_its_own_tasks_in_pages_whatever_else_is_there() {
+    let bench = bench().await;
+    bench.deploy("other").await;
+    let mut owned = Vec::new();
+    for index in 0..12 {
+        bench.clock.advance(Duration::from_millis(1));
+        let name = if index % 4 == 0 { "other" } else { "echo" };
+        let owner = if index % 2 == 0 { "token:mine" } else { "token:theirs" };
+        let new = NewTask::new(agent(name), json!(index));
+        let task = bench.tasks.submit_for(&person(), owner.into(), new).await.unwrap().task;
+        assert_eq!(task.submitted_by, owner);
+        assert_eq!(bench.last("task.submit").actor, person(), "the record names who acted, not who owns");
+        owned.extend((index % 2 == 0).then_some(task.id));
+    }
+    owned.reverse();
+    let list = |after, agent, state, limit| {
+        let filter = TaskFilter { submitted_by: Some("token:mine".into()), after, agent, state, limit };
+        let tasks = bench.tasks.clone();
+        async move { tasks.list(filter).await.unwrap().into_iter().map(|task| task.id).collect::<Vec<_>>() }
+    };
+    let first = list(None, None, None, 4).await;
+    let second = list(first.last().cloned(), None, None, 4).await;
+    assert_eq!([first, second].concat(), owned);
+    assert_eq!(list(None, Some(echo()), None, 100).await.len(), 3);
+    assert_eq!(list(None, Some(echo()), Some(TaskState::Submitted), 100).await.len(), 3);
+    assert_eq!(list(None, Some(echo()), Some(TaskState::Failed), 100).await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_owner_keeps_its_idempotency_keys_when_the_actor_changes() {
+    let bench = bench().await;
+    let keyed = || NewTask { idempotency_key: Some("k".into()), ..NewTask::new(echo(), json!(1)) };
+    let first = bench.tasks.submit_for(&person(), "token:line".into(), keyed()).await.unwrap();
+    let again = bench.tasks.submit_for(&Actor::System, "token:line".into(), keyed()).await.unwrap();
+    assert_eq!((again.replayed, &again.task.id), (true, &first.task.id));
+    let other = bench.tasks.submit_for(&person(), "token:other".into(), keyed()).await.unwrap();
+    assert!(!other.replayed);
+}
+
+#[tokio::test]
 async fn events_of_a_task_have_no_gaps_under_concurrency() {
     let bench = bench().await;
     let claimed = [bench.working().await, bench.working().await];

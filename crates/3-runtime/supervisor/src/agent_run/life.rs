@@ -296,7 +296,7 @@ impl<'r> Life<'r> {
         }
     }
 
-    async fn on_received(&mut self, received: agentos_types::Result<Received>) -> Result<(), Verdict> {
+    async fn on_received(&mut self, received: Result<Received, Fault>) -> Result<(), Verdict> {
         match received {
             Ok(Received::Frame(frame)) => self.on_frame(frame).await,
             Ok(Received::Closed { partial }) => Err(Verdict::Closed { partial }),

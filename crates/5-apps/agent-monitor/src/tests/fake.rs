@@ -1,4 +1,4 @@
-//! A kernel in memory: values, schedules, notices and a journal that outlive a worker, and sources to look at.
+//! A kernel in memory: values, schedules, alerts and a journal that outlive a worker, and sources to look at.
 //!
 //! A worker can be killed at any of its calls: before the effect, after the effect but before its record (for calls that
 //! reach outside), or after the record. Its own store commits effect and record together, as the real kernel does.

@@ -8,10 +8,10 @@ use crate::kernel::{Kernel, task};
 #[tokio::test]
 async fn whatever_the_handler_returns_after_a_cancel_the_answer_is_canceled() {
     let mut kernel = Kernel::ready(|context: TaskContext, input: Value| async move {
-        assert!(!context.is_cancelled());
+        assert!(!context.is_canceled());
         context.progress(json!("started")).await?;
-        context.cancelled().await;
-        assert!(context.is_cancelled());
+        context.canceled().await;
+        assert!(context.is_canceled());
         match input.as_str() {
             Some("ok") => Ok(Value::Null),
             Some("error") => Err(TaskError::permanent("stopped")),
@@ -56,17 +56,17 @@ async fn a_handler_that_does_not_react_is_dropped_before_the_grace_ends() {
 }
 
 #[tokio::test]
-async fn a_cancelled_handler_may_still_call_and_others_go_on() {
+async fn a_canceled_handler_may_still_call_and_others_go_on() {
     let mut kernel = Kernel::ready(|context: TaskContext, input: Value| async move {
         if input == json!("bystander") {
             return Ok(json!(context.kv_get("read", "key").await?.version));
         }
-        context.cancelled().await;
+        context.canceled().await;
         context.kv_delete("tidy", "lock").await?;
         Ok(Value::Null)
     })
     .await;
-    kernel.give(&task(1), 1, json!("cancelled")).await;
+    kernel.give(&task(1), 1, json!("canceled")).await;
     kernel.give(&task(2), 1, json!("bystander")).await;
     let WorkerFrame::Call { id: bystander, .. } = kernel.receive().await else { panic!("no call") };
     kernel.send(&KernelFrame::Cancel { task: task(1), grace_ms: 60_000_000 }).await;
@@ -82,7 +82,7 @@ async fn a_cancelled_handler_may_still_call_and_others_go_on() {
 async fn a_later_attempt_takes_the_place_of_one_that_still_runs() {
     let mut kernel = Kernel::ready(|context: TaskContext, _| async move {
         if context.attempt() == 1 {
-            context.cancelled().await;
+            context.canceled().await;
         }
         Ok(json!(context.attempt()))
     })

@@ -128,7 +128,7 @@ async fn shutdown_ends_an_idle_worker_at_once_and_a_busy_one_after_its_answer() 
     assert_eq!(idle.outcome().await, Ok(()));
 
     let mut busy = Kernel::ready(|context: TaskContext, _| async move {
-        context.cancelled().await;
+        context.canceled().await;
         Ok(json!(context.kv_get("last", "key").await?.version))
     })
     .await;

@@ -8,7 +8,8 @@ use agentos_types::{Fault, Result};
 use super::ServerKernel;
 
 pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
-    let (tasks, audit_size, schema) = kernel
+    let schema = kernel.store.schema();
+    let (tasks, audit_size) = kernel
         .store
         .read(|conn| {
             let tasks = conn.query("SELECT agent, state, count(*) FROM task GROUP BY agent, state", &[], |row| {
@@ -16,10 +17,9 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
             })?;
             let size =
                 conn.query_one("SELECT coalesce(max(size), 0) FROM audit_frontier", &[], |row| row.integer(0))?;
-            Ok((tasks, size.unwrap_or(0), ()))
+            Ok((tasks, size.unwrap_or(0)))
         })
-        .await
-        .map(|(tasks, size, ())| (tasks, size, kernel.store.schema()))?;
+        .await?;
     let agents = kernel.supervisor.list().await?;
     let mut text = String::new();
     let mut write = || -> std::fmt::Result {

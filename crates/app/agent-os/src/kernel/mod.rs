@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod metrics;
 mod status;
+mod tokens;
 
 use std::{
     sync::{
@@ -17,14 +18,14 @@ use agentos_api::{
     Kernel,
     body::{
         AgentLogs, AuditCheckpoint, AuditFilter, AuditRecord, AuditVerification, Check, Context, CreateSchedule,
-        CreateToken, CreatedToken, DeployAgent, Health, Notification, Page, SecretInfo, SecretValue, SubmitTask,
-        TokenInfo,
+        CreateToken, CreatedToken, DeployAgent, Health, Notification, Page, RotateToken, SecretInfo, SecretValue,
+        SubmitTask, TokenInfo,
     },
     kernel::{AgentCommand, Principal, TaskQuery},
 };
 use agentos_audit::AuditLog;
 use agentos_base::Ambient;
-use agentos_identity::{TokenRow, Tokens};
+use agentos_identity::Tokens;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
 use agentos_store::Store;
 use agentos_supervisor::Supervisor;
@@ -85,8 +86,7 @@ fn page_limit(limit: usize) -> usize {
 #[async_trait]
 impl Kernel for ServerKernel {
     async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
-        let found = self.tokens.authenticate(token).await?;
-        Ok(found.map(|row| Principal { token: row.id, name: row.name, scopes: row.scopes }))
+        Ok(self.tokens.authenticate(token).await?.map(tokens::principal))
     }
 
     async fn record_refusal(&self, context: &Context, route: &str, reason: &str) -> Result<()> {
@@ -98,18 +98,24 @@ impl Kernel for ServerKernel {
         self.store.record(event).await
     }
 
+    async fn record_lockout(&self, context: &Context, wait: Duration) -> Result<()> {
+        tokens::record_lockout(self, context, wait).await
+    }
+
     async fn list_tokens(&self) -> Result<Vec<TokenInfo>> {
-        Ok(self.tokens.list().await?.into_iter().map(token_info).collect())
+        Ok(self.tokens.list().await?.into_iter().map(tokens::info).collect())
     }
 
     async fn create_token(&self, context: &Context, body: CreateToken) -> Result<CreatedToken> {
-        let life = body.expires_in_s.map(Duration::from_secs);
-        let (token, row) = self.tokens.create(&context.actor, &body.name, &body.scopes, life).await?;
-        Ok(CreatedToken { token: token.expose().to_owned(), info: token_info(row) })
+        tokens::create(self, context, body).await
+    }
+
+    async fn rotate_token(&self, context: &Context, id: &TokenId, body: RotateToken) -> Result<CreatedToken> {
+        tokens::rotate(self, context, id, body).await
     }
 
     async fn revoke_token(&self, context: &Context, id: &TokenId) -> Result<TokenInfo> {
-        self.tokens.revoke(&context.actor, id).await.map(token_info)
+        self.tokens.revoke(&context.actor, id).await.map(tokens::info)
     }
 
     async fn deploy_agent(&self, context: &Context, body: DeployAgent) -> Result<Agent> {
@@ -156,13 +162,19 @@ impl Kernel for ServerKernel {
             attempts_max: body.attempts_max,
             traceparent: body.traceparent,
         };
-        let submitted = self.tasks.submit(&context.actor, new).await?;
+        let submitted = self.tasks.submit_for(&context.actor, context.owner.clone(), new).await?;
         Ok((submitted.task, submitted.replayed))
     }
 
     async fn list_tasks(&self, query: TaskQuery) -> Result<Page<Task>> {
         let limit = page_limit(query.limit);
-        let filter = TaskFilter { agent: query.agent, state: query.state, after: query.cursor, limit: limit + 1 };
+        let filter = TaskFilter {
+            agent: query.agent,
+            state: query.state,
+            submitted_by: query.submitted_by,
+            after: query.cursor,
+            limit: limit + 1,
+        };
         Ok(page(self.tasks.list(filter).await?, limit, |task| task.id.to_string()))
     }
 
@@ -258,18 +270,6 @@ impl Kernel for ServerKernel {
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.store.subscribe()
-    }
-}
-
-fn token_info(row: TokenRow) -> TokenInfo {
-    TokenInfo {
-        id: row.id,
-        name: row.name,
-        scopes: row.scopes,
-        created_by: row.created_by,
-        created_at: row.created_at,
-        expires_at: row.expires_at,
-        revoked_at: row.revoked_at,
     }
 }
 

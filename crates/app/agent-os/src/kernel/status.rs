@@ -13,10 +13,8 @@ use super::ServerKernel;
 /// A write that takes longer is as good as none for whoever asks for readiness.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// An empty write passes the queue, the savepoint and the commit: what works for it works for others.
 pub(super) async fn writable(kernel: &ServerKernel) -> bool {
-    let probe = kernel.store.write(|_| Ok(()));
-    matches!(tokio::time::timeout(WRITE_PATIENCE, probe).await, Ok(Ok(())))
+    matches!(tokio::time::timeout(WRITE_PATIENCE, kernel.store.probe()).await, Ok(Ok(())))
 }
 
 pub(super) async fn health(kernel: &ServerKernel) -> Result<Health> {

@@ -84,13 +84,6 @@ pub(crate) struct Export {
 }
 
 fn decision_parser() -> impl TypedValueParser<Value = Decision> {
-    let known = [
-        ("allowed", Decision::Allowed),
-        ("denied", Decision::Denied),
-        ("succeeded", Decision::Succeeded),
-        ("failed", Decision::Failed),
-    ];
-    PossibleValuesParser::new(known.map(|(name, _)| name)).try_map(move |text| {
-        known.into_iter().find(|(name, _)| *name == text).map(|(_, decision)| decision).ok_or("not a decision")
-    })
+    PossibleValuesParser::new(Decision::ALL.map(Decision::as_str))
+        .try_map(|text| Decision::ALL.into_iter().find(|decision| decision.as_str() == text).ok_or("not a decision"))
 }

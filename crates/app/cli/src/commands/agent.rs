@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use agentos_api::{body::DeployAgent, kernel::AgentCommand};
+use agentos_trust::dsse::ENVELOPE_BYTES_MAX;
 use agentos_types::{AgentName, Code, Fault, Result};
 
 use super::{Session, sign::ENVELOPE_FILE};
@@ -11,9 +12,6 @@ use crate::{
     exit::{Exit, Outcome, local, usage},
     input,
 };
-
-/// A manifest of a thousand files has a fraction of this.
-const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) async fn run(session: &mut Session<'_>, command: AgentCommands) -> Outcome {
     match command {

@@ -15,7 +15,7 @@ use tokio::{
 use super::Session;
 use crate::{
     args::{AuditCommands, Export, Query, Tail},
-    exit::{Exit, Outcome},
+    exit::{Exit, Outcome, usage},
     table,
 };
 
@@ -60,8 +60,10 @@ async fn query(session: &mut Session<'_>, args: Query) -> Outcome {
     let now = session.ambient.now();
     let cursor = args.paging.cursor.map(|text| {
         text.parse().map_err(|_| {
-            Fault::new(Code::USAGE, format!("'{text}' is not a cursor of this listing"))
-                .hint("the cursor is the sequence number that the page before has printed")
+            usage(
+                format!("'{text}' is not a cursor of this listing"),
+                "the cursor is the sequence number that the page before has printed",
+            )
         })
     });
     let filter = AuditFilter {
@@ -96,7 +98,7 @@ async fn export(session: &mut Session<'_>, args: Export) -> Outcome {
         |error: std::io::Error| Fault::new(Code::FILE_UNAVAILABLE, format!("{}: {error}", args.out.display()));
     if fs::try_exists(&args.out).await.map_err(unwritable)? {
         let message = format!("{} exists; an export is never overwritten", args.out.display());
-        return Err(Fault::new(Code::USAGE, message).hint("name a file that does not exist").into());
+        return Err(usage(message, "name a file that does not exist").into());
     }
     let mut partial = args.out.as_os_str().to_owned();
     partial.push(".partial");

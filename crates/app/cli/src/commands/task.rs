@@ -95,8 +95,7 @@ async fn ended(session: &mut Session<'_>, client: &Client, id: &TaskId) -> Outco
 
 /// A task that waits for a person would otherwise look as if it hung.
 fn note_waiting(session: &mut Session<'_>, event: &TaskEvent) {
-    let state = event.data.get("state").and_then(|state| state.as_str()).and_then(TaskState::parse);
-    if event.kind == "state" && matches!(state, Some(TaskState::InputRequired | TaskState::AuthRequired)) {
+    if matches!(event.state(), Some(TaskState::InputRequired | TaskState::AuthRequired)) {
         session.printer.note(&format!(
             "the task waits for a person: agent-os task retry {id}, or agent-os task cancel {id}",
             id = event.task

@@ -1,6 +1,6 @@
 //! `token`.
 
-use agentos_api::body::{CreateToken as Body, CreatedToken};
+use agentos_api::body::{CreateToken as Body, CreatedToken, RotateToken};
 
 use super::Session;
 use crate::{
@@ -15,9 +15,16 @@ pub(super) async fn run(session: &mut Session<'_>, command: TokenCommands) -> Ou
     match command {
         TokenCommands::Create(args) => {
             let expires_in_s = args.expires_in.map(|span| span.as_secs());
-            let body = Body { name: args.name, scopes: args.scopes, expires_in_s };
+            let (role, scopes, agents) = (args.role, args.scopes, args.agents);
+            let body = Body { name: args.name, role, scopes, agents, expires_in_s };
             let created = client.create_token(&body).await?;
             print_created(session, &created)?;
+        }
+        TokenCommands::Rotate(args) => {
+            let seconds = |span: std::time::Duration| span.as_secs();
+            let (overlap_s, expires_in_s) = (args.overlap.map(seconds), args.expires_in.map(seconds));
+            let successor = client.rotate_token(&args.id, &RotateToken { overlap_s, expires_in_s }).await?;
+            print_created(session, &successor)?;
         }
         TokenCommands::List => {
             let tokens = client.list_tokens().await?;

@@ -172,12 +172,13 @@ async fn secrets_come_from_standard_input_and_never_go_out_again() {
 
 #[tokio::test]
 async fn a_new_token_is_shown_once_and_alone_when_quiet() {
-    let created = json!({"token": "aos_secret", "id": "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E", "name": "ci", "scopes": ["read", "audit"],
-        "created_by": "token:x", "created_at": 0, "expires_at": NOW_MS * 1000});
+    let created = json!({"token": "aos_secret", "id": "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E", "name": "ci", "role": "auditor", "scopes": ["read", "audit"],
+        "family": "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E", "created_by": "token:x", "created_at": 0, "expires_at": NOW_MS * 1000});
     let world = World::with_server(move |_| json(created.clone())).await;
     let seen = world.run("token create ci --scope read,audit --expires-in 30d").await;
     assert!(
-        seen.out.starts_with("token:       aos_secret\n") && seen.out.contains("scopes:      read,audit\n"),
+        seen.out.starts_with("token:       aos_secret\n")
+            && seen.out.contains("role:        auditor\nscopes:      read,audit\n"),
         "{}",
         seen.out
     );
@@ -187,6 +188,16 @@ async fn a_new_token_is_shown_once_and_alone_when_quiet() {
         [r#"POST /api/v1/tokens {"name":"ci","scopes":["read","audit"],"expires_in_s":2592000}"#]
     );
     assert_eq!(world.run("token create ci --scope read -q").await.out, "aos_secret\n");
+    assert_eq!(world.run("token create ci --role agent-caller --agent a,b -q").await.out, "aos_secret\n");
+    let rotate = "token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E";
+    assert_eq!(world.run(&format!("{rotate} --overlap 2h -q")).await.out, "aos_secret\n");
+    assert_eq!(
+        world.asked()[2..],
+        [
+            r#"POST /api/v1/tokens {"name":"ci","role":"agent-caller","agents":["a","b"]}"#,
+            r#"POST /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/rotate {"overlap_s":7200}"#
+        ]
+    );
 }
 
 #[tokio::test]

@@ -21,7 +21,9 @@ fn documented() -> Vec<String> {
         audit query --action net.fetch --decision denied --since 24h --until 2026-01-31T08:00:00Z --ascending --cursor 9|\
         audit verify|audit verify --held a --held b --key k|audit export --out FILE --from-seq 7|audit checkpoint|\
         secret set NAME|secret list|secret rotate NAME|secret revoke NAME|token create ci --scope read --scope tasks|\
-        token create ci --scope read,audit --expires-in 30d|token list|token revoke tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\
+        token create ci --scope read,audit --expires-in 30d|token create ci --role viewer|\
+        token create ci --role agent-caller --agent monitor --agent b|token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\
+        token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E --overlap 0s --expires-in 30d|token list|token revoke tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\
         config check|config show|config show --origin|config schema|explain AOS-1401|completions bash|completions zsh|\
         completions fish|status --data-dir DIR --url http://127.0.0.1:1 --ca FILE -o json --quiet"
         .split('|')
@@ -90,6 +92,9 @@ async fn wrong_lines_are_usage_errors_on_standard_error() {
         "task list --limit 501",
         "token create ci",
         "token create ci --scope root",
+        "token create ci --role root",
+        "token create ci --role viewer --scope read",
+        "token rotate tok_1",
         "secret set hook value",
         "secret set hook --value v",
         "explain AOS-0001",

@@ -2,10 +2,10 @@
 
 use agentos_api::body::{Page, RedriveTask, SubmitTask};
 use agentos_types::{
-    AgentName, Result, TaskId,
+    AgentName, Code, Fault, Result, TaskId,
     task::{Step, Task, TaskEvent, TaskState},
 };
-use reqwest::Method;
+use reqwest::{Method, header::HeaderValue};
 use serde_json::Value;
 
 use super::push;
@@ -27,7 +27,10 @@ impl Client {
     pub async fn submit_task(&self, body: &SubmitTask, idempotency_key: Option<&str>) -> Result<Task> {
         let mut request = self.with_body(Method::POST, "/api/v1/tasks", body)?;
         if let Some(key) = idempotency_key {
-            request = request.header("Idempotency-Key", key);
+            let value = HeaderValue::from_str(key).map_err(|_| {
+                Fault::new(Code::BODY_INVALID, "the idempotency key must have 1 to 200 visible ASCII characters")
+            })?;
+            request = request.header("Idempotency-Key", value);
         }
         answer::json(self, self.send(request).await?).await
     }

@@ -1,6 +1,6 @@
 //! Tokens of the gateway.
 
-use agentos_api::body::{CreateToken, CreatedToken, TokenInfo};
+use agentos_api::body::{CreateToken, CreatedToken, RotateToken, TokenInfo};
 use agentos_types::{Result, TokenId};
 use reqwest::Method;
 
@@ -14,6 +14,11 @@ impl Client {
     /// The only answer that holds the token itself.
     pub async fn create_token(&self, body: &CreateToken) -> Result<CreatedToken> {
         self.write(Method::POST, "/api/v1/tokens", body).await
+    }
+
+    /// The successor, shown this once; the old token ends after the overlap.
+    pub async fn rotate_token(&self, id: &TokenId, body: &RotateToken) -> Result<CreatedToken> {
+        self.write(Method::POST, &format!("/api/v1/tokens/{id}/rotate"), body).await
     }
 
     pub async fn revoke_token(&self, id: &TokenId) -> Result<TokenInfo> {

@@ -2,7 +2,7 @@
 
 use agentos_api::{
     Problem,
-    body::{AuditFilter, CreateSchedule, CreateToken, DeployAgent, SecretValue, SubmitTask},
+    body::{AuditFilter, CreateSchedule, CreateToken, DeployAgent, RotateToken, SecretValue, SubmitTask},
     kernel::AgentCommand,
     problem::PROBLEM_JSON,
 };
@@ -72,9 +72,11 @@ async fn call_everything(client: &Client) {
     client.rotate_secret(&secret, &value).await.unwrap_err();
     client.revoke_secret(&secret).await.unwrap_err();
     client.list_tokens().await.unwrap_err();
-    let create = CreateToken { name: "ci".into(), scopes: vec![Scope::Read], expires_in_s: None };
+    let create = CreateToken { name: "ci".into(), scopes: vec![Scope::Read], ..CreateToken::default() };
     client.create_token(&create).await.map(drop).unwrap_err();
-    client.revoke_token(&"tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap()).await.unwrap_err();
+    let token = "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap();
+    client.rotate_token(&token, &RotateToken::default()).await.map(drop).unwrap_err();
+    client.revoke_token(&token).await.unwrap_err();
     client.query_audit(&filter).await.unwrap_err();
     client.verify_audit().await.unwrap_err();
     client.audit_checkpoint().await.unwrap_err();
@@ -93,6 +95,7 @@ fn expected() -> Vec<String> {
          POST {TASK}/redrive|GET /api/v1/schedules|GET {SCHEDULE}|POST /api/v1/schedules|POST {SCHEDULE}/pause|\
          POST {SCHEDULE}/resume|DELETE {SCHEDULE}|GET /api/v1/secrets|PUT /api/v1/secrets/hook|\
          POST /api/v1/secrets/hook/rotate|DELETE /api/v1/secrets/hook|GET /api/v1/tokens|POST /api/v1/tokens|\
+         POST /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/rotate|\
          DELETE /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|GET /api/v1/audit?actor=agent%3Aa+b&ascending=false&since=7|\
          GET /api/v1/audit/verify|GET /api/v1/audit/checkpoint|GET /api/v1/audit/export?from_seq=3|\
          GET /api/v1/audit/stream"
@@ -120,4 +123,14 @@ async fn each_route_is_asked_for_as_documented() {
         assert_eq!(with(&line).header("accept").as_deref(), Some("text/event-stream"));
         assert_eq!(with(&line).header("last-event-id").as_deref(), Some(id));
     }
+}
+
+/// A key that no header can carry was never sent: "look before you repeat it" would be wrong.
+#[tokio::test]
+async fn an_impossible_idempotency_key_is_refused_before_it_is_sent() {
+    let (client, log) = serve(|_, _| answer(200, "application/json", "{}".to_owned())).await;
+    let submit: SubmitTask = serde_json::from_value(json!({"agent": "monitor"})).unwrap();
+    let refused = client.submit_task(&submit, Some("a\nb")).await.unwrap_err();
+    assert_eq!(refused.code, Code::BODY_INVALID, "{refused}");
+    assert_eq!(log.all().len(), 0);
 }

@@ -56,6 +56,10 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Shared>> for BodyOrDefault<T
 fn shape<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let invalid = |reason: String| Fault::new(Code::BODY_INVALID, format!("the body is not valid: {reason}"));
     let value = strict::parse(bytes).map_err(invalid)?;
+    // A derived reader would take an array as the fields in the order of the program.
+    if !value.is_object() {
+        return Err(invalid("it is not an object".to_owned()));
+    }
     serde_json::from_value(value).map_err(|reason| invalid(reason.to_string()))
 }
 

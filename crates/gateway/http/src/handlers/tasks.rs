@@ -48,6 +48,7 @@ pub(crate) async fn submit_task(
 ) -> Answer<Response> {
     let key = headers.get(IDEMPOTENCY_KEY).map(|value| value.to_str().unwrap_or_default().to_owned());
     check_submit(&body, key.as_deref())?;
+    shared.require_agent(&caller, &body.agent).await?;
     let traced = || headers.get("traceparent")?.to_str().ok().filter(|text| is_traceparent(text)).map(str::to_owned);
     body.traceparent = body.traceparent.or_else(traced);
     let (task, replayed) = shared.kernel.submit_task(&caller.context, body, key).await?;
@@ -104,7 +105,13 @@ impl TasksQuery {
     pub(crate) fn into_query(self) -> Result<TaskQuery, Fault> {
         let cursor = self.cursor.map(|text| cursor::decode(Listing::Tasks, &text)?.parse()).transpose();
         let cursor = cursor.map_err(|_| cursor::invalid("the cursor does not belong to this listing of tasks"))?;
-        Ok(TaskQuery { agent: self.agent, state: self.state, cursor, limit: page_limit(self.limit)? })
+        Ok(TaskQuery {
+            agent: self.agent,
+            state: self.state,
+            submitted_by: None,
+            cursor,
+            limit: page_limit(self.limit)?,
+        })
     }
 }
 
@@ -117,15 +124,19 @@ pub(crate) fn task_page(mut page: Page<Task>) -> Page<Task> {
 /// Tasks, newest first.
 #[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", params(TasksQuery),
     responses((status = 200, description = "One page", body = Page<Task>)))]
-pub(crate) async fn list_tasks(State(shared): Gateway, Filter(query): Filter<TasksQuery>) -> Answer<Json<Page<Task>>> {
-    Ok(Json(task_page(shared.kernel.list_tasks(query.into_query()?).await?)))
+pub(crate) async fn list_tasks(
+    State(shared): Gateway,
+    caller: Caller,
+    Filter(query): Filter<TasksQuery>,
+) -> Answer<Json<Page<Task>>> {
+    Ok(Json(task_page(shared.kernel.list_tasks(caller.reach.narrowed(query.into_query()?)).await?)))
 }
 
 /// One task.
 #[utoipa::path(get, path = "/api/v1/tasks/{id}", tag = "tasks", params(("id" = TaskId, Path)),
     responses((status = 200, description = "The task", body = Task)))]
-pub(crate) async fn get_task(State(shared): Gateway, Id(id): Id<TaskId>) -> Answer<Json<Task>> {
-    Ok(Json(shared.kernel.get_task(&id).await?))
+pub(crate) async fn get_task(State(shared): Gateway, caller: Caller, Id(id): Id<TaskId>) -> Answer<Json<Task>> {
+    Ok(Json(caller.reach.task(&*shared.kernel, &id).await?))
 }
 
 /// The journal of the task's system calls, in order.
@@ -170,6 +181,7 @@ pub(crate) async fn task_events(
         let after_seq = sse::last_event_id(&headers)?.or(asked).unwrap_or(0);
         return Ok(sse::task_stream(shared, caller, id, after_seq).await?);
     }
+    caller.reach.check(&*shared.kernel, &id).await?;
     let events = shared.kernel.task_events(&id, asked.unwrap_or(0), page_limit(query.limit)?).await?;
     Ok(whole(events).into_response())
 }
@@ -178,6 +190,7 @@ pub(crate) async fn task_events(
 #[utoipa::path(post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", params(("id" = TaskId, Path)),
     responses((status = 200, description = "The task after the request", body = Task)))]
 pub(crate) async fn cancel_task(State(shared): Gateway, caller: Caller, Id(id): Id<TaskId>) -> Answer<Json<Task>> {
+    caller.reach.check(&*shared.kernel, &id).await?;
     Ok(Json(shared.kernel.cancel_task(&caller.context, &id).await?))
 }
 

@@ -1,11 +1,11 @@
 //! Gateway tokens. The secret is shown once, in the answer that creates it.
 
-use agentos_api::body::{CreateToken, CreatedToken, Page, TokenInfo};
+use agentos_api::body::{CreateToken, CreatedToken, Page, RotateToken, TokenInfo};
 use agentos_types::TokenId;
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 
 use crate::{
-    extract::{Body, Id},
+    extract::{Body, BodyOrDefault, Id},
     handlers::{Gateway, made, whole},
     layers::{errors::Answer, guard::Caller},
 };
@@ -26,6 +26,20 @@ pub(crate) async fn create_token(
     Body(body): Body<CreateToken>,
 ) -> Answer<Response> {
     let token = shared.kernel.create_token(&caller.context, body).await?;
+    made(StatusCode::CREATED, &format!("/api/v1/tokens/{}", token.info.id), &token)
+}
+
+/// Makes a successor with the same name and rights. The old token goes on working for the overlap, then ends.
+#[utoipa::path(post, path = "/api/v1/tokens/{id}/rotate", tag = "tokens", params(("id" = TokenId, Path)),
+    request_body = Option<RotateToken>,
+    responses((status = 201, description = "The successor", body = CreatedToken)))]
+pub(crate) async fn rotate_token(
+    State(shared): Gateway,
+    caller: Caller,
+    Id(id): Id<TokenId>,
+    BodyOrDefault(body): BodyOrDefault<RotateToken>,
+) -> Answer<Response> {
+    let token = shared.kernel.rotate_token(&caller.context, &id, body).await?;
     made(StatusCode::CREATED, &format!("/api/v1/tokens/{}", token.info.id), &token)
 }
 

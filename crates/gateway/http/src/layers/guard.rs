@@ -3,7 +3,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use agentos_api::body::Context;
 use agentos_types::{Code, Fault, RequestId};
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -13,11 +12,14 @@ use axum::{
 };
 
 use crate::{
-    identity::{Asker, Bearer, actor_of, unauthenticated},
+    identity::{Asker, Bearer, unauthenticated},
     layers::errors::{Answer, Refusal},
+    reach::{Reach, Right},
     routes::{Access, Route},
     shared::{Connection, Shared},
 };
+
+pub(crate) use crate::identity::Caller;
 
 /// A route's guard as middleware state.
 #[derive(Clone)]
@@ -35,8 +37,7 @@ pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next
             return Err(Fault::new(Code::SHUTTING_DOWN, "the server is shutting down").into());
         }
         Access::Session if !request.headers().contains_key(header::AUTHORIZATION) => shared.take_from_peer(peer)?,
-        Access::Session => identify(&shared, route, peer, &mut request).await?,
-        Access::Scope(_) => identify(&shared, route, peer, &mut request).await?,
+        Access::Session | Access::Scope(_) | Access::Own(_) => identify(&shared, route, peer, &mut request).await?,
     }
     Ok(next.run(request).await)
 }
@@ -47,11 +48,13 @@ async fn identify(shared: &Shared, route: &'static Route, peer: IpAddr, request:
     let asker = Asker { peer, request_id: &request_id, route: route.operation };
     let bearer = bearer_of(request.headers());
     let principal = shared.admit(&asker, bearer.as_ref()).await?;
-    if let Access::Scope(needed) = route.access {
-        shared.require(&asker, &principal, needed).await?;
-    }
-    let context = Context { actor: actor_of(&principal), request_id };
-    request.extensions_mut().insert(Caller { context, bearer: bearer.ok_or_else(|| unauthenticated(false))? });
+    let reach = match route.access {
+        Access::Scope(needed) => shared.require(&asker, &principal, Right::Whole(needed)).await?,
+        Access::Own(needed) => shared.require(&asker, &principal, Right::OrOwn(needed)).await?,
+        Access::Public | Access::Session => Reach::Nothing,
+    };
+    let caller = asker.caller(&principal, bearer.ok_or_else(|| unauthenticated(false))?, reach);
+    request.extensions_mut().insert(caller);
     Ok(())
 }
 
@@ -63,13 +66,7 @@ fn bearer_of(headers: &HeaderMap) -> Option<Bearer> {
     scheme.eq_ignore_ascii_case("bearer").then(|| Bearer::new(token.trim_start_matches(' ')))
 }
 
-/// The authenticated caller, as the guard left it.
-#[derive(Clone)]
-pub(crate) struct Caller {
-    pub context: Context,
-    pub bearer: Bearer,
-}
-
+/// Handlers take the caller as the guard left it.
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
 

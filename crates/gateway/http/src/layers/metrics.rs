@@ -41,6 +41,8 @@ pub(crate) struct Metrics {
     pub connections: Gauge,
     pub connections_refused: Counter,
     pub websockets: Gauge,
+    /// Addresses that were locked out after wrong tokens.
+    pub lockouts: Counter,
     /// Refusals that were not written to the audit log because of the bound on them.
     pub refusals_unrecorded: Counter<u64, AtomicU64>,
 }
@@ -54,6 +56,7 @@ impl Metrics {
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             websockets: Gauge::default(),
+            lockouts: Counter::default(),
             refusals_unrecorded: Counter::default(),
         };
         let registry = &mut metrics.registry;
@@ -70,6 +73,7 @@ impl Metrics {
             metrics.connections_refused.clone(),
         );
         registry.register("websockets", "Open WebSocket sessions", metrics.websockets.clone());
+        registry.register("lockouts", "Addresses locked out after wrong tokens", metrics.lockouts.clone());
         registry.register(
             "refusals_unrecorded",
             "Refused requests that the bound kept out of the audit log",

@@ -13,6 +13,7 @@ pub(crate) mod buckets;
 pub(crate) mod errors;
 pub(crate) mod guard;
 mod headers;
+pub(crate) mod lockouts;
 pub(crate) mod metrics;
 mod request_id;
 

@@ -1,19 +1,20 @@
 //! What a message asks of the kernel, and the text of every reply.
 
-use agentos_api::{Problem, body::Context};
+use agentos_api::Problem;
 use agentos_types::{Fault, RequestId, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
     handlers::tasks::{check_submit, task_page},
+    identity::Caller,
     shared::Shared,
     ws::messages::Command,
 };
 
 /// Runs a command that needs nothing of the session but its rights.
-pub(crate) async fn execute(shared: &Shared, context: &Context, command: Command) -> Result<Value> {
-    let kernel = &shared.kernel;
+pub(crate) async fn execute(shared: &Shared, caller: &Caller, command: Command) -> Result<Value> {
+    let (kernel, context, reach) = (&*shared.kernel, &caller.context, &caller.reach);
     match command {
         Command::Ping => Ok(json!({})),
         Command::ListAgents => result(json!({ "items": kernel.list_agents().await? })),
@@ -21,12 +22,16 @@ pub(crate) async fn execute(shared: &Shared, context: &Context, command: Command
         Command::Control(name, command) => result(kernel.command_agent(context, &name, command).await?),
         Command::SubmitTask(body, key) => {
             check_submit(&body, key.as_deref())?;
+            shared.require_agent(caller, &body.agent).await?;
             let (task, replayed) = kernel.submit_task(context, body, key).await?;
             result(json!({ "task": task, "replayed": replayed }))
         }
-        Command::GetTask(id) => result(kernel.get_task(&id).await?),
-        Command::ListTasks(query) => result(task_page(kernel.list_tasks(query.into_query()?).await?)),
-        Command::CancelTask(id) => result(kernel.cancel_task(context, &id).await?),
+        Command::GetTask(id) => result(reach.task(kernel, &id).await?),
+        Command::ListTasks(query) => result(task_page(kernel.list_tasks(reach.narrowed(query.into_query()?)).await?)),
+        Command::CancelTask(id) => {
+            reach.check(kernel, &id).await?;
+            result(kernel.cancel_task(context, &id).await?)
+        }
         Command::RetryTask(id) => result(kernel.retry_task(context, &id).await?),
         Command::RedriveTask(id, input) => result(kernel.redrive_task(context, &id, input).await?),
         Command::Authenticate(_) | Command::Subscribe(_) | Command::Unsubscribe(_) => {

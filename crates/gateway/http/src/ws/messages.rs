@@ -17,6 +17,8 @@ pub enum MessageAccess {
     Session,
     /// The token holds the scope.
     Scope(Scope),
+    /// The token holds the scope, or the scope `call`, whose reach is then its own tasks.
+    Own(Scope),
 }
 
 pub struct MessageKind {
@@ -58,6 +60,8 @@ const fn kind(
 
 const READ: MessageAccess = MessageAccess::Scope(Scope::Read);
 const TASKS: MessageAccess = MessageAccess::Scope(Scope::Tasks);
+const READ_OWN: MessageAccess = MessageAccess::Own(Scope::Read);
+const TASKS_OWN: MessageAccess = MessageAccess::Own(Scope::Tasks);
 const AGENTS: MessageAccess = MessageAccess::Scope(Scope::Agents);
 
 pub const MESSAGES: &[MessageKind] = &[
@@ -69,13 +73,13 @@ pub const MESSAGES: &[MessageKind] = &[
     kind("agent.resume", AGENTS, |fields| command(fields, AgentCommand::Resume)),
     kind("agent.restart", AGENTS, |fields| command(fields, AgentCommand::Restart)),
     kind("agent.terminate", AGENTS, |fields| command(fields, AgentCommand::Terminate)),
-    kind("task.submit", TASKS, submit),
-    kind("task.get", READ, |fields| read(fields, |OneTask { task }| Command::GetTask(task))),
-    kind("task.list", READ, |fields| read(fields, Command::ListTasks)),
-    kind("task.cancel", TASKS, |fields| read(fields, |OneTask { task }| Command::CancelTask(task))),
+    kind("task.submit", TASKS_OWN, submit),
+    kind("task.get", READ_OWN, |fields| read(fields, |OneTask { task }| Command::GetTask(task))),
+    kind("task.list", READ_OWN, |fields| read(fields, Command::ListTasks)),
+    kind("task.cancel", TASKS_OWN, |fields| read(fields, |OneTask { task }| Command::CancelTask(task))),
     kind("task.retry", TASKS, |fields| read(fields, |OneTask { task }| Command::RetryTask(task))),
     kind("task.redrive", TASKS, |fields| read(fields, |Redrive { task, input }| Command::RedriveTask(task, input))),
-    kind("subscribe", READ, |fields| serde_json::from_value(fields).and_then(topic)),
+    kind("subscribe", READ_OWN, |fields| serde_json::from_value(fields).and_then(topic)),
     kind("unsubscribe", MessageAccess::Session, |fields| {
         read(fields, |Unsubscribe { subscription }| Command::Unsubscribe(subscription))
     }),
@@ -256,7 +260,7 @@ mod tests {
     fn whatever_changes_something_needs_a_right_to_change() {
         let reads = ["auth", "ping", "agent.list", "agent.get", "task.get", "task.list", "subscribe", "unsubscribe"];
         for kind in MESSAGES.iter().filter(|kind| !reads.contains(&kind.name)) {
-            assert!([TASKS, AGENTS].contains(&kind.access), "{}", kind.name);
+            assert!([TASKS, TASKS_OWN, AGENTS].contains(&kind.access), "{}", kind.name);
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agentos_api::body::Context;
 use agentos_types::{Code, Fault, RequestId, Result};
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{
@@ -17,7 +16,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::{
-    identity::{Asker, Bearer, actor_of},
+    identity::{Asker, Bearer, Caller, unauthenticated},
+    reach::{Reach, Right},
     shared::{Connection, Shared},
     ws::{
         commands,
@@ -202,10 +202,10 @@ impl Session {
             return self.authenticate(&id, command).await;
         }
         let request_id = self.shared.ambient.request_id();
-        let context = match self.admit(kind.name, kind.access, &request_id).await {
-            Ok(context) => context,
+        let caller = match self.admit(kind.name, kind.access, &request_id).await {
+            Ok(caller) => caller,
             Err(fault) => {
-                let is_over = fault.code == Code::UNAUTHENTICATED;
+                let is_over = [Code::UNAUTHENTICATED, Code::AUTH_LOCKED].contains(&fault.code);
                 self.reply(&id, Err(fault)).await?;
                 return if is_over { Err(Close::Unauthenticated) } else { Ok(()) };
             }
@@ -216,7 +216,7 @@ impl Session {
                 self.refuse(&id, Fault::new(Code::WS_PROTOCOL, "the session is authenticated already")).await
             }
             Command::Subscribe(topic) => {
-                let opened = self.subscriptions.open(&self.shared, topic).await;
+                let opened = self.subscriptions.open(&self.shared, &caller, topic).await;
                 self.reply(&id, opened.map(|number| json!({ "subscription": number }))).await
             }
             Command::Unsubscribe(number) => {
@@ -224,20 +224,23 @@ impl Session {
                 self.reply(&id, closed.map(|()| json!({}))).await
             }
             command => {
-                self.in_flight.push(run(Arc::clone(&self.shared), id, context, command));
+                self.in_flight.push(run(Arc::clone(&self.shared), id, caller, command));
                 Ok(())
             }
         }
     }
 
     /// Token, rate and scope of one message.
-    async fn admit(&mut self, name: &str, access: MessageAccess, request_id: &RequestId) -> Result<Context> {
+    async fn admit(&mut self, name: &'static str, access: MessageAccess, request_id: &RequestId) -> Result<Caller> {
         let asker = Asker { peer: self.connection.peer, request_id, route: name };
         let principal = self.shared.admit(&asker, self.bearer.as_ref()).await?;
-        if let MessageAccess::Scope(needed) = access {
-            self.shared.require(&asker, &principal, needed).await?;
-        }
-        Ok(Context { actor: actor_of(&principal), request_id: request_id.clone() })
+        let reach = match access {
+            MessageAccess::Session => Reach::Nothing,
+            MessageAccess::Scope(needed) => self.shared.require(&asker, &principal, Right::Whole(needed)).await?,
+            MessageAccess::Own(needed) => self.shared.require(&asker, &principal, Right::OrOwn(needed)).await?,
+        };
+        let bearer = self.bearer.clone().ok_or_else(|| unauthenticated(false))?;
+        Ok(asker.caller(&principal, bearer, reach))
     }
 
     /// The first message. Anything but a valid token ends the session.
@@ -252,7 +255,7 @@ impl Session {
         match self.shared.admit(&asker, Some(&bearer)).await {
             Ok(principal) => {
                 (self.bearer, self.auth_deadline) = (Some(bearer), None);
-                let welcome = json!({ "token": principal.token, "name": principal.name, "scopes": principal.scopes });
+                let welcome = json!({ "token": principal.token, "name": principal.name, "role": principal.role, "scopes": principal.scopes });
                 self.reply(id, Ok(welcome)).await
             }
             Err(fault) => {
@@ -264,11 +267,11 @@ impl Session {
 }
 
 /// A command on its own, with a panic in it confined to its reply.
-fn run(shared: Arc<Shared>, id: Value, context: Context, command: Command) -> BoxFuture<'static, String> {
+fn run(shared: Arc<Shared>, id: Value, caller: Caller, command: Command) -> BoxFuture<'static, String> {
     async move {
-        let executed = std::panic::AssertUnwindSafe(commands::execute(&shared, &context, command)).catch_unwind().await;
+        let executed = std::panic::AssertUnwindSafe(commands::execute(&shared, &caller, command)).catch_unwind().await;
         let outcome = executed.unwrap_or_else(|_| Err(Fault::internal("a command panicked")));
-        commands::reply(&id, &outcome, context.request_id)
+        commands::reply(&id, &outcome, caller.context.request_id)
     }
     .boxed()
 }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agentos_api::Problem;
-use agentos_types::{AgentName, Code, Fault, Result, TaskId, notify::Notice};
+use agentos_types::{AgentName, Code, Fault, Result, Scope, TaskId, notify::Notice};
 use serde_json::json;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::{shared::Shared, sse::BATCH_MAX, ws::messages::Topic};
+use crate::{identity::Caller, shared::Shared, sse::BATCH_MAX, ws::messages::Topic};
 
 /// Subscriptions of one session.
 const SUBSCRIPTIONS_MAX: usize = 32;
@@ -61,7 +61,7 @@ pub(crate) struct Subscriptions {
 
 impl Subscriptions {
     /// Starts following the topic and returns the subscription's number. What is there already is due at once.
-    pub async fn open(&mut self, shared: &Shared, topic: Topic) -> Result<u64> {
+    pub async fn open(&mut self, shared: &Shared, caller: &Caller, topic: Topic) -> Result<u64> {
         if self.open.len() >= SUBSCRIPTIONS_MAX {
             let message = format!("a session has at most {SUBSCRIPTIONS_MAX} subscriptions");
             return Err(Fault::new(Code::WS_PROTOCOL, message).hint("unsubscribe from one, or open another session"));
@@ -69,12 +69,15 @@ impl Subscriptions {
         // Listening before the first read, so that nothing falls between the two.
         let notices = self.notices.take().unwrap_or_else(|| shared.kernel.subscribe());
         let subscription = match topic {
-            Topic::Task { id, after_seq } => shared.kernel.get_task(&id).await.map(|task| Subscription::Task {
-                id: task.id,
-                after_seq,
-                is_due: true,
-            }),
-            Topic::Agents => Ok(Subscription::Agents { due: Due::All }),
+            Topic::Task { id, after_seq } => caller
+                .reach
+                .task(&*shared.kernel, &id)
+                .await
+                .map(|task| Subscription::Task { id: task.id, after_seq, is_due: true }),
+            Topic::Agents => {
+                let allowed = shared.require_whole(caller, Scope::Read).await;
+                allowed.map(|()| Subscription::Agents { due: Due::All })
+            }
         };
         self.notices = Some(notices);
         let subscription = subscription.inspect_err(|_| self.stop_listening_if_idle())?;

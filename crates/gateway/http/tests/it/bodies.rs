@@ -20,7 +20,8 @@ async fn what_is_not_the_documented_json_is_refused() {
     let stage = stage().await;
     check(&stage, "", Code::BODY_INVALID, "EOF").await;
     check(&stage, "{", Code::BODY_INVALID, "EOF").await;
-    check(&stage, "[]", Code::BODY_INVALID, "").await;
+    check(&stage, "[]", Code::BODY_INVALID, "not an object").await;
+    check(&stage, r#"["echo",{},null,null,null,null]"#, Code::BODY_INVALID, "not an object").await;
     check(&stage, r#"{"agent":"echo"} x"#, Code::BODY_INVALID, "trailing").await;
     check(&stage, r#"{"agent":"echo","agent":"echo"}"#, Code::BODY_INVALID, "twice").await;
     check(&stage, r#"{"agent":"echo","input":{"a":[{"b":1,"b":2}]}}"#, Code::BODY_INVALID, "twice").await;

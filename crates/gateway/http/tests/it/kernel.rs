@@ -1,13 +1,16 @@
 //! A kernel in memory, with the levers that the tests pull.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use agentos_api::{
     body::*,
     kernel::{AgentCommand, Kernel, Principal, TaskQuery},
 };
 use agentos_types::{
-    AgentName, Code, Fault, Result, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
+    AgentName, Code, Fault, Result, Role, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::Agent,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent, TaskState},
@@ -28,6 +31,7 @@ pub const DETAIL: &str = "/var/lib/agent-os/private-path";
 pub struct State {
     pub revoked: Vec<String>,
     pub refusals: Vec<(Context, String, String)>,
+    pub lockouts: Vec<(Context, Duration)>,
     pub tasks: Vec<Task>,
     pub keys: Vec<(String, Value, TaskId)>,
     pub events: Vec<TaskEvent>,
@@ -92,6 +96,32 @@ pub fn token_of(scope: Scope) -> String {
     format!("{}-token", scope.as_str())
 }
 
+/// The token that was made with this role. That of an agent-caller names the agent `echo`.
+pub fn token_of_role(role: Role) -> String {
+    format!("{}-role-token", role.as_str())
+}
+
+/// Label of whom the tasks of that token belong to.
+pub fn owner_of_role(role: Role) -> String {
+    format!("token:{}", family_of_role(role))
+}
+
+/// Each role's token is the second of its line, so that family and token differ.
+fn family_of_role(role: Role) -> TokenId {
+    samples::token_id(200 + role as u128)
+}
+
+fn principal_of_role(role: Role) -> Principal {
+    Principal {
+        token: samples::token_id(100 + role as u128),
+        name: token_of_role(role),
+        role: Some(role),
+        scopes: role.scopes().to_vec(),
+        agents: if role == Role::AgentCaller { vec![samples::agent_name()] } else { Vec::new() },
+        family: family_of_role(role),
+    }
+}
+
 #[async_trait]
 impl Kernel for FakeKernel {
     async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
@@ -99,16 +129,27 @@ impl Kernel for FakeKernel {
             state.authentications += 1;
             state.revoked.iter().any(|revoked| revoked == token)
         });
+        if let Some(role) = Role::ALL.into_iter().find(|role| token_of_role(*role) == token) {
+            return Ok((!is_revoked).then(|| principal_of_role(role)));
+        }
         let scope = Scope::ALL.into_iter().enumerate().find(|(_, scope)| token_of(*scope) == token);
         Ok(scope.filter(|_| !is_revoked).map(|(number, scope)| Principal {
             token: samples::token_id(number as u128),
             name: token.into(),
+            role: None,
             scopes: vec![scope],
+            agents: if scope == Scope::Call { vec![samples::agent_name()] } else { Vec::new() },
+            family: samples::token_id(number as u128),
         }))
     }
 
     async fn record_refusal(&self, context: &Context, route: &str, reason: &str) -> Result<()> {
         self.with(|state| state.refusals.push((context.clone(), route.into(), reason.into())));
+        Ok(())
+    }
+
+    async fn record_lockout(&self, context: &Context, wait: Duration) -> Result<()> {
+        self.with(|state| state.lockouts.push((context.clone(), wait)));
         Ok(())
     }
 
@@ -118,6 +159,10 @@ impl Kernel for FakeKernel {
 
     async fn create_token(&self, _: &Context, _: CreateToken) -> Result<CreatedToken> {
         Ok(CreatedToken { token: "new".into(), info: samples::token_info(&samples::token_id(2)) })
+    }
+
+    async fn rotate_token(&self, _: &Context, id: &TokenId, _: RotateToken) -> Result<CreatedToken> {
+        Ok(CreatedToken { token: "new".into(), info: samples::token_info(id) })
     }
 
     async fn revoke_token(&self, _: &Context, id: &TokenId) -> Result<TokenInfo> {
@@ -164,7 +209,7 @@ impl Kernel for FakeKernel {
         Ok(Page { items: Vec::new(), next_cursor: cursor.or(Some("evt_1".into())) })
     }
 
-    async fn submit_task(&self, _: &Context, body: SubmitTask, key: Option<String>) -> Result<(Task, bool)> {
+    async fn submit_task(&self, context: &Context, body: SubmitTask, key: Option<String>) -> Result<(Task, bool)> {
         self.with(|state| {
             state.submitted.push(body.clone());
             let known = state.keys.iter().find(|(known, ..)| Some(known) == key.as_ref());
@@ -174,7 +219,8 @@ impl Kernel for FakeKernel {
                 }
                 return Ok((samples::task(id.clone(), body.input), true));
             }
-            let task = samples::task(samples::task_id(1000 + state.tasks.len() as u128), body.input.clone());
+            let mut task = samples::task(samples::task_id(1000 + state.tasks.len() as u128), body.input.clone());
+            task.submitted_by = context.owner.clone();
             state.keys.extend(key.map(|key| (key, body.input, task.id.clone())));
             state.tasks.push(task.clone());
             Ok((task, false))
@@ -185,6 +231,7 @@ impl Kernel for FakeKernel {
         let mut tasks = self.with(|state| state.tasks.clone());
         tasks.sort_by(|a, b| b.id.cmp(&a.id));
         tasks.retain(|task| query.cursor.as_ref().is_none_or(|cursor| task.id < *cursor));
+        tasks.retain(|task| query.submitted_by.as_ref().is_none_or(|owner| task.submitted_by == *owner));
         tasks.retain(|task| query.state.is_none_or(|state| task.state == state));
         let has_more = tasks.len() > query.limit;
         tasks.truncate(query.limit);

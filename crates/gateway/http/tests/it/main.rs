@@ -11,7 +11,11 @@ mod kernel;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod lockout;
+#[cfg(test)]
 mod requests;
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

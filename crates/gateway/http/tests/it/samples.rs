@@ -105,7 +105,10 @@ pub fn token_info(id: &TokenId) -> TokenInfo {
     TokenInfo {
         id: id.clone(),
         name: "t".into(),
+        role: None,
         scopes: vec![Scope::Read],
+        agents: Vec::new(),
+        family: id.clone(),
         created_by: "token".into(),
         created_at: NOW,
         expires_at: None,

@@ -1,6 +1,6 @@
 //! `kill -9` of the server under load: nothing acknowledged is lost, nothing is done twice.
 
-use agentos_kit::{Package, Page, TestOs, until};
+use agentos_kit::{Package, TestOs, until};
 use agentos_types::task::TaskState;
 use serde_json::json;
 
@@ -76,11 +76,11 @@ async fn an_unsafe_request_in_doubt_waits_for_a_person() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut os = TestOs::start_with(&format!("[dialer]\nprivate_exceptions = [\"127.0.0.1:{port}\"]\n")).await;
-    let script = POSTING_WORKER.replace("URL", &format!("http://127.0.0.1:{port}/pay"));
     let grant =
         format!("[[grants]]\ncategory = \"net\"\nactions = [\"fetch\"]\nresources = [\"http://127.0.0.1:{port}/*\"]\n");
-    os.deploy(&Package::python("payer", &script, &grant)).await;
-    let id = os.submit("payer", json!({})).await;
+    os.deploy(&Package::fetcher("payer", &grant)).await;
+    let id =
+        os.submit("payer", json!({"url": format!("http://127.0.0.1:{port}/pay"), "method": "POST", "body": "1"})).await;
     let (_held, _) = listener.accept().await.unwrap();
     os.kill().await;
     os.up().await;
@@ -92,34 +92,6 @@ async fn an_unsafe_request_in_doubt_waits_for_a_person() {
     let steps = client.task_steps(&id).await.unwrap();
     assert_eq!((steps.len(), steps[0].status.as_str()), (1, "started"));
     drop(listener);
-    let _ = Page::serve("").await;
     os.cli_ok(&["task", "cancel", id.as_str()]).await;
     assert_eq!(os.finished(&id).await.state, TaskState::Canceled);
 }
-
-/// The smallest worker: handshake, one task, one unsafe call.
-const POSTING_WORKER: &str = r#"
-import json, socket, struct
-kernel = socket.socket(fileno=3)
-def send(**frame):
-    payload = json.dumps(frame).encode()
-    kernel.sendall(struct.pack(">I", len(payload)) + payload)
-def receive():
-    length = struct.unpack(">I", kernel.recv(4, socket.MSG_WAITALL))[0]
-    return json.loads(kernel.recv(length, socket.MSG_WAITALL))
-send(type="hello", protocol=1, sdk="test")
-receive()
-send(type="ready")
-while True:
-    frame = receive()
-    if frame["type"] == "ping":
-        send(type="pong", n=frame["n"])
-    elif frame["type"] == "task":
-        task = frame["task"]
-        send(type="call", id=1, task=task, step="pay", syscall="net.fetch", args={"url": "URL", "method": "POST", "body": "1"})
-    elif frame["type"] == "reply":
-        if "ok" in frame:
-            send(type="done", task=task, output=frame["ok"])
-        else:
-            send(type="failed", task=task, **{"class": frame["error"]["class"], "message": frame["error"]["message"]})
-"#;

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use agentos_kit::{Package, Page, TestOs};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PLANTED: &str = "correct-horse-battery-staple-42";
 
@@ -13,6 +13,10 @@ fn grants(port: u16) -> String {
         "[[grants]]\ncategory = \"net\"\nactions = [\"fetch\"]\nresources = [\"http://127.0.0.1:{port}/*\"]\n\
          [[grants]]\ncategory = \"secret\"\nactions = [\"use\"]\nresources = [\"api-key@127.0.0.1\"]\n"
     )
+}
+
+fn asking(page: &Page, authorization: &str) -> Value {
+    json!({"url": page.url("/"), "headers": {"authorization": authorization}})
 }
 
 /// Every file beneath a directory that holds the needle.
@@ -34,16 +38,16 @@ async fn a_planted_secret_reaches_its_host_and_nothing_else() {
     let mut os = TestOs::start_with(&config).await;
     let set = os.cli_with_input(&["secret", "set", "api-key"], &format!("{PLANTED}\n")).await;
     assert_eq!(set.code, 0, "{}", set.stderr);
-    os.deploy(&Package::python("caller", CALLING_WORKER, &grants(page.port()))).await;
+    os.deploy(&Package::fetcher("caller", &grants(page.port()))).await;
 
-    let task = os.run_task("caller", json!({"url": page.url("/"), "header": "Bearer ${secret:api-key}"})).await;
+    let task = os.run_task("caller", asking(&page, "Bearer ${secret:api-key}")).await;
     let shown = serde_json::to_string(&task).unwrap();
     assert_eq!(task.state.as_str(), "completed", "{shown}");
     assert!(page.requests()[0].contains(&format!("Bearer {PLANTED}")), "the granted host gets it");
     assert!(!shown.contains(PLANTED) && shown.contains("[redacted]"), "an echo of it is masked: {shown}");
 
     let other = Page::serve("").await;
-    let denied = os.run_task("caller", json!({"url": other.url("/"), "header": "${secret:api-key}"})).await;
+    let denied = os.run_task("caller", asking(&other, "${secret:api-key}")).await;
     assert_eq!(denied.state.as_str(), "failed");
     assert!(other.requests().is_empty(), "another host gets nothing");
 
@@ -80,32 +84,3 @@ async fn a_secret_never_comes_from_an_argument_and_dies_when_revoked() {
     let again = os.cli(&["secret", "revoke", "api-key"]).await;
     assert!(again.stderr.contains("AOS-1801"), "{}", again.stderr);
 }
-
-/// Fetches what its input says, prints what it got, answers with it.
-const CALLING_WORKER: &str = r#"
-import json, socket, struct
-kernel = socket.socket(fileno=3)
-def send(**frame):
-    payload = json.dumps(frame).encode()
-    kernel.sendall(struct.pack(">I", len(payload)) + payload)
-def receive():
-    length = struct.unpack(">I", kernel.recv(4, socket.MSG_WAITALL))[0]
-    return json.loads(kernel.recv(length, socket.MSG_WAITALL))
-send(type="hello", protocol=1, sdk="test")
-receive()
-send(type="ready")
-while True:
-    frame = receive()
-    if frame["type"] == "ping":
-        send(type="pong", n=frame["n"])
-    elif frame["type"] == "task":
-        task, asked = frame["task"], frame["input"]
-        send(type="call", id=1, task=task, step="fetch", syscall="net.fetch",
-             args={"url": asked["url"], "headers": {"authorization": asked["header"]}})
-    elif frame["type"] == "reply":
-        print(json.dumps(frame), flush=True)
-        if "ok" in frame:
-            send(type="done", task=task, output=frame["ok"])
-        else:
-            send(type="failed", task=task, **{"class": frame["error"]["class"], "message": frame["error"]["message"]})
-"#;

@@ -70,6 +70,25 @@ fn every_setting_is_documented() {
     }
 }
 
+/// A hint or a page that names a setting names one that exists. One word after the dot may be an audit action
+/// (`gateway.lockout`); two or more, joined by `_`, are a setting.
+#[test]
+fn every_setting_that_is_named_exists() {
+    let sections: BTreeSet<&str> = SETTINGS.iter().filter_map(|setting| setting.key.split('.').next()).collect();
+    let is_wrong = |word: &&str| {
+        word.split_once('.').is_some_and(|(section, name)| {
+            let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            sections.contains(section) && name.contains('_') && plain
+        }) && !SETTINGS.iter().any(|setting| setting.key == *word)
+    };
+    let mut findings = Vec::new();
+    for file in product().into_iter().chain(files("docs/src", &[".md"])) {
+        let wrong = file.text.split('`').filter(is_wrong);
+        findings.extend(wrong.map(|word| format!("{}: {word}", file.path)));
+    }
+    expect_none(findings, "name the setting as it stands in the table");
+}
+
 /// Every published migration can be undone: each `.up.sql` has its `.down.sql`.
 #[test]
 fn every_migration_has_a_way_back() {

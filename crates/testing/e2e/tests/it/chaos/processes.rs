@@ -1,0 +1,63 @@
+//! The server and its workers as /proc shows them: what was seen by the kernel counts, not what the server says.
+
+use std::fs;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A process by number and start, because numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    pub pid: u32,
+    started_ticks: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub process: Process,
+    /// `Z` is a zombie, `T` a stopped one.
+    pub state: char,
+    parent: u32,
+}
+
+impl Process {
+    pub fn exists(self) -> bool {
+        look(self.pid).is_some_and(|seen| seen.process == self)
+    }
+}
+
+/// All direct children of a process, zombies too.
+pub fn children(parent: u32) -> Vec<Seen> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(look).filter(|seen| seen.parent == parent).collect()
+}
+
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+pub fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Sends a signal to a child of `parent`, and to nobody else: the number may be that of a stranger by now. False: it is
+/// gone.
+pub fn strike(parent: u32, pid: u32, signal: Signal) -> bool {
+    let raw = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    // First the hold on the process, then the look at it: the hold cannot pass to another process afterwards.
+    let Ok(held) = pidfd_open(raw, PidfdFlags::empty()) else { return false };
+    look(pid).is_some_and(|seen| seen.parent == parent) && pidfd_send_signal(&held, signal).is_ok()
+}
+
+fn look(pid: u32) -> Option<Seen> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold spaces and brackets; what follows the last bracket does not.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some(Seen {
+        process: Process { pid, started_ticks: fields.get(19)?.parse().ok()? },
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+    })
+}
