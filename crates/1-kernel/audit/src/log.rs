@@ -132,12 +132,9 @@ fn seen(outcome: Result<Report, VerifyError>) -> Result<Verification> {
             root: report.root,
             finding: None,
         }),
-        Err(VerifyError::Finding(finding)) => Ok(Verification {
-            records: 0,
-            checkpoints: 0,
-            root: Hash::default(),
-            finding: Some(finding.to_string()),
-        }),
+        Err(VerifyError::Finding(finding)) => {
+            Ok(Verification { records: 0, checkpoints: 0, root: Hash::default(), finding: Some(finding.to_string()) })
+        }
         Err(VerifyError::Unreadable(fault)) => Err(fault),
     }
 }

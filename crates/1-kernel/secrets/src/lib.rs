@@ -144,9 +144,7 @@ impl Secrets {
             return Err(not_found(&name));
         }
         match previous {
-            Previous::Erased => {
-                tx.execute(ERASE, &[(&name).into(), Arg::Bytes(&[])])?
-            }
+            Previous::Erased => tx.execute(ERASE, &[(&name).into(), Arg::Bytes(&[])])?,
             Previous::Retiring => tx.execute(
                 "UPDATE secret SET state = 'retiring' WHERE name = $1 AND state = 'active'",
                 &[(&name).into()],

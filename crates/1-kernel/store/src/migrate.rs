@@ -139,7 +139,8 @@ pub(crate) fn require_current(conn: &Conn<'_>) -> Result<i64> {
         Some((newest, _)) if *newest == known => {}
         newest => return Err(older(newest.map_or(0, |(newest, _)| *newest))),
     }
-    let changed = MIGRATIONS.iter().find(|m| !applied.iter().any(|(n, hash)| *n == m.number && *hash == hash_of(conn, m)));
+    let changed =
+        MIGRATIONS.iter().find(|m| !applied.iter().any(|(n, hash)| *n == m.number && *hash == hash_of(conn, m)));
     changed.map_or(Ok(known), |migration| Err(altered(migration)))
 }
 

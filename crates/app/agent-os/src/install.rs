@@ -152,8 +152,10 @@ pub fn database(config: &Config) -> Result<Option<Database>> {
     match (config.database_url(), config.database_admin_url()) {
         (Some(url), admin_url) => Database::parse(url, admin_url).map(Some),
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(Fault::new(Code::CONFIG_INVALID_VALUE, "DATABASE_ADMIN_URL is set without DATABASE_URL")
-            .hint("set both: the server itself never works as the admin role")),
+        (None, Some(_)) => {
+            Err(Fault::new(Code::CONFIG_INVALID_VALUE, "DATABASE_ADMIN_URL is set without DATABASE_URL")
+                .hint("set both: the server itself never works as the admin role"))
+        }
     }
 }
 

@@ -25,9 +25,7 @@ pub(crate) fn ask(config: Config, sql: String) -> Result<Option<String>, Error> 
     thread::spawn(work).join().expect("the client does not panic")
 }
 
-fn runtime_spawn(
-    connection: impl Future<Output = Result<(), Error>> + Send + 'static,
-) -> tokio::task::JoinHandle<()> {
+fn runtime_spawn(connection: impl Future<Output = Result<(), Error>> + Send + 'static) -> tokio::task::JoinHandle<()> {
     tokio::runtime::Handle::current().spawn(async move {
         // What went wrong, the query says.
         let _ = connection.await;

@@ -3,7 +3,12 @@
 //! Postgres is a throw-away cluster that the first test of a run makes with `initdb` and that all tests of the run share;
 //! it ends by itself when the run is over. A test that needs Postgres and finds none fails and says what to install or
 //! how to leave these tests out: it never passes without having run.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a fixture that cannot be made fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture that cannot be made fails the test"
+)]
 
 mod client;
 mod cluster;
@@ -66,10 +71,7 @@ impl ScratchDatabase {
         let cluster = Cluster::of_this_run();
         let number = COUNT.fetch_add(1, Ordering::SeqCst);
         let name = format!("t_{}_{number}", std::process::id());
-        cluster.run(
-            "postgres",
-            &format!("CREATE DATABASE {name} OWNER {} TEMPLATE template0 STRATEGY file_copy", cluster::ADMIN),
-        );
+        cluster.run("postgres", &format!("CREATE DATABASE {name} OWNER {} TEMPLATE template0", cluster::ADMIN));
         let url = |role| cluster.url(role, &cluster::password_of(role), &name);
         Self { url: url(cluster::SERVER), admin_url: url(cluster::ADMIN), name, cluster }
     }
@@ -111,7 +113,10 @@ impl ScratchDatabase {
         let output = programs::command("pg_dump").args(arguments).arg(&url).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict")).collect::<Vec<_>>().join("\n")
+        text.lines()
+            .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Ends every connection to this database, as a restart of the server would.

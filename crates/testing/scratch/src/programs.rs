@@ -46,7 +46,7 @@ fn directory() -> PathBuf {
     found.and_then(|initdb| initdb.parent().map(PathBuf::from)).unwrap_or_else(|| {
         panic!(
             "this test needs Postgres, and no initdb is installed. Install it (apt-get install postgresql), or leave \
-             these tests out: cargo nextest run -E 'not test(on_postgres)'"
+             these tests out: cargo nextest run -E 'not test(postgres)'"
         )
     })
 }

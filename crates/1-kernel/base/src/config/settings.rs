@@ -104,7 +104,13 @@ pub const SETTINGS: &[Setting] = &[
         "8192",
         "Writes that may wait for the writer; more are answered 503.",
     ),
-    setting("store.readers", "AGENT_OS_STORE_READERS", range(1, 64), "4", "Connections of the reader pool. On Postgres one more is the writer's."),
+    setting(
+        "store.readers",
+        "AGENT_OS_STORE_READERS",
+        range(1, 64),
+        "4",
+        "Connections of the reader pool. On Postgres one more is the writer's.",
+    ),
     setting(
         "tasks.attempts_max",
         "AGENT_OS_TASKS_ATTEMPTS_MAX",

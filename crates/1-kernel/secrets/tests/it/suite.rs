@@ -6,8 +6,8 @@ use agentos_base::{
     Ambient,
     redact::{MASK, Redactor},
 };
-use agentos_secrets::{ExposeSecret, SecretString, Secrets, SecretsKey};
 use agentos_scratch::Scratch;
+use agentos_secrets::{ExposeSecret, SecretString, Secrets, SecretsKey};
 use agentos_store::{Conn, Database, Sequencer, Store, StoreOptions};
 use agentos_types::{Actor, Code, Result, SecretName, Timestamp, audit::AuditEvent};
 use tempfile::TempDir;

@@ -93,7 +93,8 @@ impl Target {
             url.query_pairs_mut().extend_pairs(rest);
         }
         let mut config: Config = url.as_str().parse().map_err(|_| invalid("cannot be read"))?;
-        let user = config.get_user().filter(|user| !user.is_empty()).ok_or_else(|| invalid("names no role"))?.to_owned();
+        let user =
+            config.get_user().filter(|user| !user.is_empty()).ok_or_else(|| invalid("names no role"))?.to_owned();
         if config.get_dbname().is_none_or(str::is_empty) {
             return Err(invalid("names no database"));
         }

@@ -47,7 +47,9 @@ pub(super) fn ends_session(source: &Error) -> bool {
 /// A value that does not fit its column, a wrong number of parameters: ours, and the connection is as good as before.
 fn is_local_defect(source: &Error) -> bool {
     let text = source.to_string();
-    ["error serializing", "error deserializing", "expected ", "invalid column"].iter().any(|part| text.starts_with(part))
+    ["error serializing", "error deserializing", "expected ", "invalid column"]
+        .iter()
+        .any(|part| text.starts_with(part))
 }
 
 fn describe(source: &Error) -> String {

@@ -167,7 +167,11 @@ impl Link {
         // One that is still to be sent is empty: no statement has run since.
         if self.prelude.get().is_none() {
             let marked = self.marked.get();
-            self.prelude.set(Some(if marked { "RELEASE operation; SAVEPOINT operation" } else { "SAVEPOINT operation" }));
+            self.prelude.set(Some(if marked {
+                "RELEASE operation; SAVEPOINT operation"
+            } else {
+                "SAVEPOINT operation"
+            }));
         }
     }
 
@@ -274,7 +278,9 @@ impl Link {
                 }
                 Ok(session)
             };
-            timeout(ANSWER_TIMEOUT, opening).await.unwrap_or_else(|_| Err(unavailable("the database did not let us in")))
+            timeout(ANSWER_TIMEOUT, opening)
+                .await
+                .unwrap_or_else(|_| Err(unavailable("the database did not let us in")))
         })
     }
 
@@ -285,15 +291,13 @@ impl Link {
 
 /// Waits as long as `lock_timeout` says: the session of a server that was killed may still be ending.
 async fn take_lock(session: &Session) -> Result<()> {
-    session.script(&format!("SELECT pg_advisory_lock({WRITER_LOCK})")).await.map_err(|source| {
-        match fault(&source) {
-            taken if source.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => {
-                Fault::new(Code::STORE_LOCKED, "the database is in use by another server")
-                    .hint("stop that server first, or give this one a database of its own")
-                    .detail(taken.detail.unwrap_or_default())
-            }
-            other => other,
+    session.script(&format!("SELECT pg_advisory_lock({WRITER_LOCK})")).await.map_err(|source| match fault(&source) {
+        taken if source.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => {
+            Fault::new(Code::STORE_LOCKED, "the database is in use by another server")
+                .hint("stop that server first, or give this one a database of its own")
+                .detail(taken.detail.unwrap_or_default())
         }
+        other => other,
     })
 }
 

@@ -4,10 +4,7 @@
 use agentos_base::Ambient;
 use agentos_types::{Code, Fault, Result};
 
-use super::{
-    Database, Link, Role,
-    database::Target,
-};
+use super::{Database, Link, Role, database::Target};
 use crate::{Conn, migrate};
 
 /// Names the migration among all advisory locks: "agentos" in ASCII, and 2.
@@ -57,9 +54,10 @@ fn current(database: &Database, ambient: &Ambient) -> Result<i64> {
     link.begin_read()?;
     let conn = Conn::postgres(&link);
     // A role without the right to use the schema sees none.
-    let there = conn.query_one("SELECT count(*) FROM pg_class WHERE oid = to_regclass('schema_migration')", &[], |row| {
-        row.integer(0)
-    })?;
+    let there =
+        conn.query_one("SELECT count(*) FROM pg_class WHERE oid = to_regclass('schema_migration')", &[], |row| {
+            row.integer(0)
+        })?;
     if there == Some(0) { Err(migrate::older(0)) } else { migrate::require_current(&conn) }
 }
 

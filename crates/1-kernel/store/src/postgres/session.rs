@@ -91,7 +91,8 @@ impl Session {
         match prelude {
             None => self.client.execute(statement, &args).await,
             Some(first) => {
-                let (first, count) = join(self.client.batch_execute(first), self.client.execute(statement, &args)).await;
+                let (first, count) =
+                    join(self.client.batch_execute(first), self.client.execute(statement, &args)).await;
                 first.and(count)
             }
         }

@@ -40,9 +40,7 @@ fn open_at(directory: &std::path::Path, url: &str, admin: Option<&str>) -> Resul
 }
 
 async fn put(store: &Store, name: &'static str) -> Result<usize> {
-    store
-        .write(move |tx| tx.execute("INSERT INTO installation (name, value) VALUES ($1, 'v')", &[name.into()]))
-        .await
+    store.write(move |tx| tx.execute("INSERT INTO installation (name, value) VALUES ($1, 'v')", &[name.into()])).await
 }
 
 async fn count(store: &Store) -> Result<Option<i64>> {
@@ -54,9 +52,7 @@ async fn the_servers_role_owns_nothing_and_cannot_change_the_log() {
     let house = house();
     let store = house.open().unwrap();
     store
-        .write(|tx| {
-            tx.execute("INSERT INTO audit_checkpoint (log, size, at, note) VALUES ('l', 1, 0, 'n')", &[])
-        })
+        .write(|tx| tx.execute("INSERT INTO audit_checkpoint (log, size, at, note) VALUES ('l', 1, 0, 'n')", &[]))
         .await
         .unwrap();
     for attack in [
@@ -113,7 +109,9 @@ async fn without_the_admin_role_the_schema_must_be_there() {
     assert!(refused.hint.unwrap().contains("DATABASE_ADMIN_URL"));
     drop(house.open_as(url, Some(admin)).unwrap());
     put(&house.open_as(url, None).unwrap(), "a").await.unwrap();
-    house.scratch.postgres().run("DELETE FROM agent_os.schema_migration WHERE number = (SELECT max(number) FROM agent_os.schema_migration)");
+    house.scratch.postgres().run(
+        "DELETE FROM agent_os.schema_migration WHERE number = (SELECT max(number) FROM agent_os.schema_migration)",
+    );
     assert_eq!(house.open_as(url, None).unwrap_err().code, Code::SCHEMA_OLDER);
 }
 

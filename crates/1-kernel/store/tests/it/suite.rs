@@ -278,7 +278,10 @@ async fn a_batch_with_failures_keeps_what_succeeded() {
                     match number % 5 {
                         // Nothing at all, a duplicate, a refusal after a write, two writes, one write.
                         0 => Ok(()),
-                        1 => tx.execute(insert, &["n2".into()]).and_then(|_| tx.execute(insert, &["n2".into()])).map(drop),
+                        1 => tx
+                            .execute(insert, &["n2".into()])
+                            .and_then(|_| tx.execute(insert, &["n2".into()]))
+                            .map(drop),
                         3 => {
                             tx.execute(insert, &[(&name).into()])?;
                             Err(Fault::new(Code::KV_CONFLICT, "no"))

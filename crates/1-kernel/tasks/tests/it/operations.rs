@@ -116,7 +116,11 @@ async fn every_operation_in_every_state() {
                 Err(fault) => {
                     assert_eq!(fault.code.to_string(), expected, "{operation:?} in {state}");
                     assert_eq!(after, state);
-                    assert_eq!(bench.count("SELECT CAST(sum(event_seq) AS INTEGER) FROM task").await, before, "a refusal wrote");
+                    assert_eq!(
+                        bench.count("SELECT CAST(sum(event_seq) AS INTEGER) FROM task").await,
+                        before,
+                        "a refusal wrote"
+                    );
                 }
                 Ok(()) if expected == SAME => assert_eq!(after, state, "{operation:?} in {state}"),
                 Ok(()) => assert_eq!(after.as_str(), expected, "{operation:?} in {state}"),
