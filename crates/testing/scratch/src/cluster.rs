@@ -122,6 +122,19 @@ impl Cluster {
         &self.directory
     }
 
+    /// Name of a database that a test has given back.
+    pub(crate) fn take_used(&self) -> Option<String> {
+        let used = fs::read_dir(self.directory.join("used")).unwrap();
+        // Two tests may see the same one; only one of them removes it.
+        used.flatten()
+            .find(|entry| fs::remove_file(entry.path()).is_ok())
+            .map(|entry| entry.file_name().into_string().unwrap())
+    }
+
+    pub(crate) fn give_back(&self, name: &str) {
+        fs::write(self.directory.join("used").join(name), "").unwrap();
+    }
+
     fn superuser(&self, database: &str) -> Config {
         superuser(self.port, &self.superuser, database)
     }
@@ -163,6 +176,7 @@ fn make(directory: &Path, lock: &Path, runner: u32) {
     let roles = [ADMIN, SERVER].map(|role| format!("CREATE ROLE {role} LOGIN PASSWORD '{}'", password_of(role)));
     client::ask(superuser(port, &secret, "postgres"), roles.join("; ")).unwrap();
     open(&directory.join("users"));
+    fs::create_dir(directory.join("used")).unwrap();
     watch(directory, lock, runner);
     // Last, because its presence means that everything else stands.
     fs::write(directory.join("ready"), format!("{port} {secret}")).unwrap();

@@ -16,7 +16,7 @@ mod programs;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use cluster::Cluster;
@@ -29,11 +29,20 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// An empty database.
+    /// A database without a row. On Postgres an earlier test may have brought its schema up to date already, because
+    /// making a database costs more than most tests.
     pub fn scratch(self) -> Scratch {
         match self {
             Self::Sqlite => Scratch { database: None },
-            Self::Postgres => Scratch { database: Some(ScratchDatabase::create()) },
+            Self::Postgres => Scratch { database: Some(ScratchDatabase::take()) },
+        }
+    }
+
+    /// A database that nobody has touched, for tests of migrations and rights.
+    pub fn blank(self) -> Scratch {
+        match self {
+            Self::Sqlite => Scratch { database: None },
+            Self::Postgres => Scratch { database: Some(ScratchDatabase::create(true)) },
         }
     }
 }
@@ -63,17 +72,32 @@ pub struct ScratchDatabase {
     pub url: String,
     pub admin_url: String,
     cluster: &'static Cluster,
+    /// Not to be used again.
+    spent: AtomicBool,
 }
 
 impl ScratchDatabase {
-    fn create() -> Self {
+    fn take() -> Self {
+        let cluster = Cluster::of_this_run();
+        match cluster.take_used() {
+            Some(name) => Self::at(cluster, name, false),
+            None => Self::create(false),
+        }
+    }
+
+    fn create(spent: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let cluster = Cluster::of_this_run();
         let number = COUNT.fetch_add(1, Ordering::SeqCst);
         let name = format!("t_{}_{number}", std::process::id());
         cluster.run("postgres", &format!("CREATE DATABASE {name} OWNER {} TEMPLATE template0", cluster::ADMIN));
+        Self::at(cluster, name, spent)
+    }
+
+    fn at(cluster: &'static Cluster, name: String, spent: bool) -> Self {
         let url = |role| cluster.url(role, &cluster::password_of(role), &name);
-        Self { url: url(cluster::SERVER), admin_url: url(cluster::ADMIN), name, cluster }
+        let (url, admin_url) = (url(cluster::SERVER), url(cluster::ADMIN));
+        Self { url, admin_url, name, cluster, spent: AtomicBool::new(spent) }
     }
 
     /// URL of another role.
@@ -83,6 +107,7 @@ impl ScratchDatabase {
 
     /// Runs statements as the superuser, behind everybody's back.
     pub fn run(&self, sql: &str) {
+        self.spent.store(true, Ordering::SeqCst);
         self.cluster.run(&self.name, sql);
     }
 
@@ -150,8 +175,22 @@ impl ScratchDatabase {
 
 impl Drop for ScratchDatabase {
     fn drop(&mut self) {
-        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // A failing test already says why; the cluster goes away with whatever is left.
-        let _ = self.cluster.try_run("postgres", &statement);
+        let spent = self.spent.load(Ordering::SeqCst) || std::thread::panicking();
+        if !spent && self.cluster.try_run(&self.name, EMPTY).is_ok() {
+            self.cluster.give_back(&self.name);
+        } else {
+            let _ = self.cluster.try_run("postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        }
     }
 }
+
+/// Takes every session and every row away; the schema and the memory of its migrations stay.
+const EMPTY: &str = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid();
+SET session_replication_role = replica;
+DO $$ DECLARE held record; BEGIN
+  FOR held IN SELECT tablename FROM pg_tables WHERE schemaname = 'agent_os' AND tablename <> 'schema_migration' LOOP
+    EXECUTE format('DELETE FROM agent_os.%I', held.tablename);
+  END LOOP;
+END $$";

@@ -14,7 +14,7 @@ struct House {
 }
 
 fn house() -> House {
-    House { directory: tempfile::tempdir().unwrap(), scratch: Backend::Postgres.scratch() }
+    House { directory: tempfile::tempdir().unwrap(), scratch: Backend::Postgres.blank() }
 }
 
 impl House {

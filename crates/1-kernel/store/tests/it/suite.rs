@@ -15,7 +15,7 @@ struct House {
 }
 
 fn house() -> House {
-    House { directory: tempfile::tempdir().unwrap(), scratch: BACKEND.scratch() }
+    House { directory: tempfile::tempdir().unwrap(), scratch: BACKEND.blank() }
 }
 
 impl House {

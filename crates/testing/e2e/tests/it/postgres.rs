@@ -9,7 +9,7 @@ const KV: &str = "[[grants]]\ncategory = \"kv\"\nactions = [\"read\", \"write\"]
 
 /// Initialised on a database of its own, not running.
 async fn installed() -> (Scratch, TestOs) {
-    let scratch = Backend::Postgres.scratch();
+    let scratch = Backend::Postgres.blank();
     let (url, admin) = scratch.urls().unwrap();
     let os = TestOs::bare(&[("DATABASE_URL", url), ("DATABASE_ADMIN_URL", admin)]);
     os.cli_ok(&["init"]).await;
@@ -98,7 +98,7 @@ async fn another_database_than_its_own_is_refused() {
     let refused = second.cli(&["init"]).await;
     assert!(refused.stderr.contains("AOS-1006"), "{}", refused.stderr);
     // A first try with a wrong password leaves nothing behind that a second one would stumble over.
-    let elsewhere = Backend::Postgres.scratch();
+    let elsewhere = Backend::Postgres.blank();
     let (url, admin) = elsewhere.urls().unwrap();
     let wrong = elsewhere.postgres().url_as("agent_os_server", "hunter2-hunter2");
     let mut third = TestOs::bare(&[("DATABASE_URL", &wrong), ("DATABASE_ADMIN_URL", admin)]);
