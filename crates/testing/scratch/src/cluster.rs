@@ -184,9 +184,15 @@ fn make(directory: &Path, lock: &Path, runner: u32) {
 
 fn watch(directory: &Path, lock: &Path, runner: u32) {
     let mut watcher = Command::new("setsid");
-    watcher.args(["sh", "-c", WATCHER, "watcher"]).arg(directory).arg(lock).arg(runner.to_string()).arg(WATCHER);
+    // Forks and ends: the watcher has no parent among the tests.
+    watcher
+        .args(["--fork", "sh", "-c", WATCHER, "watcher"])
+        .arg(directory)
+        .arg(lock)
+        .arg(runner.to_string())
+        .arg(WATCHER);
     watcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
-    watcher.spawn().expect("setsid of util-linux");
+    assert!(watcher.status().expect("setsid of util-linux").success());
 }
 
 fn certificate(directory: &Path, data: &Path) {

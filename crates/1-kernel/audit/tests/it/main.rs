@@ -1,4 +1,5 @@
 //! The audit log on both databases.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 #[path = "."]
 mod on_sqlite {

@@ -1,5 +1,5 @@
 //! The store on real databases: what it promises on both, and what only Postgres can break.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 mod postgres;
 
