@@ -49,7 +49,5 @@ fi
 sum() { { grep -E "$summary" "$log" | grep -oE "[0-9]+ $1" || true; } | awk '{ n += $1 } END { print n + 0 }'; }
 skipped=$(($(sum skipped) + $(sum ignored)))
 if [ "${#skip[@]}" -gt 0 ]; then skipped=$((skipped + $(sum 'filtered out'))); fi
-printf '
-%s passed, %s failed, %s skipped
-' "$(sum passed)" "$(sum '(failed|timed out)')" "$skipped"
+printf '\n%s passed, %s failed, %s skipped\n' "$(sum passed)" "$(sum '(failed|timed out)')" "$skipped"
 exit "$status"
