@@ -31,6 +31,7 @@ impl Kernel {
         let identity = LogIdentity::new("bench", &ambient.random())?;
         let store = Store::open(StoreOptions {
             directory: directory.to_owned(),
+            database: None,
             queue_max: 16_384,
             readers: 4,
             sequencer: Some(Box::new(LogWriter::new(identity.clone(), ambient.clone()))),

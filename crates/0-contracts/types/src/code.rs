@@ -56,6 +56,8 @@ codes! {
     SCHEMA_NEWER = 1104, 409, "Schema is newer than this program", "The database was migrated by a newer release.", "Start that release, or restore the backup that was made before the upgrade.";
     STORE_CORRUPT = 1105, 500, "Database damaged", "SQLite reports damage in the database file.", "Stop the server and restore the newest verified backup.";
     MIGRATION_CHANGED = 1106, 409, "Applied migration differs", "A migration that was applied has another text in this program.", "Use the release that applied it; released migrations are never edited.";
+    SCHEMA_OLDER = 1107, 409, "Schema is older than this program", "The Postgres database lacks migrations of this release, and the server's own role may not change the schema.", "Start once, or run `agent-os init`, with `DATABASE_ADMIN_URL` set to the role that owns the tables.";
+    STORE_ROLE = 1108, 403, "Database role unfit", "The role of `DATABASE_URL` owns tables or may change audit records, or it is the admin role.", "Give the server a role of its own that owns nothing, and let the migration grant it its rights.";
 
     // 12xx: tasks and schedules
     TASK_NOT_FOUND = 1201, 404, "Task not found", "No task has this id.", "List tasks with `agent-os task list`.";

@@ -5,6 +5,7 @@
 
 mod log;
 mod query;
+mod stored;
 mod writer;
 
 pub use log::{AuditLog, LogIdentity, Verification};

@@ -5,9 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use agentos_proof::{Hash, SigningKey, VerifierKey, VerifyError, checkpoint, source};
-use agentos_store::{Arg, Store};
+use agentos_proof::{Hash, Report, SigningKey, VerifierKey, VerifyError, checkpoint, source};
+use agentos_store::{Arg, Conn, Dialect, Store};
 use agentos_types::{Code, Fault, Result};
+
+use crate::stored;
 
 /// The log's id and its signing key, which signs nothing but checkpoints of this log.
 #[derive(Clone)]
@@ -74,20 +76,12 @@ impl AuditLog {
     /// Reads the whole log and checks every hash, link, root and signature. Takes seconds per million records.
     pub async fn verify(&self) -> Result<Verification> {
         let (identity, database) = (self.identity.clone(), self.database.clone());
-        let work = move || match source::sqlite::verify_file(&database, identity.verifier_key(), &[]) {
-            Ok((report, _)) => Ok(Verification {
-                records: report.records,
-                checkpoints: report.checkpoints,
-                root: report.root,
-                finding: None,
-            }),
-            Err(VerifyError::Finding(finding)) => Ok(Verification {
-                records: 0,
-                checkpoints: 0,
-                root: Hash::default(),
-                finding: Some(finding.to_string()),
-            }),
-            Err(VerifyError::Unreadable(fault)) => Err(fault),
+        if self.store.dialect() == Dialect::Postgres {
+            return self.store.read(move |conn| seen(stored::verify(conn, identity.verifier_key()))).await;
+        }
+        let work = move || {
+            let outcome = source::sqlite::verify_file(&database, identity.verifier_key(), &[]);
+            seen(outcome.map(|(report, _)| report))
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
     }
@@ -95,6 +89,14 @@ impl AuditLog {
     /// Everything from record `from` as one segment of JSON lines, verifiable offline with the public key alone.
     pub async fn export(&self, from: u64) -> Result<Vec<u8>> {
         let (identity, database) = (self.identity.clone(), self.database.clone());
+        if self.store.dialect() == Dialect::Postgres {
+            let work = move |conn: &Conn<'_>| {
+                let mut segment = Vec::new();
+                stored::export(conn, identity.verifier_key(), from, &mut segment)?;
+                Ok(segment)
+            };
+            return self.store.read(work).await;
+        }
         let work = move || {
             let connection = source::sqlite::open(&database)?;
             let mut segment = Vec::new();
@@ -118,5 +120,21 @@ impl AuditLog {
             })
             .await?;
         newest.ok_or_else(|| Fault::new(Code::AUDIT_QUERY_INVALID, "the log has no record yet"))
+    }
+}
+
+/// What is wrong with the log is an answer; that it could not be read is a failure.
+fn seen(outcome: Result<Report, VerifyError>) -> Result<Verification> {
+    match outcome {
+        Ok(report) => Ok(Verification {
+            records: report.records,
+            checkpoints: report.checkpoints,
+            root: report.root,
+            finding: None,
+        }),
+        Err(VerifyError::Finding(finding)) => {
+            Ok(Verification { records: 0, checkpoints: 0, root: Hash::default(), finding: Some(finding.to_string()) })
+        }
+        Err(VerifyError::Unreadable(fault)) => Err(fault),
     }
 }

@@ -53,12 +53,12 @@ pub fn query(conn: &Conn<'_>, log: &str, filter: &Filter) -> Result<Vec<StoredRe
 
 const ASCENDING: &str = "SELECT body, leaf_hash FROM audit_record
      WHERE log = $1 AND seq > $2
-       AND ($3 IS NULL OR actor = $3) AND ($4 IS NULL OR action = $4) AND ($5 IS NULL OR decision = $5)
-       AND ($6 IS NULL OR task = $6) AND ($7 IS NULL OR at >= $7) AND ($8 IS NULL OR at < $8)
+       AND (actor = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (decision = $5 OR $5 IS NULL)
+       AND (task = $6 OR $6 IS NULL) AND (at >= $7 OR $7 IS NULL) AND (at < $8 OR $8 IS NULL)
      ORDER BY seq ASC LIMIT $9";
 
 const DESCENDING: &str = "SELECT body, leaf_hash FROM audit_record
      WHERE log = $1 AND seq < $2
-       AND ($3 IS NULL OR actor = $3) AND ($4 IS NULL OR action = $4) AND ($5 IS NULL OR decision = $5)
-       AND ($6 IS NULL OR task = $6) AND ($7 IS NULL OR at >= $7) AND ($8 IS NULL OR at < $8)
+       AND (actor = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (decision = $5 OR $5 IS NULL)
+       AND (task = $6 OR $6 IS NULL) AND (at >= $7 OR $7 IS NULL) AND (at < $8 OR $8 IS NULL)
      ORDER BY seq DESC LIMIT $9";

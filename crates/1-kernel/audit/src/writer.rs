@@ -22,38 +22,59 @@ struct Tail {
     last_leaf: Hash,
 }
 
+/// One record with its place in the tree.
+struct Leaf<'e> {
+    seq: i64,
+    indexed: leaf::Indexed<'e>,
+    body: Vec<u8>,
+    prev: Hash,
+    hash: Hash,
+}
+
+impl Leaf<'_> {
+    fn args<'a>(&'a self, log: &'a str) -> [Arg<'a>; 13] {
+        [
+            log.into(),
+            self.seq.into(),
+            self.indexed.at.into(),
+            Arg::Text(&self.indexed.actor),
+            Arg::Text(&self.indexed.action),
+            Arg::Text(&self.indexed.resource),
+            Arg::Text(self.indexed.phase),
+            Arg::Text(self.indexed.decision),
+            self.indexed.task.as_deref().into(),
+            self.indexed.correlation.as_deref().into(),
+            Arg::Bytes(&self.body),
+            Arg::Bytes(&self.prev),
+            Arg::Bytes(&self.hash),
+        ]
+    }
+}
+
 impl LogWriter {
     pub fn new(identity: LogIdentity, ambient: Ambient) -> Self {
         Self { identity, ambient, durable: Tail::default(), pending: None }
     }
 
-    fn append(&self, conn: &Conn<'_>, tail: &mut Tail, event: &AuditEvent) -> Result<()> {
+    /// Gives each event its place. Nothing is written yet.
+    fn append<'e>(&self, tail: &mut Tail, event: &'e AuditEvent) -> Result<Leaf<'e>> {
         let seq = tail.frontier.size();
-        let (body, leaf_hash) = leaf::encode(self.identity.log(), seq, &tail.last_leaf, event)?;
-        let indexed = leaf::Indexed::of(event);
-        conn.execute(
+        let (body, hash) = leaf::encode(self.identity.log(), seq, &tail.last_leaf, event)?;
+        let leaf = Leaf { seq: size(seq)?, indexed: leaf::Indexed::of(event), body, prev: tail.last_leaf, hash };
+        tail.frontier.append(hash);
+        tail.last_leaf = hash;
+        Ok(leaf)
+    }
+
+    fn insert(&self, conn: &Conn<'_>, leaves: &[Leaf<'_>]) -> Result<()> {
+        let sets: Vec<[Arg<'_>; 13]> = leaves.iter().map(|leaf| leaf.args(self.identity.log())).collect();
+        let sets: Vec<&[Arg<'_>]> = sets.iter().map(<[Arg<'_>; 13]>::as_slice).collect();
+        conn.execute_each(
             "INSERT INTO audit_record
                (log, seq, at, actor, action, resource, phase, decision, task, correlation, body, prev_hash, leaf_hash)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-            &[
-                self.identity.log().into(),
-                size(seq)?.into(),
-                indexed.at.into(),
-                Arg::Text(&indexed.actor),
-                Arg::Text(&indexed.action),
-                Arg::Text(&indexed.resource),
-                Arg::Text(indexed.phase),
-                Arg::Text(indexed.decision),
-                indexed.task.as_deref().into(),
-                indexed.correlation.as_deref().into(),
-                Arg::Bytes(&body),
-                Arg::Bytes(&tail.last_leaf),
-                Arg::Bytes(&leaf_hash),
-            ],
-        )?;
-        tail.frontier.append(leaf_hash);
-        tail.last_leaf = leaf_hash;
-        Ok(())
+            &sets,
+        )
     }
 
     fn close(&self, conn: &Conn<'_>, tail: &Tail, now: Timestamp) -> Result<()> {
@@ -120,9 +141,9 @@ impl Sequencer for LogWriter {
 
     fn seal(&mut self, conn: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
         let mut tail = self.durable.clone();
-        let sealed = events
-            .iter()
-            .try_for_each(|event| self.append(conn, &mut tail, event))
+        let leaves: Result<Vec<Leaf<'_>>> = events.iter().map(|event| self.append(&mut tail, event)).collect();
+        let sealed = leaves
+            .and_then(|leaves| self.insert(conn, &leaves))
             .and_then(|()| self.close(conn, &tail, self.ambient.now()));
         sealed.map_err(|source| {
             Fault::new(Code::AUDIT_UNAVAILABLE, "the audit record could not be written, so nothing was done")

@@ -15,13 +15,25 @@ pub const SECRET_BYTES_MIN: usize = 8;
 #[derive(Clone, Default)]
 pub struct Redactor {
     matcher: Arc<RwLock<Option<Arc<AhoCorasick>>>>,
+    /// Known as long as the process lives.
+    kept: Arc<RwLock<Vec<String>>>,
 }
 
 impl Redactor {
+    /// Adds values that stay known for ever, such as passwords of the configuration. Forgets what `know` was told.
+    pub fn keep(&self, secrets: impl IntoIterator<Item = String>) {
+        if let Ok(mut kept) = self.kept.write() {
+            kept.extend(secrets);
+        }
+        self.know([]);
+    }
+
     /// Replaces the set of known values. Called at start and after each change of a secret.
     pub fn know<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
+        let kept = self.kept.read().map(|kept| kept.clone()).unwrap_or_default();
+        let known = secrets.into_iter().map(str::to_owned).chain(kept);
         let forms: Vec<String> =
-            secrets.into_iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN).flat_map(forms_of).collect();
+            known.filter(|secret| secret.len() >= SECRET_BYTES_MIN).flat_map(|secret| forms_of(&secret)).collect();
         let matcher = (!forms.is_empty())
             .then(|| AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms).ok().map(Arc::new))
             .flatten();
@@ -148,6 +160,15 @@ mod tests {
             assert!(redactor.clean(&base64(prefix)).contains(MASK), "base64 after '{prefix}' passed");
         }
         assert_eq!(redactor.clean("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn what_is_kept_outlives_every_change() {
+        let redactor = Redactor::default();
+        redactor.keep(["kept-password".to_owned()]);
+        redactor.know(["other-secret"]);
+        redactor.know([]);
+        assert_eq!(redactor.clean("kept-password other-secret"), format!("{MASK} other-secret"));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub const SECRET_BYTES_MAX: usize = 16 * 1024;
 /// Erased values that stay masked. A call holds one for minutes at most; a thousand changes take a person longer.
 const ERASED_MASKED_MAX: usize = 1_000;
 
+/// Takes the value out of every version of a secret.
+const ERASE: &str = "UPDATE secret SET state = 'revoked', sealed = $2 WHERE name = $1 AND state <> 'revoked'";
+
 /// A secret without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRow {
@@ -77,10 +80,7 @@ impl Secrets {
         let (ambient, actor, revoked) = (self.ambient.clone(), actor.clone(), name.clone());
         self.store
             .write(move |tx| {
-                let erased = tx.execute(
-                    "UPDATE secret SET state = 'revoked', sealed = $2 WHERE name = $1 AND state <> 'revoked'",
-                    &[(&revoked).into(), Arg::Bytes(&[])],
-                )?;
+                let erased = tx.execute(ERASE, &[(&revoked).into(), Arg::Bytes(&[])])?;
                 if erased == 0 {
                     return Err(not_found(&revoked));
                 }
@@ -143,13 +143,13 @@ impl Secrets {
         if previous == Previous::Retiring && newest.as_ref().is_none_or(|(_, state)| state != "active") {
             return Err(not_found(&name));
         }
-        let retired = match previous {
-            Previous::Erased => {
-                "UPDATE secret SET state = 'revoked', sealed = x'' WHERE name = $1 AND state <> 'revoked'"
-            }
-            Previous::Retiring => "UPDATE secret SET state = 'retiring' WHERE name = $1 AND state = 'active'",
+        match previous {
+            Previous::Erased => tx.execute(ERASE, &[(&name).into(), Arg::Bytes(&[])])?,
+            Previous::Retiring => tx.execute(
+                "UPDATE secret SET state = 'retiring' WHERE name = $1 AND state = 'active'",
+                &[(&name).into()],
+            )?,
         };
-        tx.execute(retired, &[(&name).into()])?;
         let version = newest.map_or(1, |(version, _)| version + 1);
         let sealed = self.key.seal(name.as_str(), version, value, self.ambient.random())?;
         let (created_by, created_at) = (actor.label(), self.ambient.now());
@@ -200,7 +200,7 @@ impl std::fmt::Debug for Secrets {
 fn rows(conn: &Conn<'_>, name: Option<&SecretName>) -> Result<Vec<SecretRow>> {
     conn.query(
         "SELECT name, version, state, created_by, created_at FROM secret
-         WHERE $1 IS NULL OR name = $1 ORDER BY name, version LIMIT 10000",
+         WHERE name = $1 OR $1 IS NULL ORDER BY name, version LIMIT 10000",
         &[name.into()],
         |row| {
             Ok(SecretRow {

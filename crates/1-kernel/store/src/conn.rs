@@ -3,14 +3,26 @@
 use agentos_types::{Code, Fault, Result, Timestamp};
 use rusqlite::types::ToSqlOutput;
 
-use crate::sqlite;
+use crate::{postgres, sqlite};
+
+/// Which database answers. For the few statements that the two cannot share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
 
 /// One connection within a transaction or a read snapshot.
 ///
-/// Statement text uses `$1`, `$2`, … and no other `$`; SQLite reads them as `?1`, `?2`, ….
-#[derive(Debug)]
-pub struct Conn<'c> {
-    connection: &'c rusqlite::Connection,
+/// Statement text uses `$1`, `$2`, … and no other `$`; SQLite reads them as `?1`, `?2`, …. Postgres must be able to tell
+/// the type of a parameter where it first stands: write `(column = $1 OR $1 IS NULL)`, not the other way round.
+#[derive(Clone, Copy, Debug)]
+pub struct Conn<'c>(On<'c>);
+
+#[derive(Clone, Copy, Debug)]
+enum On<'c> {
+    Sqlite(&'c rusqlite::Connection),
+    Postgres(&'c postgres::Link),
 }
 
 /// A bound parameter, borrowed for the time of the call.
@@ -24,30 +36,63 @@ pub enum Arg<'a> {
 
 /// One row of a result.
 #[derive(Debug)]
-pub struct Row<'r> {
-    row: &'r rusqlite::Row<'r>,
+pub struct Row<'r>(Held<'r>);
+
+#[derive(Debug)]
+enum Held<'r> {
+    Sqlite(&'r rusqlite::Row<'r>),
+    Postgres(&'r tokio_postgres::Row),
 }
 
 impl<'c> Conn<'c> {
-    pub(crate) fn new(connection: &'c rusqlite::Connection) -> Self {
-        Self { connection }
+    pub(crate) fn sqlite(connection: &'c rusqlite::Connection) -> Self {
+        Self(On::Sqlite(connection))
+    }
+
+    pub(crate) fn postgres(link: &'c postgres::Link) -> Self {
+        Self(On::Postgres(link))
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        match self.0 {
+            On::Sqlite(_) => Dialect::Sqlite,
+            On::Postgres(_) => Dialect::Postgres,
+        }
     }
 
     /// Runs a statement and returns the number of rows that it changed.
     pub fn execute(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<usize> {
-        let mut statement = self.connection.prepare_cached(&positional(sql)).map_err(sqlite::fault)?;
-        statement.execute(rusqlite::params_from_iter(args)).map_err(sqlite::fault)
+        match self.0 {
+            On::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(&positional(sql)).map_err(sqlite::fault)?;
+                statement.execute(rusqlite::params_from_iter(args)).map_err(sqlite::fault)
+            }
+            On::Postgres(link) => link.execute(sql, args),
+        }
+    }
+
+    /// Runs a statement once for each set of arguments. Postgres gets all of them without waiting for each answer.
+    pub fn execute_each(&self, sql: &'static str, sets: &[&[Arg<'_>]]) -> Result<()> {
+        match self.0 {
+            On::Sqlite(_) => sets.iter().try_for_each(|args| self.execute(sql, args).map(drop)),
+            On::Postgres(link) => link.execute_each(sql, sets),
+        }
     }
 
     /// All rows, mapped. The caller bounds the number by LIMIT.
     pub fn query<T>(&self, sql: &'static str, args: &[Arg<'_>], map: impl Fn(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-        let mut statement = self.connection.prepare_cached(&positional(sql)).map_err(sqlite::fault)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(args)).map_err(sqlite::fault)?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(sqlite::fault)? {
-            found.push(map(&Row { row })?);
+        match self.0 {
+            On::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(&positional(sql)).map_err(sqlite::fault)?;
+                let mut rows = statement.query(rusqlite::params_from_iter(args)).map_err(sqlite::fault)?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next().map_err(sqlite::fault)? {
+                    found.push(map(&Row(Held::Sqlite(row)))?);
+                }
+                Ok(found)
+            }
+            On::Postgres(link) => link.query(sql, args)?.iter().map(|row| map(&Row(Held::Postgres(row)))).collect(),
         }
-        Ok(found)
     }
 
     /// The first row, mapped, or `None`.
@@ -62,7 +107,10 @@ impl<'c> Conn<'c> {
 
     /// Several statements without parameters, for migrations.
     pub(crate) fn execute_script(&self, sql: &str) -> Result<()> {
-        self.connection.execute_batch(sql).map_err(sqlite::fault)
+        match self.0 {
+            On::Sqlite(connection) => connection.execute_batch(sql).map_err(sqlite::fault),
+            On::Postgres(link) => link.execute_script(sql),
+        }
     }
 }
 
@@ -73,27 +121,45 @@ fn positional(sql: &str) -> String {
 
 impl Row<'_> {
     pub fn integer(&self, index: usize) -> Result<i64> {
-        self.row.get(index).map_err(sqlite::fault)
+        match self.0 {
+            Held::Sqlite(row) => row.get(index).map_err(sqlite::fault),
+            Held::Postgres(row) => present(postgres::integer(row, index)?, index),
+        }
     }
 
     pub fn integer_or_null(&self, index: usize) -> Result<Option<i64>> {
-        self.row.get(index).map_err(sqlite::fault)
+        match self.0 {
+            Held::Sqlite(row) => row.get(index).map_err(sqlite::fault),
+            Held::Postgres(row) => postgres::integer(row, index),
+        }
     }
 
     pub fn text(&self, index: usize) -> Result<String> {
-        self.row.get(index).map_err(sqlite::fault)
+        match self.0 {
+            Held::Sqlite(row) => row.get(index).map_err(sqlite::fault),
+            Held::Postgres(row) => present(postgres::get(row, index)?, index),
+        }
     }
 
     pub fn text_or_null(&self, index: usize) -> Result<Option<String>> {
-        self.row.get(index).map_err(sqlite::fault)
+        match self.0 {
+            Held::Sqlite(row) => row.get(index).map_err(sqlite::fault),
+            Held::Postgres(row) => postgres::get(row, index),
+        }
     }
 
     pub fn bytes(&self, index: usize) -> Result<Vec<u8>> {
-        self.row.get(index).map_err(sqlite::fault)
+        match self.0 {
+            Held::Sqlite(row) => row.get(index).map_err(sqlite::fault),
+            Held::Postgres(row) => present(postgres::get(row, index)?, index),
+        }
     }
 
     pub fn bytes_or_null(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        self.row.get(index).map_err(sqlite::fault)
+        match self.0 {
+            Held::Sqlite(row) => row.get(index).map_err(sqlite::fault),
+            Held::Postgres(row) => postgres::get(row, index),
+        }
     }
 
     pub fn time(&self, index: usize) -> Result<Timestamp> {
@@ -115,6 +181,10 @@ impl Row<'_> {
             .map(|text| text.parse().map_err(|_| corrupt(format!("column {index} holds '{text}'"))))
             .transpose()
     }
+}
+
+fn present<T>(value: Option<T>, index: usize) -> Result<T> {
+    value.ok_or_else(|| Fault::internal(format!("column {index} is null")))
 }
 
 pub(crate) fn corrupt(detail: String) -> Fault {

@@ -6,15 +6,18 @@
 //! transaction that awaits something else holds the writer for everybody.
 
 mod conn;
+mod link;
 mod lock;
 mod migrate;
+mod postgres;
 mod sequencer;
 mod sqlite;
 mod store;
 mod writer;
 
-pub use conn::{Arg, Conn, Row};
+pub use conn::{Arg, Conn, Dialect, Row};
 pub use migrate::{MIGRATIONS, Migration};
+pub use postgres::Database;
 pub use sequencer::Sequencer;
 pub use store::{Store, StoreOptions};
 pub use writer::Tx;

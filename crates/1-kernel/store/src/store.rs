@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,13 +12,13 @@ use std::{
 
 use agentos_base::Ambient;
 use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
-use rusqlite::Connection;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use crate::{
-    Conn, MIGRATIONS, Sequencer, Tx,
+    Conn, Database, Dialect, MIGRATIONS, Sequencer, Tx,
+    link::Link,
     lock::DirectoryLock,
-    migrate, sqlite,
+    migrate, postgres,
     writer::{Operation, Pending, Writer, overloaded},
 };
 
@@ -29,8 +29,10 @@ const NOTICES_BUFFERED: usize = 4_096;
 const PROBE_BYTES: usize = 64 * 1024;
 
 pub struct StoreOptions {
-    /// Directory of the installation; the database is `agent-os.db` in it.
+    /// Directory of the installation; the embedded database is `agent-os.db` in it.
     pub directory: PathBuf,
+    /// Postgres instead of the embedded database.
+    pub database: Option<Database>,
     pub queue_max: usize,
     pub readers: usize,
     /// The audit log. A store without one refuses operations that record events.
@@ -47,13 +49,14 @@ pub struct Store {
 struct Inner {
     queue: Option<mpsc::Sender<Box<dyn Operation>>>,
     queue_max: usize,
-    readers: Mutex<Vec<Connection>>,
+    readers: Mutex<Vec<Link>>,
     readers_free: Arc<Semaphore>,
     notices: broadcast::Sender<Notice>,
     writer: Option<JoinHandle<()>>,
     schema: i64,
     /// The medium refused a write, and no probe has succeeded since.
     refused: AtomicBool,
+    dialect: Dialect,
     _lock: DirectoryLock,
 }
 
@@ -63,18 +66,14 @@ impl Store {
 
     /// Takes the lock, opens, migrates, starts the writer.
     pub fn open(options: StoreOptions) -> Result<Self> {
-        let StoreOptions { directory, queue_max, readers, mut sequencer, ambient } = options;
-        let lock = DirectoryLock::take(&directory.join("store.lock"))?;
-        let path = directory.join(Self::FILE_NAME);
-        let connection = sqlite::open_writer(&path)?;
-        let schema = in_transaction(&connection, |conn| migrate::up(conn, ambient.now()))?;
-        if let Some(sequencer) = &mut sequencer {
-            sequencer.load(&Conn::new(&connection))?;
-        }
-        let pool = (0..readers).map(|_| sqlite::open_reader(&path)).collect::<Result<Vec<_>>>()?;
+        let lock = DirectoryLock::take(&options.directory.join("store.lock"))?;
+        let (queue_max, readers_max) = (options.queue_max, options.readers);
+        let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
+        // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
+        let Opened { writer, sequencer, readers, schema } = apart(move || open_links(options))?;
         let (sender, queue) = mpsc::channel(queue_max);
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
-        let writer = Writer { connection, queue, sequencer, notices: notices.clone() };
+        let writer = Writer { link: writer, queue, sequencer, notices: notices.clone() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
@@ -83,22 +82,31 @@ impl Store {
             inner: Arc::new(Inner {
                 queue: Some(sender),
                 queue_max,
-                readers: Mutex::new(pool),
-                readers_free: Arc::new(Semaphore::new(readers)),
+                readers: Mutex::new(readers),
+                readers_free: Arc::new(Semaphore::new(readers_max)),
                 notices,
                 writer: Some(thread),
                 schema,
                 refused: AtomicBool::new(false),
+                dialect,
                 _lock: lock,
             }),
         })
     }
 
     /// Reverts the schema of a closed store to `target`, for a downgrade.
-    pub fn migrate_down(directory: &std::path::Path, target: i64) -> Result<()> {
+    pub fn migrate_down(directory: &Path, database: Option<&Database>, ambient: &Ambient, target: i64) -> Result<()> {
         let _lock = DirectoryLock::take(&directory.join("store.lock"))?;
-        let connection = sqlite::open_writer(&directory.join(Self::FILE_NAME))?;
-        in_transaction(&connection, |conn| migrate::down(conn, target))
+        let (path, database, ambient) = (directory.join(Self::FILE_NAME), database.cloned(), ambient.clone());
+        apart(move || match &database {
+            Some(database) => postgres::revert(database, &ambient, target),
+            None => in_transaction(&mut Link::sqlite_writer(&path)?, |conn| migrate::down(conn, target)),
+        })
+    }
+
+    /// Which database this store is.
+    pub fn dialect(&self) -> Dialect {
+        self.inner.dialect
     }
 
     /// Number of the newest applied migration.
@@ -166,14 +174,12 @@ impl Store {
         let work = move || {
             let _permit = permit;
             let taken = inner.readers.lock().map_err(|_| Fault::internal("reader pool poisoned"))?.pop();
-            let connection = taken.ok_or_else(|| Fault::internal("reader pool empty"))?;
+            let mut link = taken.ok_or_else(|| Fault::internal("reader pool empty"))?;
             // A panicking query must not take the connection with it: the pool would run dry.
-            let outcome = catch_unwind(AssertUnwindSafe(|| in_snapshot(&connection, query)));
-            if !connection.is_autocommit() {
-                connection.execute_batch("ROLLBACK").map_err(sqlite::fault)?;
-            }
+            let outcome = catch_unwind(AssertUnwindSafe(|| in_snapshot(&mut link, query)));
+            link.roll_back();
             if let Ok(mut pool) = inner.readers.lock() {
-                pool.push(connection);
+                pool.push(link);
             }
             outcome.unwrap_or_else(|_| Err(Fault::internal("a store query panicked")))
         };
@@ -203,20 +209,69 @@ impl std::fmt::Debug for Store {
     }
 }
 
-fn in_transaction<T>(connection: &Connection, work: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite::fault)?;
-    let outcome = work(&Conn::new(connection));
-    let end = if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    connection.execute_batch(end).map_err(sqlite::fault)?;
-    outcome
+/// What an open store consists of.
+struct Opened {
+    writer: Link,
+    sequencer: Option<Box<dyn Sequencer>>,
+    readers: Vec<Link>,
+    schema: i64,
 }
 
-fn in_snapshot<T>(connection: &Connection, query: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
-    connection.execute_batch("BEGIN").map_err(sqlite::fault)?;
-    let found = query(&Conn::new(connection))?;
-    connection.execute_batch("COMMIT").map_err(sqlite::fault)?;
-    Ok(found)
+fn open_links(options: StoreOptions) -> Result<Opened> {
+    let StoreOptions { directory, database, readers, mut sequencer, ambient, .. } = options;
+    let (mut writer, schema, readers) = match &database {
+        None => {
+            let path = directory.join(Store::FILE_NAME);
+            let mut writer = Link::sqlite_writer(&path)?;
+            let schema = in_transaction(&mut writer, |conn| migrate::up(conn, ambient.now()))?;
+            (writer, schema, (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?)
+        }
+        Some(database) => {
+            let open = |role| postgres::Link::new(&database.server, role, &ambient);
+            let mut writer = open(postgres::Role::Writer)?;
+            // Holds the writer's lock from here on: nobody else migrates under a running server.
+            writer.connect()?;
+            let schema = postgres::prepare(database, &ambient)?;
+            // Readers connect when they are first needed.
+            let readers = (0..readers).map(|_| open(postgres::Role::Reader).map(Box::new).map(Link::Postgres));
+            (Link::Postgres(Box::new(writer)), schema, readers.collect::<Result<Vec<_>>>()?)
+        }
+    };
+    in_snapshot(&mut writer, |conn| {
+        if let Some(database) = &database {
+            postgres::check_server(conn, &database.server.user)?;
+        }
+        sequencer.as_mut().map_or(Ok(()), |sequencer| sequencer.load(conn))
+    })?;
+    Ok(Opened { writer, sequencer, readers, schema })
 }
 
-#[cfg(test)]
-mod tests;
+/// Runs `work` on a thread of its own and waits for it.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|_| Err(Fault::internal("opening the store panicked")))
+}
+
+fn in_transaction<T>(link: &mut Link, work: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
+    link.begin_write()?;
+    match work(&link.conn()) {
+        Ok(value) => link.commit().map(|()| value),
+        Err(fault) => {
+            link.roll_back();
+            Err(fault)
+        }
+    }
+}
+
+fn in_snapshot<T>(link: &mut Link, query: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
+    link.begin_read()?;
+    let outcome = query(&link.conn());
+    match outcome {
+        // A read that cannot end its snapshot has still read.
+        Ok(found) => {
+            link.roll_back();
+            Ok(found)
+        }
+        Err(fault) => Err(fault),
+    }
+}

@@ -6,10 +6,9 @@ use std::{
 };
 
 use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
-use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::{Conn, Sequencer, sqlite};
+use crate::{Conn, Sequencer, link::Link};
 
 /// Operations in one commit. More would only delay the first answer: the fsync is already shared.
 const BATCH_MAX: usize = 512;
@@ -46,6 +45,8 @@ impl<'c> std::ops::Deref for Tx<'c> {
 pub(crate) trait Operation: Send {
     /// Runs inside a savepoint; false rolls it back.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Takes back what `run` said: a statement of it failed, and it did not say so.
+    fn refuse(&mut self, fault: Fault);
     /// Answers the caller. `commit` tells whether the batch became durable.
     fn answer(self: Box<Self>, commit: Result<()>);
 }
@@ -72,6 +73,10 @@ impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Operation for Pending<
         succeeded
     }
 
+    fn refuse(&mut self, fault: Fault) {
+        self.outcome = Some(Err(fault));
+    }
+
     fn answer(self: Box<Self>, commit: Result<()>) {
         let outcome = match (self.outcome, commit) {
             // An operation that failed by itself says why, whatever became of the batch.
@@ -86,7 +91,7 @@ impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Operation for Pending<
 }
 
 pub(crate) struct Writer {
-    pub(crate) connection: Connection,
+    pub(crate) link: Link,
     pub(crate) queue: mpsc::Receiver<Box<dyn Operation>>,
     pub(crate) sequencer: Option<Box<dyn Sequencer>>,
     pub(crate) notices: broadcast::Sender<Notice>,
@@ -105,8 +110,7 @@ impl Writer {
             }
             self.commit(batch);
         }
-        // Leaves a small file behind for backups and the next start; failing only costs them time.
-        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.link.close();
     }
 
     fn commit(&mut self, mut batch: Vec<Box<dyn Operation>>) {
@@ -119,9 +123,7 @@ impl Writer {
             }
             Err(fault) => {
                 tracing::error!(code = %fault.code, detail = fault.detail, "commit failed, every write of the batch is refused");
-                if !self.connection.is_autocommit() {
-                    let _ = self.connection.execute_batch("ROLLBACK");
-                }
+                self.link.roll_back();
                 Err(fault)
             }
         };
@@ -134,10 +136,15 @@ impl Writer {
     }
 
     fn transaction(&mut self, batch: &mut [Box<dyn Operation>]) -> Result<Vec<Notice>> {
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite::fault)?;
-        let mut tx = Tx { conn: Conn::new(&self.connection), events: Vec::new(), notices: Vec::new() };
+        let renewed = self.link.begin_write()?;
+        let conn = self.link.conn();
+        if let Some(sequencer) = self.sequencer.as_mut().filter(|_| renewed) {
+            // The last commit may have been done without our hearing of it.
+            sequencer.load(&conn)?;
+        }
+        let mut tx = Tx { conn, events: Vec::new(), notices: Vec::new() };
         for operation in batch {
-            run_in_savepoint(&self.connection, &mut tx, operation.as_mut())?;
+            run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
         }
         let Tx { conn, events, mut notices } = tx;
         match &mut self.sequencer {
@@ -150,21 +157,24 @@ impl Writer {
             // A store without a log would drop the record and let the act happen.
             None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
         }
-        self.connection.execute_batch("COMMIT").map_err(sqlite::fault)?;
+        self.link.commit()?;
         Ok(notices)
     }
 }
 
-fn run_in_savepoint(connection: &Connection, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
+fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
     let (events, notices) = (tx.events.len(), tx.notices.len());
-    connection.prepare_cached("SAVEPOINT operation").and_then(|mut s| s.execute([])).map_err(sqlite::fault)?;
-    if !operation.run(tx) {
+    link.begin_operation()?;
+    let succeeded = operation.run(tx);
+    if succeeded && link.is_spoilt() {
+        operation.refuse(Fault::internal("a statement failed, and the operation went on as if it had not"));
+    }
+    if !succeeded || link.is_spoilt() {
         tx.events.truncate(events);
         tx.notices.truncate(notices);
-        connection.prepare_cached("ROLLBACK TO operation").and_then(|mut s| s.execute([])).map_err(sqlite::fault)?;
+        link.undo_operation()?;
     }
-    connection.prepare_cached("RELEASE operation").and_then(|mut s| s.execute([])).map_err(sqlite::fault)?;
-    Ok(())
+    link.end_operation()
 }
 
 /// What a full queue answers.

@@ -11,6 +11,7 @@ fn open(directory: &std::path::Path) -> (Store, std::sync::Arc<Core>) {
     let (ambient, _) = Ambient::fake(1, Timestamp::ZERO);
     let store = Store::open(StoreOptions {
         directory: directory.into(),
+        database: None,
         queue_max: 64,
         readers: 1,
         sequencer: None,

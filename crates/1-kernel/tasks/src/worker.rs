@@ -1,6 +1,6 @@
 //! The worker's side: claim, renew, report, finish; and what a broken attempt turns into. Every write names the fence.
 
-use agentos_store::{Arg, Conn, Tx};
+use agentos_store::{Arg, Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
     limits::PAGE_MAX,
@@ -18,15 +18,23 @@ use crate::{
 /// Events of one task before `progress` is refused: a worker that reports in a loop must not fill the disk.
 const EVENTS_PER_TASK_MAX: i64 = 100_000;
 
-/// Takes the oldest waiting tasks of an agent. (On Postgres the inner query also locks and skips what others hold.)
-pub(crate) const CLAIM: &str = concat!(
-    "UPDATE task SET state = 'working', attempt = attempt + 1, fence = fence + 1, event_seq = event_seq + 1,
-       lease_node = $3, lease_until = $4, updated_at = $2
-     WHERE id IN (SELECT id FROM task WHERE agent = $1 AND state = 'submitted' AND run_at <= $2
-       AND (deadline_at IS NULL OR deadline_at > $2) ORDER BY run_at, id LIMIT $5)
-     RETURNING ",
-    task_columns!()
-);
+/// Takes the oldest waiting tasks of an agent.
+macro_rules! claim {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE task SET state = 'working', attempt = attempt + 1, fence = fence + 1, event_seq = event_seq + 1,
+               lease_node = $3, lease_until = $4, updated_at = $2
+             WHERE id IN (SELECT id FROM task WHERE agent = $1 AND state = 'submitted' AND run_at <= $2
+               AND (deadline_at IS NULL OR deadline_at > $2) ORDER BY run_at, id LIMIT $5 ",
+            $lock,
+            ") RETURNING ",
+            task_columns!()
+        )
+    };
+}
+pub(crate) const CLAIM: &str = claim!("");
+/// With many writers at once each passes over what another one is just taking.
+pub(crate) const CLAIM_POSTGRES: &str = claim!("FOR UPDATE SKIP LOCKED");
 
 impl Tasks {
     /// Takes up to `slots` waiting tasks of `agent` whose time has come, oldest first.
@@ -118,8 +126,12 @@ impl Core {
     fn claim(&self, tx: &mut Tx<'_>, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
         let now = self.ambient.now();
         let until = now.after(self.options.lease);
+        let claim = match tx.dialect() {
+            Dialect::Sqlite => CLAIM,
+            Dialect::Postgres => CLAIM_POSTGRES,
+        };
         let mut records = tx.query(
-            CLAIM,
+            claim,
             &[
                 agent.into(),
                 now.into(),

@@ -37,6 +37,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("trust root verifies", trust_root),
     ("secrets key is usable", secrets_key),
     ("gateway is encrypted or local", gateway),
+    ("database is encrypted or local", database),
     ("launcher is installed", launcher),
     ("clock is plausible", clock),
     ("root key is offline", root_key_offline),
@@ -149,6 +150,15 @@ fn gateway(subject: &Subject<'_>) -> (CheckOutcome, String) {
         (Some(_), _) => pass(format!("TLS on {listen}")),
         (None, true) => warn(format!("{listen} is loopback only and not encrypted")),
         (None, false) => fail(format!("{listen} is reachable by others and not encrypted; set gateway.tls_cert_file")),
+    }
+}
+
+fn database(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match install::database(subject.config) {
+        Ok(None) => pass("embedded"),
+        Ok(Some(database)) if database.is_protected() => pass("Postgres"),
+        Ok(Some(_)) => warn("DATABASE_URL leads to another machine with sslmode=disable"),
+        Err(fault) => fail(fault.to_string()),
     }
 }
 

@@ -15,9 +15,9 @@ pub struct ProgramHost;
 
 #[async_trait]
 impl Host for ProgramHost {
-    async fn init(&self, data_dir: &Path) -> Result<InitReport> {
+    async fn init(&self, data_dir: &Path, source: Source) -> Result<InitReport> {
         let layout = Layout::new(data_dir);
-        let installation = install::init(&layout, &Ambient::system()).await?;
+        let installation = install::init(&layout, &source, &Ambient::system()).await?;
         let made = |path: std::path::PathBuf, purpose: &str| MadeFile { path, purpose: purpose.to_owned() };
         Ok(InitReport {
             data_dir: data_dir.to_owned(),

@@ -3,9 +3,13 @@
 use std::path::Path;
 
 use agentos_audit::{LogIdentity, LogWriter};
-use agentos_base::{Ambient, fs};
+use agentos_base::{
+    Ambient,
+    config::{self, Config},
+    fs,
+};
 use agentos_identity::{NewToken, Tokens};
-use agentos_store::{Store, StoreOptions};
+use agentos_store::{Arg, Database, Sequencer, Store, StoreOptions};
 use agentos_trust::{SigningKeyFile, TrustRoot};
 use agentos_types::{Actor, Code, Fault, Result, Role, Timestamp, hex};
 use serde::{Deserialize, Serialize};
@@ -50,9 +54,14 @@ fn audit_code(code: Code) -> Code {
 }
 
 /// Makes keys, trust root, database and the command line's token.
-pub async fn init(layout: &Layout, ambient: &Ambient) -> Result<Installation> {
+pub async fn init(layout: &Layout, source: &config::Source, ambient: &Ambient) -> Result<Installation> {
     refuse_existing(layout)?;
+    let database = database(&config::load(&layout.config(), source)?)?;
     fs::create_private_directory(layout.root())?;
+    // Before any key is made: a password that is wrong must not leave a half-made installation behind.
+    if database.is_some() {
+        require_empty(&open_store(layout, database.clone(), ambient, None)?).await?;
+    }
     for directory in [layout.keys(), layout.root().join("trust"), layout.packages(), layout.work()] {
         fs::create_private_directory(&directory)?;
     }
@@ -64,7 +73,7 @@ pub async fn init(layout: &Layout, ambient: &Ambient) -> Result<Installation> {
     make_keys(layout, ambient)?;
     let identity = installation.log_identity(layout)?;
     fs::replace(&layout.audit_verifier_key(), format!("{}\n", identity.verifier_key()).as_bytes(), 0o644)?;
-    make_database(layout, ambient, identity).await?;
+    make_database(layout, database, ambient, identity).await?;
     write_config(&layout.config())?;
     // Last, because its presence means that everything else stands.
     let bytes = serde_json::to_vec_pretty(&installation).map_err(Fault::internal)?;
@@ -100,18 +109,73 @@ fn make_keys(layout: &Layout, ambient: &Ambient) -> Result<()> {
     TrustRoot::create(&root, &publisher.public(), "operator", ambient.now())?.save(&layout.trust_root())
 }
 
-async fn make_database(layout: &Layout, ambient: &Ambient, identity: LogIdentity) -> Result<()> {
-    let store = Store::open(StoreOptions {
-        directory: layout.root().to_owned(),
-        queue_max: 64,
-        readers: 1,
-        sequencer: Some(Box::new(LogWriter::new(identity, ambient.clone()))),
-        ambient: ambient.clone(),
-    })?;
+async fn make_database(
+    layout: &Layout,
+    database: Option<Database>,
+    ambient: &Ambient,
+    identity: LogIdentity,
+) -> Result<()> {
+    let writer = LogWriter::new(identity, ambient.clone());
+    let store = open_store(layout, database, ambient, Some(Box::new(writer)))?;
+    require_empty(&store).await?;
     let tokens = Tokens::new(store, ambient.clone());
     let made = NewToken { life: Some(CLI_TOKEN_LIFE), ..NewToken::of_role("command line", Role::Admin) };
     let (token, _) = tokens.create(&Actor::System, made).await?;
     fs::create_private(&layout.cli_token(), token.expose().as_bytes(), Code::STORE_UNAVAILABLE)
+}
+
+fn open_store(
+    layout: &Layout,
+    database: Option<Database>,
+    ambient: &Ambient,
+    sequencer: Option<Box<dyn Sequencer>>,
+) -> Result<Store> {
+    Store::open(StoreOptions {
+        directory: layout.root().to_owned(),
+        database,
+        queue_max: 64,
+        readers: 1,
+        sequencer,
+        ambient: ambient.clone(),
+    })
+}
+
+async fn require_empty(store: &Store) -> Result<()> {
+    if count_logs(store, None).await? == 0 {
+        return Ok(());
+    }
+    Err(Fault::new(Code::ALREADY_INITIALISED, "the database holds an installation already")
+        .hint("use the data directory that belongs to it, or an empty database"))
+}
+
+/// The database that the configuration names; none means the embedded one.
+pub fn database(config: &Config) -> Result<Option<Database>> {
+    match (config.database_url(), config.database_admin_url()) {
+        (Some(url), admin_url) => Database::parse(url, admin_url).map(Some),
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            Err(Fault::new(Code::CONFIG_INVALID_VALUE, "DATABASE_ADMIN_URL is set without DATABASE_URL")
+                .hint("set both: the server itself never works as the admin role"))
+        }
+    }
+}
+
+/// Refuses a database that is not the one of this data directory: another one, or none yet.
+pub async fn require_own(store: &Store, node: &str) -> Result<()> {
+    if count_logs(store, Some(node.to_owned())).await? > 0 {
+        return Ok(());
+    }
+    Err(Fault::new(Code::NOT_INITIALISED, "the database does not belong to this data directory")
+        .hint("is DATABASE_URL the one that agent-os init was given?"))
+}
+
+/// Audit logs in the database: the first record of one is its installation.
+async fn count_logs(store: &Store, node: Option<String>) -> Result<i64> {
+    let count = move |conn: &agentos_store::Conn<'_>| {
+        let sql = "SELECT count(*) FROM audit_frontier WHERE log = $1 OR $1 IS NULL";
+        conn.query_one(sql, &[Arg::from(node.as_ref())], |row| row.integer(0))
+    };
+    Ok(store.read(count).await?.unwrap_or(0))
 }
 
 fn write_config(path: &Path) -> Result<()> {

@@ -82,14 +82,18 @@ impl Server {
         checks::enforce(&checks, config.enforce_production_hardening())?;
 
         let background = Background::default();
+        let database = install::database(&config)?;
+        redactor.keep(database.iter().flat_map(|database| database.passwords()));
         let identity = installation.log_identity(&layout)?;
         let store = Store::open(StoreOptions {
             directory: layout.root().to_owned(),
+            database,
             queue_max: config.store_queue_max(),
             readers: config.store_readers(),
             sequencer: Some(Box::new(LogWriter::new(identity.clone(), ambient.clone()))),
             ambient: ambient.clone(),
         })?;
+        install::require_own(&store, &installation.node).await?;
         let secrets_key = SecretsKey::new(install::secrets_key(&layout)?);
         let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Makes a new installation in an empty or absent directory; never touches an existing one.
-    async fn init(&self, data_dir: &Path) -> Result<InitReport>;
+    async fn init(&self, data_dir: &Path, source: Source) -> Result<InitReport>;
 
     /// Starts the server and sends one report when it is ready. Detached, it returns then, and the server goes on in a
     /// process of its own; in the foreground it returns when the server has stopped.

@@ -54,10 +54,21 @@ impl TestOs {
 
     /// Initialised and not running.
     pub async fn initialised() -> Self {
-        let home = TempDir::with_prefix("agentos-home-").expect("scratch is writable");
-        let os = Self { home, environment: Vec::new(), server: None };
+        let os = Self::bare(&[]);
         os.cli_ok(&["init"]).await;
         os
+    }
+
+    /// An empty data directory, and variables for every program that this starts.
+    pub fn bare(environment: &[(&str, &str)]) -> Self {
+        let home = TempDir::with_prefix("agentos-home-").expect("scratch is writable");
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { home, environment, server: None }
+    }
+
+    /// Takes a variable away again.
+    pub fn unset_env(&mut self, name: &str) {
+        self.environment.retain(|(held, _)| held != name);
     }
 
     pub fn home(&self) -> &Path {

@@ -35,6 +35,13 @@ pub fn load(file: &Path, source: &Source) -> Result<Config> {
     refuse_unknown_variables(source)?;
     for (key, text) in &source.flags {
         let setting = find(key, "command line")?;
+        if setting.secret {
+            return Err(Fault::new(
+                Code::CONFIG_INVALID_VALUE,
+                format!("{key} holds a password, and every user of this machine can read a command line"),
+            )
+            .hint(format!("set {} in the environment, or {key} in the file", setting.env)));
+        }
         values.insert(setting.key, (parse(setting, text, "command line")?, Origin::Flag));
     }
     Ok(Config { values })
@@ -140,7 +147,7 @@ fn invalid(setting: &Setting, text: &str, place: &str) -> Fault {
         Kind::Integer { min, max } => format!("a number from {min} to {max}"),
         Kind::List => "a list of texts".to_owned(),
     };
-    let shown: String = text.chars().take(80).collect();
+    let shown: String = if setting.secret { "hidden".into() } else { text.chars().take(80).collect() };
     Fault::new(Code::CONFIG_INVALID_VALUE, format!("{} in {place} is '{shown}'", setting.key))
         .hint(format!("write {expected}"))
 }

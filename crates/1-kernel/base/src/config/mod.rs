@@ -4,7 +4,7 @@
 mod load;
 mod settings;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::LazyLock, time::Duration};
 
 use agentos_types::{Code, Fault, Result};
 
@@ -54,18 +54,33 @@ impl std::fmt::Display for Value {
     }
 }
 
+/// What is shown in the place of a secret setting that has a value.
+static SECRET_SHOWN: LazyLock<Value> = LazyLock::new(|| Value::Text("[set]".to_owned()));
+
 /// All settings, resolved. Typed getters below are the only readers, so that a key is spelled in one place.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     values: BTreeMap<&'static str, (Value, Origin)>,
 }
 
 impl Config {
-    /// Key, value, origin, in the order of the table.
+    /// Key, value, origin, in the order of the table. Of a secret only whether it is set.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, &Value, Origin)> {
-        SETTINGS
-            .iter()
-            .filter_map(|setting| self.values.get(setting.key).map(|(value, origin)| (setting.key, value, *origin)))
+        SETTINGS.iter().filter_map(|setting| {
+            let (value, origin) = self.values.get(setting.key)?;
+            let hidden = setting.secret && *value != Value::Text(String::new());
+            Some((setting.key, if hidden { &*SECRET_SHOWN } else { value }, *origin))
+        })
+    }
+
+    /// URL of the Postgres database, if it is to be used instead of the embedded one. Holds a password.
+    pub fn database_url(&self) -> Option<&str> {
+        Some(self.text("database.url")).filter(|url| !url.is_empty())
+    }
+
+    /// URL of the same database for the role that owns the tables. Holds a password.
+    pub fn database_admin_url(&self) -> Option<&str> {
+        Some(self.text("database.admin_url")).filter(|url| !url.is_empty())
     }
 
     pub fn gateway_listen(&self) -> Result<SocketAddr> {
@@ -196,6 +211,12 @@ impl Config {
             Some((Value::List(items), _)) => items.clone(),
             _ => Vec::new(),
         }
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.entries().map(|(key, value, _)| (key, value))).finish()
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Setting {
     pub about: &'static str,
     /// The feature is not built yet: setting it refuses the start.
     pub reserved: bool,
+    /// Never shown, and not taken from the command line, which every user of the machine can read.
+    pub secret: bool,
 }
 
 const fn setting(
@@ -36,11 +38,15 @@ const fn setting(
     default: &'static str,
     about: &'static str,
 ) -> Setting {
-    Setting { key, env, kind, default, about, reserved: false }
+    Setting { key, env, kind, default, about, reserved: false, secret: false }
 }
 
 const fn reserved(key: &'static str, env: &'static str, about: &'static str) -> Setting {
-    Setting { key, env, kind: Kind::Text, default: "", about, reserved: true }
+    Setting { key, env, kind: Kind::Text, default: "", about, reserved: true, secret: false }
+}
+
+const fn secret(key: &'static str, env: &'static str, about: &'static str) -> Setting {
+    Setting { key, env, kind: Kind::Text, default: "", about, reserved: false, secret: true }
 }
 
 const fn range(min: u64, max: u64) -> Kind {
@@ -112,7 +118,13 @@ pub const SETTINGS: &[Setting] = &[
         "8192",
         "Writes that may wait for the writer; more are answered 503.",
     ),
-    setting("store.readers", "AGENT_OS_STORE_READERS", range(1, 64), "4", "Connections of the reader pool."),
+    setting(
+        "store.readers",
+        "AGENT_OS_STORE_READERS",
+        range(1, 64),
+        "4",
+        "Connections of the reader pool. On Postgres one more is the writer's.",
+    ),
     setting(
         "tasks.attempts_max",
         "AGENT_OS_TASKS_ATTEMPTS_MAX",
@@ -204,8 +216,16 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "Refuse to start unless every startup check passes.",
     ),
-    reserved("database.url", "DATABASE_URL", "Postgres instead of the embedded store."),
-    reserved("database.admin_url", "DATABASE_ADMIN_URL", "Role that migrates and prunes on Postgres."),
+    secret(
+        "database.url",
+        "DATABASE_URL",
+        "Postgres instead of the embedded store: postgres://ROLE:PASSWORD@HOST/DATABASE. The role owns nothing.",
+    ),
+    secret(
+        "database.admin_url",
+        "DATABASE_ADMIN_URL",
+        "The same database as the role that owns the tables; needed only when the schema has to change.",
+    ),
     reserved(
         "retention.audit_log_days",
         "AUDIT_LOG_RETENTION_DAYS",

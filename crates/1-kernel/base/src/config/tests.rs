@@ -39,7 +39,7 @@ fn bad_input_is_refused_with_a_way_out() {
         ("[tasks]\nlease_ms = 1", &[], Code::CONFIG_INVALID_VALUE, "500"),
         ("not toml [", &[], Code::CONFIG_UNREADABLE, ""),
         ("", &[("AGENT_OS_LOG_LEVLE", "info")], Code::CONFIG_UNKNOWN_KEY, "AGENT_OS_LOG_LEVEL"),
-        ("", &[("DATABASE_URL", "postgres://x")], Code::CONFIG_RESERVED, "remove"),
+        ("", &[("QDRANT_URL", "http://x")], Code::CONFIG_RESERVED, "remove"),
         ("[memory]\nencryption_enabled = true", &[], Code::CONFIG_RESERVED, "remove"),
     ];
     for (file, environment, code, hint) in cases {
@@ -62,6 +62,27 @@ fn the_table_is_consistent() {
     for setting in SETTINGS {
         assert!(seen.insert(setting.key) && seen.insert(setting.env), "{} appears twice", setting.key);
         assert!(setting.about.ends_with('.'), "{}", setting.key);
+    }
+}
+
+#[test]
+fn a_secret_is_read_and_never_shown() {
+    let url = "postgres://role:hunter2hunter2@host/database";
+    for (file, environment) in
+        [(format!("[database]\nurl = '{url}'"), vec![]), (String::new(), vec![("DATABASE_URL", url)])]
+    {
+        let config = check(&file, &environment, &[]).unwrap();
+        assert_eq!(config.database_url(), Some(url));
+        let shown: Vec<String> = config.entries().map(|(key, value, _)| format!("{key}={value}")).collect();
+        assert!(shown.contains(&"database.url=[set]".to_owned()), "{shown:?}");
+        assert!(shown.contains(&"database.admin_url=".to_owned()), "{shown:?}");
+        assert!(!format!("{shown:?}{config:?}").contains("hunter2"), "{shown:?} {config:?}");
+    }
+    assert_eq!(check("", &[], &[]).unwrap().database_url(), None);
+    for (file, flags) in [("", vec![("database.url", url)]), ("[database.url]\nhunter2 = 1", vec![])] {
+        let fault = check(file, &[], &flags).unwrap_err();
+        assert_eq!(fault.code, Code::CONFIG_INVALID_VALUE);
+        assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
     }
 }
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use agentos_base::{Ambient, ambient::FakeClock};
-use agentos_store::{Arg, Conn, Sequencer, Store, StoreOptions};
+use agentos_scratch::Scratch;
+use agentos_store::{Arg, Conn, Database, Sequencer, Store, StoreOptions};
 use agentos_tasks::{Claimed, Lease, NewStep, NewTask, StepStart, Tasks, TasksOptions};
 use agentos_types::{
     Actor, AgentName, Fault, Result, TaskId, Timestamp,
@@ -25,6 +26,7 @@ pub const START: Timestamp = Timestamp(1_795_392_000_000_000);
 
 pub struct Bench {
     pub directory: TempDir,
+    pub scratch: Scratch,
     pub store: Store,
     pub tasks: Tasks,
     pub ambient: Ambient,
@@ -64,10 +66,15 @@ pub fn options(node: &str) -> TasksOptions {
     }
 }
 
-pub fn open(directory: &Path, ambient: Ambient, audited: Arc<Mutex<Vec<AuditEvent>>>) -> Store {
+pub fn database(scratch: &Scratch) -> Option<Database> {
+    scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap())
+}
+
+pub fn open(directory: &Path, scratch: &Scratch, ambient: Ambient, audited: Arc<Mutex<Vec<AuditEvent>>>) -> Store {
     let sequencer = Remembering { sealed: Vec::new(), durable: audited };
     Store::open(StoreOptions {
         directory: directory.into(),
+        database: database(scratch),
         queue_max: 4_096,
         readers: 2,
         sequencer: Some(Box::new(sequencer)),
@@ -84,9 +91,10 @@ pub async fn bench_with(options: TasksOptions) -> Bench {
     let directory = tempfile::tempdir().unwrap();
     let (ambient, clock) = Ambient::fake(7, START);
     let audited = Arc::new(Mutex::new(Vec::new()));
-    let store = open(directory.path(), ambient.clone(), audited.clone());
+    let scratch = super::BACKEND.scratch();
+    let store = open(directory.path(), &scratch, ambient.clone(), audited.clone());
     let tasks = Tasks::new(store.clone(), ambient.clone(), options);
-    let bench = Bench { directory, store, tasks, ambient, clock, audited };
+    let bench = Bench { directory, scratch, store, tasks, ambient, clock, audited };
     bench.deploy("echo").await;
     bench
 }

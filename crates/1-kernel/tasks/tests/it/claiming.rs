@@ -9,7 +9,7 @@ use agentos_types::{
 };
 use serde_json::json;
 
-use crate::bench::*;
+use super::bench::*;
 
 #[tokio::test]
 async fn concurrent_claimers_never_get_the_same_task() {

@@ -9,7 +9,7 @@ use agentos_types::{
 };
 use serde_json::{Value, json};
 
-use crate::bench::*;
+use super::bench::*;
 
 fn keyed(key: &str, input: Value) -> NewTask {
     NewTask { idempotency_key: Some(key.into()), ..NewTask::new(echo(), input) }

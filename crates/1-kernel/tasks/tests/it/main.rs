@@ -1,14 +1,45 @@
-//! The journal on a real database in a temporary directory, with a clock and randomness that the tests own.
+//! The journal on real databases, with a clock and randomness that the tests own.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
 
-mod bench;
-mod claiming;
-mod intake;
-mod operations;
-mod outcomes;
-mod reading;
-mod recovery;
-mod scheduling;
-mod steps;
-mod timing;
+#[path = "."]
+mod on_sqlite {
+    pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
+
+    mod bench;
+    mod claiming;
+    mod intake;
+    mod operations;
+    mod outcomes;
+    mod reading;
+    mod recovery;
+    mod scheduling;
+    mod steps;
+    mod timing;
+}
+
+#[path = "."]
+mod on_postgres {
+    pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Postgres;
+
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod bench;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod claiming;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod intake;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod operations;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod outcomes;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod reading;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod recovery;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod scheduling;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod steps;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod timing;
+}

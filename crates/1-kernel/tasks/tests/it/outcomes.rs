@@ -12,7 +12,7 @@ use agentos_types::{
 };
 use serde_json::json;
 
-use crate::bench::*;
+use super::bench::*;
 
 #[tokio::test]
 async fn a_completed_task_has_its_output_event_and_audit_fact() {

@@ -10,7 +10,7 @@ use agentos_types::{
 };
 use serde_json::json;
 
-use crate::bench::*;
+use super::bench::*;
 
 #[tokio::test]
 async fn pages_are_stable_while_tasks_come_in() {

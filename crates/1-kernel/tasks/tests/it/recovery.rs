@@ -10,18 +10,18 @@ use agentos_types::{
 };
 use serde_json::json;
 
-use crate::bench::*;
+use super::bench::*;
 
 /// Drops the handles in the middle of the work and opens the same directory again.
 fn restart(bench: Bench, seed: u64) -> Bench {
-    let Bench { directory, store, tasks, ambient, clock, audited } = bench;
+    let Bench { directory, scratch, store, tasks, ambient, clock, audited } = bench;
     drop((store, tasks, ambient));
     // The clock is shared; the randomness begins elsewhere, as it does in a new process.
     let (fresh, _) = Ambient::fake(seed, START);
     let ambient = Ambient::new(clock.clone(), std::sync::Arc::new(Seeded(fresh)));
-    let store = open(directory.path(), ambient.clone(), audited.clone());
+    let store = open(directory.path(), &scratch, ambient.clone(), audited.clone());
     let tasks = Tasks::new(store.clone(), ambient.clone(), options("node-a"));
-    Bench { directory, store, tasks, ambient, clock, audited }
+    Bench { directory, scratch, store, tasks, ambient, clock, audited }
 }
 
 struct Seeded(Ambient);
@@ -113,10 +113,10 @@ async fn an_abandoned_submission_does_not_keep_the_store_open() {
         // Enqueued by the first poll, then dropped.
         let _ = futures_util::poll!(&mut submit);
     }
-    let Bench { store, tasks, directory: kept, .. } = bench;
+    let Bench { store, tasks, directory: kept, scratch, .. } = bench;
     drop((store, tasks));
     let (ambient, _) = Ambient::fake(11, START);
-    let store: Store = open(&directory, ambient, Default::default());
+    let store: Store = open(&directory, &scratch, ambient, Default::default());
     let count = store.read(|conn| conn.query_one("SELECT count(*) FROM task", &[], |row| row.integer(0))).await;
     assert_eq!(count.unwrap(), Some(1));
     drop(kept);
@@ -137,13 +137,14 @@ async fn the_last_handle_may_be_inside_an_operation() {
         // Both wait in the queue now; nobody waits for their answers.
         let _ = (futures_util::poll!(&mut block), futures_util::poll!(&mut write));
     }
-    let Bench { directory, store: other, tasks, ambient, .. } = bench;
+    let Bench { directory, scratch, store: other, tasks, ambient, .. } = bench;
     drop((store, other, tasks));
     release.send(()).unwrap();
     let reopen = async {
         loop {
             let options = agentos_store::StoreOptions {
                 directory: directory.path().into(),
+                database: database(&scratch),
                 queue_max: 8,
                 readers: 1,
                 sequencer: None,

@@ -11,7 +11,7 @@ use agentos_types::{
 };
 use serde_json::json;
 
-use crate::bench::*;
+use super::bench::*;
 
 fn after(seconds: u64) -> Timestamp {
     START.after(Duration::from_secs(seconds))
@@ -100,7 +100,9 @@ async fn a_firing_whose_row_was_set_back_does_not_double() {
         bench.sql("UPDATE schedule SET next_at = next_at - 60000000 WHERE id = $1", &id).await;
         assert_eq!(bench.sql(without, &id).await, 1);
         if without.contains("edited") {
-            bench.sql("UPDATE schedule SET input = x'7B7D' WHERE id = $1", &id).await;
+            let input = "UPDATE schedule SET input = $2 WHERE id = $1";
+            let id = id.clone();
+            bench.store.write(move |tx| tx.execute(input, &[(&id).into(), b"{}".as_slice().into()])).await.unwrap();
         }
         assert_eq!(bench.tasks.fire_due().await.unwrap(), Some(after(120)), "the schedule goes on");
         assert_eq!(fired(&bench).await, 1, "{without}");

@@ -8,7 +8,7 @@ use agentos_types::{
 };
 use serde_json::json;
 
-use crate::bench::*;
+use super::bench::*;
 
 const ALL: [Safety; 3] = [Safety::Idempotent, Safety::Keyed, Safety::Unsafe];
 

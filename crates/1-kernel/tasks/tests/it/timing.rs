@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::*;
+use super::bench::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -104,6 +104,7 @@ impl World {
         let audit = Arc::new(Mutex::new(Vec::new()));
         let store = Store::open(StoreOptions {
             directory: directory.into(),
+            database: None,
             queue_max: 1_024,
             readers: 2,
             sequencer: Some(Box::new(Recorder(audit.clone()))),

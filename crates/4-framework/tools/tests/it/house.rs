@@ -76,6 +76,7 @@ impl House {
         let writer = LogWriter::new(identity.clone(), ambient.clone());
         let store = Store::open(StoreOptions {
             directory: directory.path().into(),
+            database: None,
             queue_max: 1_024,
             readers: 2,
             sequencer: Some(Box::new(Gated { gate: audit.clone(), writer })),

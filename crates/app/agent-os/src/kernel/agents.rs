@@ -90,7 +90,7 @@ pub(super) async fn notifications(
         .read(move |conn| {
             conn.query(
                 "SELECT id, agent, task, at, kind, data_key, data FROM notification
-                 WHERE ($1 IS NULL OR agent = $1) AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
+                 WHERE (agent = $1 OR $1 IS NULL) AND (id < $2 OR $2 IS NULL) ORDER BY id DESC LIMIT $3",
                 &[agent.as_ref().into(), cursor.as_ref().into(), Arg::Integer(rows)],
                 |row| {
                     let data = Envelope { key_id: row.integer(5)?, bytes: row.bytes(6)? };

@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) async fn init(session: &mut Session<'_>) -> Outcome {
     let data_dir = session.data_dir()?;
-    let report = session.host.init(&data_dir).await?;
+    let report = session.host.init(&data_dir, session.source(Vec::new())).await?;
     session.printer.one(&report)?;
     session.printer.note(&format!("start the server with: agent-os up --detach --data-dir {}", data_dir.display()));
     Ok(Exit::Success)

@@ -24,7 +24,7 @@ pub struct Program {
 
 #[async_trait::async_trait]
 impl Host for Program {
-    async fn init(&self, data_dir: &Path) -> Result<InitReport> {
+    async fn init(&self, data_dir: &Path, _: Source) -> Result<InitReport> {
         Ok(InitReport {
             data_dir: data_dir.to_owned(),
             files: vec![MadeFile { path: PathBuf::from("keys/audit.vkey"), purpose: "verifies the audit log".into() }],

@@ -9,6 +9,7 @@ mod first_light;
 mod gateway;
 mod honest_status;
 mod monitor;
+mod postgres;
 mod readme;
 mod rogue;
 mod secrets;

@@ -30,10 +30,13 @@ const FEATURES_OFF: &[(&str, &str, &str)] = &[
 const DUPLICATES: &[(&str, &str)] = &[
     ("base64", "axum is on 0.22; reqwest, hyper-util and pem are on 0.23"),
     ("block-buffer", "axum's sha1 0.10 beside the generation of sha2 0.11"),
+    ("const-oid", "the TLS adapter of tokio-postgres reads certificates with x509-cert 0.2"),
     ("cpufeatures", "axum's sha1 0.10 beside the generation of sha2 0.11"),
     ("crypto-common", "axum's sha1 0.10 beside the generation of sha2 0.11"),
     ("digest", "axum's sha1 0.10 beside the generation of sha2 0.11"),
+    ("fallible-iterator", "tokio-postgres is on 0.2, rusqlite on 0.3"),
     ("getrandom", "ring is on 0.2, the rand of tungstenite on 0.3, the rest on 0.4"),
+    ("rand", "tungstenite is on 0.9, tokio-postgres on 0.10"),
     ("rand_core", "the rand of tungstenite is on 0.9"),
     ("syn", "macro crates move from 2 to 3 one by one; build time only"),
     ("synstructure", "macro crates move from syn 2 to 3 one by one; build time only"),

@@ -1,0 +1,217 @@
+//! Tokens on a real store: what is refused, and that nothing usable lies on disk.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use agentos_base::{Ambient, ambient::FakeClock};
+use agentos_identity::{NewToken, OVERLAP_MAX, Rotation, Tokens};
+use agentos_scratch::Scratch;
+use agentos_store::{Conn, Database, Sequencer, Store, StoreOptions};
+use agentos_types::{Actor, Code, Result, Role, Scope, Timestamp, audit::AuditEvent};
+use tempfile::TempDir;
+
+use super::BACKEND;
+
+/// A log that keeps the actions of its records and nothing else.
+#[derive(Clone, Default)]
+struct NoLog(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Sequencer for NoLog {
+    fn load(&mut self, _: &Conn<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn seal(&mut self, _: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
+        self.0.lock().unwrap().extend(events.iter().map(|event| (event.action.clone(), event.resource.clone())));
+        Ok(())
+    }
+    fn settled(&mut self, _: bool) {}
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A place that outlives the stores that are opened in it.
+struct House {
+    directory: TempDir,
+    scratch: Scratch,
+}
+
+fn house() -> House {
+    House { directory: tempfile::tempdir().unwrap(), scratch: BACKEND.scratch() }
+}
+
+impl House {
+    fn database(&self) -> Option<Database> {
+        self.scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Everything that lies on disk, in files or in tables.
+    fn bytes_at_rest(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(self.path()).unwrap();
+        let mut bytes: Vec<u8> = files.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+        if self.scratch.urls().is_some() {
+            bytes.extend(self.scratch.postgres().data_dump());
+        }
+        bytes
+    }
+}
+
+fn open(house: &House) -> (Tokens, Arc<FakeClock>) {
+    let (tokens, clock, _) = open_with_log(house);
+    (tokens, clock)
+}
+
+fn open_with_log(house: &House) -> (Tokens, Arc<FakeClock>, NoLog) {
+    let log = NoLog::default();
+    let (ambient, clock) = Ambient::fake(3, Timestamp::from_millis(5));
+    let options = StoreOptions {
+        directory: house.path().into(),
+        database: house.database(),
+        queue_max: 64,
+        readers: 1,
+        sequencer: Some(Box::new(log.clone())),
+        ambient: ambient.clone(),
+    };
+    (Tokens::new(Store::open(options).unwrap(), ambient), clock, log)
+}
+
+#[tokio::test]
+async fn a_token_works_until_it_expires_or_is_revoked() {
+    let house = house();
+    let (tokens, clock) = open(&house);
+    let short = NewToken { life: Some(HOUR), ..NewToken::of_scopes("short", &[Scope::Read]) };
+    let (short, _) = tokens.create(&Actor::System, short).await.unwrap();
+    let long = NewToken::of_scopes("long", &[Scope::Read, Scope::Tasks]);
+    let (long, row) = tokens.create(&Actor::System, long).await.unwrap();
+    let seen = tokens.authenticate(long.expose()).await.unwrap().unwrap();
+    assert_eq!((seen.name.as_str(), seen.scopes), ("long", vec![Scope::Tasks, Scope::Read]));
+    clock.advance(HOUR);
+    assert_eq!(tokens.authenticate(short.expose()).await.unwrap(), None, "expired");
+    assert!(tokens.authenticate(long.expose()).await.unwrap().is_some());
+    tokens.revoke(&Actor::System, &row.id).await.unwrap();
+    assert_eq!(tokens.authenticate(long.expose()).await.unwrap(), None, "revoked");
+    assert_eq!(tokens.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let house = house();
+    let (tokens, _) = open(&house);
+    let agents = |count: usize| (0..count).map(|number| format!("a{number}").parse().unwrap()).collect::<Vec<_>>();
+    let caller = NewToken::of_role("a", Role::AgentCaller);
+    for new in [
+        NewToken::of_scopes("", &[Scope::Read]),
+        NewToken::of_scopes("a\n", &[Scope::Read]),
+        NewToken::of_scopes("a", &[]),
+        NewToken { life: Some(400 * DAY), ..NewToken::of_role("a", Role::Viewer) },
+        NewToken { life: Some(Duration::ZERO), ..NewToken::of_role("a", Role::Viewer) },
+        caller.clone(),
+        NewToken { agents: agents(101), ..caller.clone() },
+        NewToken { agents: agents(1), ..NewToken::of_role("a", Role::Admin) },
+    ] {
+        let refused = tokens.create(&Actor::System, new.clone()).await.unwrap_err();
+        assert_eq!(refused.code, Code::BODY_INVALID, "{new:?}");
+    }
+    assert_eq!(NewToken::asked("a", Some(Role::Viewer), &[Scope::Read]).unwrap_err().code, Code::BODY_INVALID);
+    let (token, row) = tokens.create(&Actor::System, NewToken { agents: agents(100), ..caller }).await.unwrap();
+    assert_eq!(tokens.authenticate(token.expose()).await.unwrap(), Some(row), "what is stored is what was asked for");
+    for guess in ["", "aos_", "aos_AAAA_000000", "' OR 1=1 --"] {
+        assert_eq!(tokens.authenticate(guess).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn the_token_itself_is_stored_nowhere() {
+    let house = house();
+    let (tokens, _) = open(&house);
+    let (token, _) = tokens.create(&Actor::System, NewToken::of_role("a", Role::Admin)).await.unwrap();
+    drop(tokens);
+    let needle = token.expose().as_bytes();
+    let lies = house.bytes_at_rest().windows(needle.len()).any(|window| window == needle);
+    assert!(!lies, "the token lies on disk");
+}
+
+#[tokio::test]
+async fn a_role_gives_its_scopes_and_is_remembered() {
+    let house = house();
+    let (tokens, _) = open(&house);
+    for role in Role::ALL {
+        let agents = if role == Role::AgentCaller { vec!["echo".parse().unwrap()] } else { Vec::new() };
+        let new = NewToken { agents, ..NewToken::asked("a", Some(role), &[]).unwrap() };
+        let (token, row) = tokens.create(&Actor::System, new).await.unwrap();
+        let seen = tokens.authenticate(token.expose()).await.unwrap().unwrap();
+        assert_eq!((seen.role, &seen.scopes[..]), (Some(role), role.scopes()));
+        assert_eq!((&seen, &seen.family), (&row, &row.id), "a new token begins its own line");
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_token_works_within_the_overlap_and_not_after() {
+    let house = house();
+    let (tokens, clock, log) = open_with_log(&house);
+    let (old, row) = tokens.create(&Actor::System, NewToken::of_role("ci", Role::Operator)).await.unwrap();
+    clock.advance(DAY);
+    let (new, successor) = tokens.rotate(&Actor::System, &row.id, Rotation::default()).await.unwrap();
+    assert_eq!((&successor.name, successor.role, &successor.scopes), (&row.name, row.role, &row.scopes));
+    assert_eq!((&successor.family, successor.id == row.id), (&row.id, false));
+    let life = |row: &agentos_identity::TokenRow| row.expires_at.unwrap().since(row.created_at);
+    assert_eq!(life(&successor), life(&row), "the successor lives as long as the old one would have");
+    let works = async |text: &str| tokens.authenticate(text).await.unwrap().is_some();
+    assert!(works(old.expose()).await && works(new.expose()).await);
+    clock.advance(HOUR - Duration::from_micros(1));
+    assert!(works(old.expose()).await, "the last moment of the overlap");
+    clock.advance(Duration::from_micros(1));
+    assert!(!works(old.expose()).await, "the overlap is over");
+    assert!(works(new.expose()).await);
+    let recorded = log.0.lock().unwrap().clone();
+    assert_eq!(recorded.last(), Some(&("token.rotate".to_owned(), row.id.to_string())));
+}
+
+#[tokio::test]
+async fn an_overlap_never_lengthens_a_life_and_may_be_nothing() {
+    let house = house();
+    let (tokens, clock) = open(&house);
+    let new = NewToken { life: Some(HOUR), ..NewToken::of_role("a", Role::Viewer) };
+    let (old, row) = tokens.create(&Actor::System, new).await.unwrap();
+    clock.advance(HOUR / 2);
+    let rotation = Rotation { overlap: DAY, life: Some(2 * DAY) };
+    let (successor, next) = tokens.rotate(&Actor::System, &row.id, rotation).await.unwrap();
+    clock.advance(HOUR / 2);
+    assert_eq!(tokens.authenticate(old.expose()).await.unwrap(), None, "its own end came first");
+    let at_once = Rotation { overlap: Duration::ZERO, life: None };
+    let (last, _) = tokens.rotate(&Actor::System, &next.id, at_once).await.unwrap();
+    assert_eq!(tokens.authenticate(successor.expose()).await.unwrap(), None, "replaced at once");
+    let seen = tokens.authenticate(last.expose()).await.unwrap().unwrap();
+    assert_eq!((&seen.family, seen.expires_at.unwrap().since(seen.created_at)), (&row.id, 2 * DAY));
+}
+
+#[tokio::test]
+async fn only_the_living_end_of_a_line_is_rotated() {
+    let house = house();
+    let (tokens, clock) = open(&house);
+    let refused = async |id: &agentos_types::TokenId, rotation: Rotation| {
+        tokens.rotate(&Actor::System, id, rotation).await.unwrap_err().code
+    };
+    let (_, first) = tokens.create(&Actor::System, NewToken::of_role("a", Role::Viewer)).await.unwrap();
+    let too_long = Rotation { overlap: OVERLAP_MAX + Duration::from_secs(1), life: None };
+    assert_eq!(refused(&first.id, too_long).await, Code::BODY_INVALID);
+    assert_eq!(refused(&first.id, Rotation { life: Some(400 * DAY), ..Rotation::default() }).await, Code::BODY_INVALID);
+    clock.advance(DAY);
+    let (_, second) = tokens.rotate(&Actor::System, &first.id, Rotation::default()).await.unwrap();
+    assert_eq!(refused(&first.id, Rotation::default()).await, Code::TOKEN_ENDED, "it has a living successor");
+    // The successor was lost before anybody used it.
+    tokens.revoke(&Actor::System, &second.id).await.unwrap();
+    assert_eq!(refused(&second.id, Rotation::default()).await, Code::TOKEN_ENDED, "revoked");
+    assert!(tokens.rotate(&Actor::System, &first.id, Rotation::default()).await.is_ok());
+    clock.advance(HOUR);
+    assert_eq!(refused(&first.id, Rotation::default()).await, Code::TOKEN_ENDED, "expired");
+    let unknown = "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap();
+    assert_eq!(refused(&unknown, Rotation::default()).await, Code::TOKEN_NOT_FOUND);
+}

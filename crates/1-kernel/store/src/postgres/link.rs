@@ -1,0 +1,317 @@
+//! A connection with its transaction: opened when it is needed, opened again when it was lost.
+
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant},
+};
+
+use agentos_base::Ambient;
+use agentos_types::{Code, Fault, Result};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
+use tokio_postgres::{Error, Row};
+
+use super::{
+    database::Target,
+    fault::{ends_session, fault, unavailable},
+    session::Session,
+};
+use crate::Arg;
+
+/// Above the database's own limit for a statement: only a connection that is dead answers later.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// Pauses between attempts to reach the database: the first, doubled up to the last, each shortened by chance.
+const PAUSE_FIRST_MS: u64 = 100;
+const PAUSE_MAX_MS: u64 = 5_000;
+/// How long the fate of a commit without an answer is looked for, while everybody waits.
+const FATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Names the one writer of a database among all advisory locks: "agentos" in ASCII, and 1.
+const WRITER_LOCK: i64 = 0x0061_6765_6e74_6f01;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Holds the lock that keeps a second server out, as long as the session lives.
+    Writer,
+    Reader,
+    Admin,
+}
+
+pub(crate) struct Link {
+    target: Target,
+    role: Role,
+    ambient: Ambient,
+    /// Gone only while the link is dropped.
+    runtime: Option<Runtime>,
+    session: RefCell<Option<Session>>,
+    /// Sent together with the next statement.
+    prelude: Cell<Option<&'static str>>,
+    /// The savepoint stands on the server.
+    marked: Cell<bool>,
+    /// A statement failed since the savepoint: the server refuses all others up to a rollback.
+    spoilt: Cell<bool>,
+    open: bool,
+    /// Number of the transaction in the database's own count, to ask after its fate.
+    transaction: Option<String>,
+    /// A session was opened since the last transaction.
+    renewed: bool,
+    failures: u32,
+    next_attempt: Option<Instant>,
+}
+
+impl Link {
+    pub(crate) fn new(target: &Target, role: Role, ambient: &Ambient) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Fault::internal)?;
+        Ok(Self {
+            target: target.clone(),
+            role,
+            ambient: ambient.clone(),
+            runtime: Some(runtime),
+            session: RefCell::new(None),
+            prelude: Cell::new(None),
+            marked: Cell::new(false),
+            spoilt: Cell::new(false),
+            open: false,
+            transaction: None,
+            renewed: false,
+            failures: 0,
+            next_attempt: None,
+        })
+    }
+
+    /// Connects now, so that a wrong address is found at the start.
+    pub(crate) fn connect(&mut self) -> Result<()> {
+        self.next_attempt = None;
+        self.ensure_session()
+    }
+
+    /// True when the session is another one than at the last call.
+    pub(crate) fn begin_write(&mut self) -> Result<bool> {
+        // The number is taken now and not at the commit, when there may be nobody to ask any more.
+        let number = self.begin("BEGIN; SELECT pg_current_xact_id()::text")?;
+        self.transaction = number;
+        Ok(std::mem::take(&mut self.renewed))
+    }
+
+    pub(crate) fn begin_read(&mut self) -> Result<()> {
+        self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map(drop)
+    }
+
+    fn begin(&mut self, sql: &str) -> Result<Option<String>> {
+        self.prelude.set(None);
+        self.marked.set(false);
+        self.spoilt.set(false);
+        self.ensure_session()?;
+        let answer = match self.run(async |session| session.ask(sql).await) {
+            // Nothing was done yet: a session that died while it was idle is replaced unnoticed.
+            Err(_) if self.session.borrow().is_none() => {
+                self.ensure_session()?;
+                self.run(async |session| session.ask(sql).await)
+            }
+            answer => answer,
+        };
+        self.open = true;
+        if answer.is_err() {
+            self.roll_back();
+        }
+        answer
+    }
+
+    /// Durable when this returns `Ok`. If the answer is lost, the database is asked what became of the transaction.
+    pub(crate) fn commit(&mut self) -> Result<()> {
+        self.prelude.set(None);
+        if self.spoilt.get() {
+            // The server would answer such a COMMIT without an error, and roll back.
+            self.roll_back();
+            return Err(Fault::internal("a transaction with a failed statement was to be committed"));
+        }
+        self.open = false;
+        let answer = self.run(async |session| session.script("COMMIT").await);
+        match (answer, self.transaction.take()) {
+            (Err(lost), Some(number)) if self.session.borrow().is_none() => self.fate(&number, lost),
+            (answer, _) => answer,
+        }
+    }
+
+    /// Waits for a new session and asks it. The caller learns `Ok` only from a transaction that is durable.
+    fn fate(&mut self, number: &str, lost: Fault) -> Result<()> {
+        let question = format!("SELECT pg_xact_status('{number}'::xid8)");
+        let end = Instant::now() + FATE_TIMEOUT;
+        while Instant::now() < end {
+            let answer = self.ensure_session().and_then(|()| self.run(async |session| session.ask(&question).await));
+            match answer.ok().flatten().as_deref() {
+                Some("committed") => return Ok(()),
+                Some("aborted") => return Err(lost),
+                // The database is not there yet, or the old session has not noticed that we are gone.
+                _ => std::thread::sleep(Duration::from_millis(PAUSE_FIRST_MS)),
+            }
+        }
+        let detail = format!("the fate of transaction {number} is unknown; {}", lost.detail.unwrap_or_default());
+        Err(unavailable(detail))
+    }
+
+    pub(crate) fn roll_back(&mut self) {
+        self.prelude.set(None);
+        if std::mem::take(&mut self.open)
+            && self.session.borrow().is_some()
+            && self.run(async |session| session.script("ROLLBACK").await).is_err()
+        {
+            self.session.replace(None);
+        }
+    }
+
+    pub(crate) fn begin_operation(&self) {
+        self.spoilt.set(false);
+        // One that is still to be sent is empty: no statement has run since.
+        if self.prelude.get().is_none() {
+            let marked = self.marked.get();
+            self.prelude.set(Some(if marked {
+                "RELEASE operation; SAVEPOINT operation"
+            } else {
+                "SAVEPOINT operation"
+            }));
+        }
+    }
+
+    pub(crate) fn undo_operation(&self) -> Result<()> {
+        if self.prelude.get().is_some() {
+            return Ok(());
+        }
+        self.spoilt.set(false);
+        self.run(async |session| session.script("ROLLBACK TO operation").await)
+    }
+
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.spoilt.get()
+    }
+
+    pub(crate) fn query(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<Row>> {
+        let prelude = self.take_prelude();
+        self.run(async |session| session.query(prelude, sql, args).await)
+    }
+
+    pub(crate) fn execute(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<usize> {
+        let prelude = self.take_prelude();
+        let count = self.run(async |session| session.execute(prelude, sql, args).await)?;
+        usize::try_from(count).map_err(Fault::internal)
+    }
+
+    pub(crate) fn execute_each(&self, sql: &'static str, sets: &[&[Arg<'_>]]) -> Result<()> {
+        let prelude = self.take_prelude();
+        self.run(async |session| session.execute_each(prelude, sql, sets).await)
+    }
+
+    pub(crate) fn execute_script(&self, sql: &str) -> Result<()> {
+        self.run(async |session| session.script(sql).await)
+    }
+
+    /// Ends the session in order: its locks are free when this returns.
+    pub(crate) fn close(self) {
+        let Ok(runtime) = self.runtime() else { return };
+        if let Some(session) = self.session.take() {
+            let goodbye = async {
+                let _ = session.script("SELECT pg_advisory_unlock_all()").await;
+                session.close().await
+            };
+            let _ = runtime.block_on(async { timeout(Duration::from_secs(1), goodbye).await });
+        }
+    }
+
+    fn take_prelude(&self) -> Option<&'static str> {
+        let prelude = self.prelude.take();
+        if prelude.is_some() {
+            self.marked.set(true);
+        }
+        prelude
+    }
+
+    /// Runs one exchange with the server. A session that ends with it is dropped.
+    fn run<T>(&self, exchange: impl AsyncFnOnce(&mut Session) -> Result<T, Error>) -> Result<T> {
+        let mut place = self.session.borrow_mut();
+        let session = place.as_mut().ok_or_else(|| unavailable("the connection to the database is lost"))?;
+        let outcome = self.runtime()?.block_on(async { timeout(ANSWER_TIMEOUT, exchange(session)).await });
+        let (lost, fault) = match outcome {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(source)) => (ends_session(&source), fault(&source)),
+            Err(_) => (true, unavailable("the database did not answer in time")),
+        };
+        self.spoilt.set(true);
+        if lost {
+            *place = None;
+        }
+        Err(fault)
+    }
+
+    fn ensure_session(&mut self) -> Result<()> {
+        if self.session.borrow().is_some() {
+            return Ok(());
+        }
+        if let Some(wait) = self.next_attempt.and_then(|at| at.checked_duration_since(Instant::now())) {
+            let later = unavailable("the next attempt to reach the database comes later");
+            return Err(later.retry_after(wait.max(Duration::from_secs(1))));
+        }
+        match self.open_session() {
+            Ok(session) => {
+                self.session.replace(Some(session));
+                (self.failures, self.next_attempt, self.renewed) = (0, None, true);
+                Ok(())
+            }
+            Err(fault) => {
+                let most = PAUSE_FIRST_MS.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX_MS);
+                let pause = most / 2 + self.ambient.random_up_to(most / 2);
+                self.failures = self.failures.saturating_add(1);
+                self.next_attempt = Some(Instant::now() + Duration::from_millis(pause));
+                Err(fault)
+            }
+        }
+    }
+
+    fn open_session(&self) -> Result<Session> {
+        let runtime = self.runtime()?;
+        runtime.block_on(async {
+            let opening = async {
+                let session = Session::open(&self.target, runtime).await?;
+                if self.role == Role::Writer {
+                    take_lock(&session).await?;
+                }
+                Ok(session)
+            };
+            timeout(ANSWER_TIMEOUT, opening)
+                .await
+                .unwrap_or_else(|_| Err(unavailable("the database did not let us in")))
+        })
+    }
+
+    fn runtime(&self) -> Result<&Runtime> {
+        self.runtime.as_ref().ok_or_else(|| Fault::internal("the connection is closed"))
+    }
+}
+
+/// Waits as long as `lock_timeout` says: the session of a server that was killed may still be ending.
+async fn take_lock(session: &Session) -> Result<()> {
+    session.script(&format!("SELECT pg_advisory_lock({WRITER_LOCK})")).await.map_err(|source| match fault(&source) {
+        taken if source.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => {
+            Fault::new(Code::STORE_LOCKED, "the database is in use by another server")
+                .hint("stop that server first, or give this one a database of its own")
+                .detail(taken.detail.unwrap_or_default())
+        }
+        other => other,
+    })
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Must not wait: the last handle of a store may be dropped by a task.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({:?}, {:?})", self.role, self.target)
+    }
+}

@@ -1,0 +1,18 @@
+//! The store on real databases: what it promises on both, and what only Postgres can break.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+mod postgres;
+mod sqlite;
+
+#[path = "."]
+mod on_sqlite {
+    pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
+    mod suite;
+}
+
+#[path = "."]
+mod on_postgres {
+    pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Postgres;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod suite;
+}

@@ -1,0 +1,217 @@
+//! What only Postgres can break: roles, lost connections, a second server, the way there.
+
+use std::time::{Duration, Instant};
+
+use agentos_base::Ambient;
+use agentos_scratch::{Backend, Scratch};
+use agentos_store::{Database, Store, StoreOptions};
+use agentos_types::{Code, Result, Timestamp};
+use tempfile::TempDir;
+
+struct House {
+    directory: TempDir,
+    scratch: Scratch,
+}
+
+fn house() -> House {
+    House { directory: tempfile::tempdir().unwrap(), scratch: Backend::Postgres.blank() }
+}
+
+impl House {
+    fn open(&self) -> Result<Store> {
+        let (url, admin) = self.scratch.urls().unwrap();
+        self.open_as(url, Some(admin))
+    }
+
+    fn open_as(&self, url: &str, admin: Option<&str>) -> Result<Store> {
+        open_at(self.directory.path(), url, admin)
+    }
+}
+
+fn open_at(directory: &std::path::Path, url: &str, admin: Option<&str>) -> Result<Store> {
+    Store::open(StoreOptions {
+        directory: directory.into(),
+        database: Some(Database::parse(url, admin)?),
+        queue_max: 64,
+        readers: 2,
+        sequencer: None,
+        ambient: Ambient::fake(1, Timestamp::from_millis(1)).0,
+    })
+}
+
+async fn put(store: &Store, name: &'static str) -> Result<usize> {
+    store.write(move |tx| tx.execute("INSERT INTO installation (name, value) VALUES ($1, 'v')", &[name.into()])).await
+}
+
+async fn count(store: &Store) -> Result<Option<i64>> {
+    store.read(|conn| conn.query_one("SELECT count(*) FROM installation", &[], |row| row.integer(0))).await
+}
+
+#[tokio::test]
+async fn the_servers_role_owns_nothing_and_cannot_change_the_log() {
+    let house = house();
+    let store = house.open().unwrap();
+    store
+        .write(|tx| tx.execute("INSERT INTO audit_checkpoint (log, size, at, note) VALUES ('l', 1, 0, 'n')", &[]))
+        .await
+        .unwrap();
+    for attack in [
+        "UPDATE audit_record SET actor = 'x'",
+        "DELETE FROM audit_record",
+        "TRUNCATE audit_record",
+        "UPDATE audit_checkpoint SET note = 'x'",
+        "DELETE FROM audit_checkpoint",
+        "TRUNCATE audit_checkpoint",
+        "DROP TABLE audit_record",
+        "ALTER TABLE audit_record DISABLE TRIGGER ALL",
+        "DROP TRIGGER audit_record_is_append_only ON audit_record",
+        "CREATE RULE r AS ON INSERT TO audit_record DO INSTEAD NOTHING",
+        "CREATE OR REPLACE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE sql AS 'SELECT NULL'",
+        "CREATE TABLE agent_os.mine (a TEXT)",
+        "SET ROLE agent_os_admin",
+        "SET SESSION AUTHORIZATION agent_os_admin",
+        "DELETE FROM schema_migration",
+    ] {
+        let refused = store.write(move |tx| tx.execute(attack, &[])).await.unwrap_err();
+        let why = refused.detail.unwrap_or_default();
+        assert!(why.contains("42501") || why.contains("42809"), "{attack}: {why}");
+    }
+    // Not even a statement of the owner, unless the triggers are taken away first.
+    for attack in ["UPDATE agent_os.audit_checkpoint SET note = 'x'", "TRUNCATE agent_os.audit_checkpoint"] {
+        let kept = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| house.scratch.postgres().run(attack)));
+        assert!(kept.is_err(), "{attack}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_can_do_too_much_is_refused() {
+    let house = house();
+    let (url, admin) = house.scratch.urls().unwrap();
+    drop(house.open().unwrap());
+    // The owner, the superuser, and a role that became a member of the owner.
+    assert_eq!(house.open_as(admin, None).unwrap_err().code, Code::STORE_ROLE);
+    let superuser = house.scratch.postgres().url_as("postgres", "postgres-password");
+    assert_eq!(house.open_as(&superuser, None).unwrap_err().code, Code::STORE_ROLE);
+    let postgres = house.scratch.postgres();
+    postgres.run("GRANT UPDATE ON agent_os.audit_record TO agent_os_server");
+    assert_eq!(house.open_as(url, None).unwrap_err().code, Code::STORE_ROLE);
+    // The next migration puts the rights in order again.
+    drop(house.open().unwrap());
+    house.open_as(url, None).unwrap();
+}
+
+#[tokio::test]
+async fn without_the_admin_role_the_schema_must_be_there() {
+    let house = house();
+    let (url, admin) = house.scratch.urls().unwrap();
+    let refused = house.open_as(url, None).unwrap_err();
+    assert_eq!(refused.code, Code::SCHEMA_OLDER);
+    assert!(refused.hint.unwrap().contains("DATABASE_ADMIN_URL"));
+    drop(house.open_as(url, Some(admin)).unwrap());
+    put(&house.open_as(url, None).unwrap(), "a").await.unwrap();
+    house.scratch.postgres().run(
+        "DELETE FROM agent_os.schema_migration WHERE number = (SELECT max(number) FROM agent_os.schema_migration)",
+    );
+    assert_eq!(house.open_as(url, None).unwrap_err().code, Code::SCHEMA_OLDER);
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_database_is_kept_out() {
+    let house = house();
+    let first = house.open().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (url, admin) = house.scratch.urls().unwrap();
+    let refused = open_at(elsewhere.path(), url, Some(admin)).unwrap_err();
+    assert_eq!(refused.code, Code::STORE_LOCKED, "{refused:?}");
+    drop(first);
+    put(&open_at(elsewhere.path(), url, Some(admin)).unwrap(), "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_replaced() {
+    let house = house();
+    let store = house.open().unwrap();
+    put(&store, "before").await.unwrap();
+    count(&store).await.unwrap();
+    house.scratch.postgres().disconnect_all();
+    // Nobody was at work: nobody notices.
+    put(&store, "after").await.unwrap();
+    assert_eq!(count(&store).await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_writes_are_refused_and_then_go_on() {
+    let house = house();
+    let store = house.open().unwrap();
+    put(&store, "before").await.unwrap();
+    house.scratch.postgres().refuse_connections(true);
+    house.scratch.postgres().disconnect_all();
+    for _ in 0..20 {
+        let refused = put(&store, "lost").await.unwrap_err();
+        assert_eq!(refused.code, Code::STORE_UNAVAILABLE, "{refused:?}");
+        assert!(refused.retry_after.is_some());
+        assert_eq!(count(&store).await.unwrap_err().code, Code::STORE_UNAVAILABLE);
+    }
+    house.scratch.postgres().refuse_connections(false);
+    let end = Instant::now() + Duration::from_secs(20);
+    while let Err(refused) = put(&store, "after").await {
+        assert_eq!(refused.code, Code::STORE_UNAVAILABLE);
+        assert!(Instant::now() < end, "the database is back, and the store does not notice");
+        tokio::task::yield_now().await;
+    }
+    while count(&store).await != Ok(Some(2)) {
+        assert!(Instant::now() < end, "the readers do not come back");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_within_a_batch_refuses_the_whole_batch() {
+    let house = house();
+    let store = house.open().unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let waiting = store.write(move |tx| {
+        tx.execute("INSERT INTO installation (name, value) VALUES ('half', 'v')", &[])?;
+        // The database goes away between two statements of one operation.
+        let _ = held.recv();
+        tx.execute("INSERT INTO installation (name, value) VALUES ('other', 'v')", &[])
+    });
+    let (outcome, ()) = tokio::join!(waiting, async {
+        tokio::task::yield_now().await;
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        while house.scratch.postgres().ask(busy).as_deref() != Some("1") {}
+        house.scratch.postgres().disconnect_all();
+        release.send(()).unwrap();
+    });
+    assert_eq!(outcome.unwrap_err().code, Code::STORE_UNAVAILABLE);
+    assert_eq!(count(&store).await.unwrap(), Some(0));
+    put(&store, "after").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_way_there_is_encrypted_and_checked() {
+    let house = house();
+    let (url, admin) = house.scratch.urls().unwrap();
+    let authority = house.scratch.postgres().authority();
+    let over_tls = |url: &str| format!("{url}?sslmode=verify-full&sslrootcert={}", authority.display());
+    let store = house.open_as(&over_tls(url), Some(&over_tls(admin))).unwrap();
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                     WHERE ssl AND usename = 'agent_os_server' AND datname = current_database()";
+    assert_eq!(house.scratch.postgres().ask(encrypted).as_deref(), Some("1"));
+    put(&store, "a").await.unwrap();
+    drop(store);
+    // An authority that did not sign it, and a name that is not its own.
+    let strange = house.open_as(&format!("{url}?sslmode=require"), None).unwrap_err();
+    assert_eq!(strange.code, Code::STORE_UNAVAILABLE, "{strange:?}");
+    let other_name = over_tls(url).replace("127.0.0.1", "127.0.0.2");
+    let other = house.open_as(&other_name, None).unwrap_err();
+    assert_eq!(other.code, Code::STORE_UNAVAILABLE, "{other:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_and_never_shown() {
+    let house = house();
+    let wrong = house.scratch.postgres().url_as("agent_os_server", "hunter2-hunter2");
+    let refused = house.open_as(&wrong, None).unwrap_err();
+    assert_eq!(refused.code, Code::STORE_UNAVAILABLE);
+    assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
+}

@@ -1,0 +1,344 @@
+//! What a store promises, whichever database it is.
+
+use agentos_scratch::Scratch;
+use agentos_store::{Arg, Conn, Database, Dialect, Sequencer, Store, StoreOptions};
+use agentos_types::{Actor, AgentName, Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
+use tempfile::TempDir;
+
+use super::BACKEND;
+use agentos_base::Ambient;
+
+/// A place that outlives the stores that are opened in it.
+struct House {
+    directory: TempDir,
+    scratch: Scratch,
+}
+
+fn house() -> House {
+    House { directory: tempfile::tempdir().unwrap(), scratch: BACKEND.blank() }
+}
+
+impl House {
+    fn database(&self) -> Option<Database> {
+        self.scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap())
+    }
+
+    fn open(&self, sequencer: Option<Box<dyn Sequencer>>) -> Result<Store> {
+        let (ambient, _) = Ambient::fake(1, Timestamp::from_millis(1));
+        Store::open(StoreOptions {
+            directory: self.directory.path().into(),
+            database: self.database(),
+            queue_max: 64,
+            readers: 2,
+            sequencer,
+            ambient,
+        })
+    }
+}
+
+async fn put(store: &Store, name: &'static str, value: &'static str) -> Result<usize> {
+    store
+        .write(move |tx| {
+            tx.execute("INSERT INTO installation (name, value) VALUES ($1, $2)", &[name.into(), value.into()])
+        })
+        .await
+}
+
+async fn count(store: &Store) -> i64 {
+    store
+        .read(|conn| conn.query_one("SELECT count(*) FROM installation", &[], |row| row.integer(0)))
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_failed_operation_leaves_nothing_and_harms_no_neighbour() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    let broken = store.write(|tx| {
+        tx.execute("INSERT INTO installation (name, value) VALUES ('x', 'y')", &[])?;
+        Err::<(), _>(Fault::new(Code::KV_CONFLICT, "no"))
+    });
+    let panicking = store.write(|_| -> Result<()> { panic!("on purpose") });
+    let (good, broken, panicking) = tokio::join!(put(&store, "a", "1"), broken, panicking);
+    assert_eq!(good, Ok(1));
+    assert_eq!(broken.unwrap_err().code, Code::KV_CONFLICT);
+    assert_eq!(panicking.unwrap_err().code, Code::INTERNAL);
+    assert_eq!(count(&store).await, 1);
+}
+
+#[tokio::test]
+async fn a_second_server_is_kept_out_until_the_first_is_gone() {
+    let house = house();
+    let first = house.open(None).unwrap();
+    put(&first, "a", "1").await.unwrap();
+    assert_eq!(house.open(None).unwrap_err().code, Code::STORE_LOCKED);
+    drop(first);
+    let second = house.open(None).unwrap();
+    assert_eq!(count(&second).await, 1);
+}
+
+#[tokio::test]
+async fn notices_come_only_after_a_commit() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    let mut notices = store.subscribe();
+    let agent: AgentName = "a".parse().unwrap();
+    let notice = Notice::WorkFor(agent);
+    let lost = notice.clone();
+    let failed: Result<()> = store
+        .write(move |tx| {
+            tx.announce(Notice::Schedules);
+            tx.announce(lost);
+            Err(Fault::internal("x"))
+        })
+        .await;
+    assert!(failed.is_err());
+    let sent = notice.clone();
+    store
+        .write(move |tx| {
+            tx.announce(sent);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(notices.recv().await.unwrap(), notice);
+}
+
+#[tokio::test]
+async fn migrations_go_up_down_and_up_again_to_the_same_schema() {
+    let house = house();
+    let dump = |store: Store| {
+        let house = &house;
+        async move {
+            if store.dialect() == Dialect::Postgres {
+                return house.scratch.postgres().schema_dump();
+            }
+            let schema = store
+                .read(|conn| {
+                    conn.query("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name", &[], |row| {
+                        Ok(format!("{}: {}", row.text(0)?, row.text(1)?))
+                    })
+                })
+                .await;
+            schema.unwrap().join("\n")
+        }
+    };
+    let store = house.open(None).unwrap();
+    let first = dump(store.clone()).await;
+    assert!(first.contains("audit_record") && first.contains("task_ready"), "{first}");
+    drop(store);
+    let (ambient, _) = Ambient::fake(1, Timestamp::from_millis(1));
+    Store::migrate_down(house.directory.path(), house.database().as_ref(), &ambient, 0).unwrap();
+    let store = house.open(None).unwrap();
+    assert_eq!(store.schema(), Store::schema_known());
+    assert_eq!(dump(store).await, first);
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_a_changed_migration_are_refused() {
+    for (change, code) in [
+        ("INSERT INTO schema_migration VALUES (999, 'future', '', 0)", Code::SCHEMA_NEWER),
+        ("UPDATE schema_migration SET sha256 = 'other' WHERE number = 1", Code::MIGRATION_CHANGED),
+    ] {
+        let house = house();
+        let store = house.open(None).unwrap();
+        if store.dialect() == Dialect::Postgres {
+            assert!(store.write(move |tx| tx.execute(change, &[])).await.is_err(), "the server's role may: {change}");
+            house.scratch.postgres().run(&change.replace("schema_migration", "agent_os.schema_migration"));
+        } else {
+            store.write(move |tx| tx.execute(change, &[])).await.unwrap();
+        }
+        drop(store);
+        assert_eq!(house.open(None).unwrap_err().code, code);
+    }
+}
+
+/// Refuses to seal as long as it is told to.
+struct Refusing;
+
+impl Sequencer for Refusing {
+    fn load(&mut self, _: &Conn<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn seal(&mut self, _: &Conn<'_>, _: &[AuditEvent]) -> Result<()> {
+        Err(Fault::new(Code::AUDIT_UNAVAILABLE, "no"))
+    }
+    fn settled(&mut self, durable: bool) {
+        assert!(!durable);
+    }
+}
+
+#[tokio::test]
+async fn without_a_durable_record_nothing_happens() {
+    for sequencer in [None, Some(Box::new(Refusing) as Box<dyn Sequencer>)] {
+        let house = house();
+        let store = house.open(sequencer).unwrap();
+        let (ambient, _) = Ambient::fake(2, Timestamp::from_millis(1));
+        let refused = store
+            .write(move |tx| {
+                tx.execute("INSERT INTO installation (name, value) VALUES ('x', 'y')", &[])?;
+                tx.record(AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "test.act", "x"));
+                Ok(())
+            })
+            .await;
+        assert_eq!(refused.unwrap_err().code, Code::AUDIT_UNAVAILABLE);
+        assert_eq!(count(&store).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn audit_rows_cannot_be_changed_through_the_store() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    store
+        .write(|tx| {
+            tx.execute(
+                "INSERT INTO audit_record (log, seq, at, actor, action, resource, phase, decision, body, prev_hash, leaf_hash)
+                 VALUES ('l', 0, 0, 'a', 'b', 'c', 'fact', 'allowed', $1, $1, $1)",
+                &[Arg::Bytes(&[0])],
+            )?;
+            tx.execute("INSERT INTO audit_checkpoint (log, size, at, note) VALUES ('l', 1, 0, 'n')", &[])
+        })
+        .await
+        .unwrap();
+    for attack in [
+        "UPDATE audit_record SET actor = 'x'",
+        "DELETE FROM audit_record",
+        "UPDATE audit_checkpoint SET note = 'x'",
+        "DELETE FROM audit_checkpoint",
+    ] {
+        assert!(store.write(move |tx| tx.execute(attack, &[])).await.is_err(), "{attack}");
+    }
+}
+
+/// Seals everything and keeps nothing.
+struct Sealing;
+
+impl Sequencer for Sealing {
+    fn load(&mut self, _: &Conn<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn seal(&mut self, _: &Conn<'_>, _: &[AuditEvent]) -> Result<()> {
+        Ok(())
+    }
+    fn settled(&mut self, _: bool) {}
+}
+
+#[tokio::test]
+async fn sealed_records_are_announced_once_a_commit() {
+    let house = house();
+    let store = house.open(Some(Box::new(Sealing))).unwrap();
+    let mut notices = store.subscribe();
+    let (ambient, _) = Ambient::fake(2, Timestamp::from_millis(1));
+    put(&store, "unrecorded", "1").await.unwrap();
+    store
+        .write(move |tx| {
+            for _ in 0..2 {
+                tx.record(AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "test.act", "x"));
+            }
+            tx.announce(Notice::Schedules);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(notices.recv().await.unwrap(), Notice::Schedules);
+    assert_eq!(notices.recv().await.unwrap(), Notice::Audit);
+    assert!(notices.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn failing_and_panicking_queries_do_not_empty_the_pool() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    for _ in 0..8 {
+        let panicked: Result<()> = store.read(|_| panic!("on purpose")).await;
+        assert_eq!(panicked.unwrap_err().code, Code::INTERNAL);
+        let failed: Result<()> = store.read(|_| Err(Fault::new(Code::TASK_NOT_FOUND, "no"))).await;
+        assert_eq!(failed.unwrap_err().code, Code::TASK_NOT_FOUND);
+    }
+    assert_eq!(count(&store).await, 0);
+}
+
+#[tokio::test]
+async fn a_batch_with_failures_keeps_what_succeeded() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    // Held up, so that all of them wait together and share one transaction.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let first = store.write(move |_| held.recv().map_err(Fault::internal));
+    let writes = (0..60).map(|number: i64| {
+        let store = store.clone();
+        async move {
+            let outcome = store
+                .write(move |tx| {
+                    let name = format!("n{number}");
+                    let insert = "INSERT INTO installation (name, value) VALUES ($1, 'v')";
+                    match number % 5 {
+                        // Nothing at all, a duplicate, a refusal after a write, two writes, one write.
+                        0 => Ok(()),
+                        1 => tx
+                            .execute(insert, &["n2".into()])
+                            .and_then(|_| tx.execute(insert, &["n2".into()]))
+                            .map(drop),
+                        3 => {
+                            tx.execute(insert, &[(&name).into()])?;
+                            Err(Fault::new(Code::KV_CONFLICT, "no"))
+                        }
+                        _ => tx.execute(insert, &[(&name).into()]).map(drop),
+                    }
+                })
+                .await;
+            (number, outcome.is_ok())
+        }
+    });
+    let all = futures_util::future::join_all(writes);
+    let (first, outcomes, ()) = tokio::join!(first, all, async {
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+    });
+    first.unwrap();
+    for (number, succeeded) in outcomes {
+        assert_eq!(succeeded, matches!(number % 5, 0 | 2 | 4), "operation {number}");
+    }
+    assert_eq!(count(&store).await, 24);
+}
+
+#[tokio::test]
+async fn values_come_back_as_they_were() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    let bytes: Vec<u8> = (0..=255).collect();
+    let sent = bytes.clone();
+    store
+        .write(move |tx| {
+            tx.execute(
+                "INSERT INTO kv (agent, key, version, value_key, value, updated_at) VALUES ($1, $2, $3, $4, $5, $6)",
+                &["é".into(), "k\n'\"".into(), i64::MIN.into(), i64::MAX.into(), (&sent).into(), Timestamp(-1).into()],
+            )
+        })
+        .await
+        .unwrap();
+    let read = store
+        .read(|conn| {
+            conn.query_one("SELECT agent, key, version, value_key, value, updated_at FROM kv", &[], |row| {
+                Ok((row.text(0)?, row.text(1)?, row.integer(2)?, row.integer(3)?, row.bytes(4)?, row.time(5)?))
+            })
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(read, ("é".into(), "k\n'\"".into(), i64::MIN, i64::MAX, bytes, Timestamp(-1)));
+}
+
+#[tokio::test]
+async fn names_sort_byte_by_byte() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    for name in ["b", "A", "a", "é", "B", "a-b", "ab"] {
+        put(&store, name, "1").await.unwrap();
+    }
+    let read = store.read(|conn| conn.query("SELECT name FROM installation ORDER BY name", &[], |row| row.text(0)));
+    assert_eq!(read.await.unwrap(), ["A", "B", "a", "a-b", "ab", "b", "é"]);
+}
