@@ -33,11 +33,11 @@ type CheckFn = fn(&Subject<'_>) -> (CheckOutcome, String);
 const CHECKS: &[(&str, CheckFn)] = &[
     ("data directory is private", data_directory),
     ("key files are private", key_files),
-    ("database is present", database),
+    ("database is present", database_present),
     ("trust root verifies", trust_root),
     ("secrets key is usable", secrets_key),
     ("gateway is encrypted or local", gateway),
-    ("database is encrypted or local", database),
+    ("database is encrypted or local", database_protected),
     ("launcher is installed", launcher),
     ("clock is plausible", clock),
     ("root key is offline", root_key_offline),
@@ -114,8 +114,13 @@ fn key_files(subject: &Subject<'_>) -> (CheckOutcome, String) {
 }
 
 /// `init` alone makes the database. A start that made a new one would answer a loss with an empty log that verifies.
-fn database(subject: &Subject<'_>) -> (CheckOutcome, String) {
-    database_at(&subject.layout.root().join(Store::FILE_NAME))
+fn database_present(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match install::database(subject.config) {
+        Ok(None) => database_at(&subject.layout.root().join(Store::FILE_NAME)),
+        // Asked when it is opened: it may not answer now, and that is no reason to call it lost.
+        Ok(Some(_)) => pass("Postgres"),
+        Err(fault) => fail(fault.to_string()),
+    }
 }
 
 fn database_at(path: &Path) -> (CheckOutcome, String) {
@@ -153,7 +158,7 @@ fn gateway(subject: &Subject<'_>) -> (CheckOutcome, String) {
     }
 }
 
-fn database(subject: &Subject<'_>) -> (CheckOutcome, String) {
+fn database_protected(subject: &Subject<'_>) -> (CheckOutcome, String) {
     match install::database(subject.config) {
         Ok(None) => pass("embedded"),
         Ok(Some(database)) if database.is_protected() => pass("Postgres"),
