@@ -130,8 +130,8 @@ fn list_owned(conn: &Conn<'_>, filter: &TaskFilter, owner: &str) -> Result<Vec<T
         concat!(
             "SELECT ",
             task_columns!(),
-            " FROM task WHERE submitted_by = $3 AND id < $1 AND ($4 IS NULL OR agent = $4)
-              AND ($5 IS NULL OR state = $5) ORDER BY id DESC LIMIT $2"
+            " FROM task WHERE submitted_by = $3 AND id < $1 AND (agent = $4 OR $4 IS NULL)
+              AND (state = $5 OR $5 IS NULL) ORDER BY id DESC LIMIT $2"
         ),
         &[
             Arg::Text(filter.after.as_ref().map_or(NEWEST, TaskId::as_str)),

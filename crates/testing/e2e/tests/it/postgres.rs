@@ -110,9 +110,9 @@ async fn another_database_than_its_own_is_refused() {
     // Neither somebody else's database nor, without the variable, a new one.
     os.unset_env("DATABASE_URL");
     os.set_env("DATABASE_URL", url);
-    for _ in 0..2 {
+    for (code, word) in [("AOS-1005", ""), ("AOS-1008", "DATABASE_URL")] {
         let refused = os.cli(&["up", "--port", "0"]).await;
-        assert!(refused.stderr.contains("AOS-1005"), "{}", refused.stderr);
+        assert!(refused.stderr.contains(code) && refused.stderr.contains(word), "{}", refused.stderr);
         os.unset_env("DATABASE_URL");
         os.unset_env("DATABASE_ADMIN_URL");
     }
