@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 
 use agentos_audit::{AuditLog, LogIdentity, LogWriter};
 use agentos_base::Ambient;
-use agentos_store::{Arg, Store, StoreOptions};
+use agentos_store::{Arg, Database, Store, StoreOptions};
 use agentos_tasks::{Tasks, TasksOptions};
 use agentos_types::{Actor, AgentName};
 use anyhow::Result;
@@ -27,11 +27,16 @@ pub struct Kernel {
 
 impl Kernel {
     pub async fn open(directory: &Path) -> Result<Self> {
+        Self::open_on(directory, None).await
+    }
+
+    /// On Postgres, if a database is given.
+    pub async fn open_on(directory: &Path, database: Option<Database>) -> Result<Self> {
         let ambient = Ambient::system();
         let identity = LogIdentity::new("bench", &ambient.random())?;
         let store = Store::open(StoreOptions {
             directory: directory.to_owned(),
-            database: None,
+            database,
             queue_max: 16_384,
             readers: 4,
             sequencer: Some(Box::new(LogWriter::new(identity.clone(), ambient.clone()))),

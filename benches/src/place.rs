@@ -1,6 +1,9 @@
 //! Where the benches work: a scratch directory on a real disk, one in memory, and the programs beside this one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -46,6 +49,15 @@ impl Place {
     /// A fresh directory on the disk, removed when dropped.
     pub fn fresh(&self, prefix: &str) -> Result<TempDir> {
         Ok(tempfile::Builder::new().prefix(prefix).tempdir_in(self.scratch.path())?)
+    }
+
+    /// A fresh directory on the disk that another user may pass through: a database refuses to run as root.
+    pub fn open_to_all(&self, prefix: &str) -> Result<TempDir> {
+        let pass = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(self.scratch.path(), pass.clone())?;
+        let directory = self.fresh(prefix)?;
+        std::fs::set_permissions(directory.path(), pass)?;
+        Ok(directory)
     }
 
     /// A fresh directory in memory, for what is to be measured without the disk.

@@ -1,5 +1,6 @@
 //! Limits of the machine, measured before and after each round of the figures that lean on them.
 
+pub mod raw_postgres;
 pub mod raw_queue;
 
 use std::{

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agentos_scratch::DurableCluster;
+use agentos_store::Database;
 use agentos_tasks::{Claimed, Ending, NewTask};
 use agentos_types::{Actor, TaskId, notify::Notice};
 use anyhow::{Context, Result};
@@ -21,7 +23,7 @@ use crate::{
     figure::{Figure, Goal},
     pace::Pace,
     place::Place,
-    probe::{Syncs, raw_queue},
+    probe::{Syncs, raw_postgres, raw_queue},
     progress::Progress,
     sample::{Rounds, median},
 };
@@ -41,6 +43,9 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let mut figures = vec![starts(place, progress).await?];
     for (in_flight, tasks, aim) in THROUGHPUT {
         figures.push(throughput(place, progress, in_flight, tasks, aim).await?);
+    }
+    for (in_flight, tasks, aim) in [(16, 800, Some(1_000.0)), (128, 3_200, None)] {
+        figures.push(throughput_on_postgres(place, progress, in_flight, tasks, aim).await?);
     }
     Ok(figures)
 }
@@ -144,6 +149,41 @@ async fn throughput(
     let rounds = Rounds::from_iter(ours.into_iter().map(|rate| vec![rate]));
     let figure = Figure::values(format!("durable tasks, {in_flight} in flight"), "tasks/s", vec![("", rate)], &rounds)
         .beside("raw SQLite queue", median(raw))
+        .note(format!("{tasks} tasks a round, claim and complete, each durable; {}", syncs.text()));
+    Ok(match aim {
+        Some(aim) => figure.goal(Goal::at_least(aim)),
+        None => figure,
+    })
+}
+
+/// The same on a Postgres of our own on the same disk, with the settings of a fresh cluster.
+async fn throughput_on_postgres(
+    place: &Place,
+    progress: Progress,
+    in_flight: usize,
+    tasks: usize,
+    aim: Option<f64>,
+) -> Result<Figure> {
+    let disk = place.open_to_all("postgres-")?;
+    let cluster = DurableCluster::start(disk.path());
+    let (mut syncs, mut ours, mut raw) = (Syncs::on(disk.path()), Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        progress.say(&format!("durable tasks on Postgres with {in_flight} in flight, round {round} of {ROUNDS}"));
+        let directory = place.fresh("throughput-")?;
+        syncs.before_round()?;
+        raw.push(raw_postgres::run(&cluster.database().1, in_flight, tasks).await?);
+        let (url, admin_url) = cluster.database();
+        let database = Database::parse(&url, Some(&admin_url))?;
+        let kernel = Arc::new(Kernel::open_on(directory.path(), Some(database)).await?);
+        enqueue(&kernel, tasks).await?;
+        ours.push(claim_and_complete(&kernel, in_flight, tasks).await?);
+        syncs.after_round()?;
+    }
+    let rate = median(ours.iter().copied());
+    let rounds = Rounds::from_iter(ours.into_iter().map(|rate| vec![rate]));
+    let name = format!("durable tasks on Postgres, {in_flight} in flight");
+    let figure = Figure::values(name, "tasks/s", vec![("", rate)], &rounds)
+        .beside("raw Postgres queue", median(raw))
         .note(format!("{tasks} tasks a round, claim and complete, each durable; {}", syncs.text()));
     Ok(match aim {
         Some(aim) => figure.goal(Goal::at_least(aim)),

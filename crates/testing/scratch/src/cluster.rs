@@ -11,7 +11,10 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt, process::parent_id},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -23,17 +26,21 @@ use crate::{client, programs};
 pub(crate) const ADMIN: &str = "agent_os_admin";
 pub(crate) const SERVER: &str = "agent_os_server";
 
-/// Speed over durability: only the machine's crash could lose anything, and then the tests are lost as well.
-const SETTINGS: &str = "listen_addresses = '127.0.0.1'
+const COMMON: &str = "listen_addresses = '127.0.0.1'
 max_connections = 200
 shared_buffers = 64MB
-fsync = off
-full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
 ssl = on
 ssl_cert_file = 'server.crt'
 ssl_key_file = 'server.key'
+";
+/// Speed over durability: only the machine's crash could lose anything, and then the tests are lost as well.
+const FAST: &str = "fsync = off
+full_page_writes = off
+";
+/// As it is by default, with room for a few minutes of work between two checkpoints.
+const DURABLE: &str = "max_wal_size = 1GB
 ";
 
 /// Arguments: directory, lock beside it, process of the runner.
@@ -151,7 +158,51 @@ fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap()
 }
 
+/// A cluster of its own that is as durable as the disk, for measurements. Ends when it is dropped.
+#[derive(Debug)]
+pub struct DurableCluster {
+    cluster: Cluster,
+    count: AtomicU32,
+}
+
+impl DurableCluster {
+    /// In a directory that everybody may pass through.
+    pub fn start(directory: &Path) -> Self {
+        let directory = directory.join("postgres");
+        let (port, superuser) = start(&directory, DURABLE);
+        let user = open(&directory.join("users"));
+        let cluster = Cluster { directory, port, superuser, _user: user };
+        Self { cluster, count: AtomicU32::new(0) }
+    }
+
+    /// URLs of the server's role and of the owner for a database that nobody has used.
+    pub fn database(&self) -> (String, String) {
+        let name = format!("b_{}", self.count.fetch_add(1, Ordering::SeqCst));
+        self.cluster.run("postgres", &format!("CREATE DATABASE {name} OWNER {ADMIN} TEMPLATE template0"));
+        let url = |role| self.cluster.url(role, &password_of(role), &name);
+        (url(SERVER), url(ADMIN))
+    }
+}
+
+impl Drop for DurableCluster {
+    fn drop(&mut self) {
+        let mut stop = programs::command("pg_ctl");
+        stop.args(["stop", "--wait", "--silent", "--mode=immediate", "--pgdata"])
+            .arg(self.cluster.directory.join("data"));
+        let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
 fn make(directory: &Path, lock: &Path, runner: u32) {
+    let (port, secret) = start(directory, FAST);
+    open(&directory.join("users"));
+    fs::create_dir(directory.join("used")).unwrap();
+    watch(directory, lock, runner);
+    // Last, because its presence means that everything else stands.
+    fs::write(directory.join("ready"), format!("{port} {secret}")).unwrap();
+}
+
+fn start(directory: &Path, settings: &str) -> (u16, String) {
     // What a run that was killed has left.
     let _ = fs::remove_dir_all(directory);
     fs::create_dir_all(directory).unwrap();
@@ -168,18 +219,14 @@ fn make(directory: &Path, lock: &Path, runner: u32) {
     succeed(&mut initdb);
     certificate(directory, &data);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut settings = OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
-    write!(settings, "{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", directory.display()).unwrap();
+    let mut file = OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
+    write!(file, "{COMMON}{settings}port = {port}\nunix_socket_directories = '{}'\n", directory.display()).unwrap();
     let mut start = programs::command("pg_ctl");
     start.args(["start", "--wait", "--silent", "--pgdata"]).arg(&data).arg("--log").arg(directory.join("log"));
     succeed(&mut start);
     let roles = [ADMIN, SERVER].map(|role| format!("CREATE ROLE {role} LOGIN PASSWORD '{}'", password_of(role)));
     client::ask(superuser(port, &secret, "postgres"), roles.join("; ")).unwrap();
-    open(&directory.join("users"));
-    fs::create_dir(directory.join("used")).unwrap();
-    watch(directory, lock, runner);
-    // Last, because its presence means that everything else stands.
-    fs::write(directory.join("ready"), format!("{port} {secret}")).unwrap();
+    (port, secret)
 }
 
 fn watch(directory: &Path, lock: &Path, runner: u32) {

@@ -20,6 +20,7 @@ use std::{
 };
 
 use cluster::Cluster;
+pub use cluster::DurableCluster;
 
 /// Which database a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

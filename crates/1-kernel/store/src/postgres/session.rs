@@ -22,6 +22,7 @@ const SETTINGS: &str = "SET search_path = agent_os;
     SET statement_timeout = '30s';
     SET lock_timeout = '2s';
     SET idle_in_transaction_session_timeout = '60s';
+    SET idle_session_timeout = 0;
     SET tcp_keepalives_idle = 5;
     SET tcp_keepalives_interval = 2;
     SET tcp_keepalives_count = 3;

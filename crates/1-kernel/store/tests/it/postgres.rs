@@ -1,6 +1,14 @@
 //! What only Postgres can break: roles, lost connections, a second server, the way there.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use agentos_base::Ambient;
 use agentos_scratch::{Backend, Scratch};
@@ -185,6 +193,89 @@ async fn a_connection_that_dies_within_a_batch_refuses_the_whole_batch() {
     assert_eq!(outcome.unwrap_err().code, Code::STORE_UNAVAILABLE);
     assert_eq!(count(&store).await.unwrap(), Some(0));
     put(&store, "after").await.unwrap();
+}
+
+/// What a proxy does with the next COMMIT.
+#[derive(Clone, Copy, PartialEq)]
+enum Cut {
+    No,
+    /// The commit never arrives.
+    Before,
+    /// The commit is done, and its answer is lost.
+    After,
+}
+
+/// Passes everything between the store and the database, and cuts one commit in the chosen way.
+struct Proxy {
+    port: u16,
+    cut: Arc<Mutex<Cut>>,
+}
+
+impl Proxy {
+    fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cut = Arc::new(Mutex::new(Cut::No));
+        let shared = cut.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", server)).unwrap());
+                let is_cut = Arc::new(AtomicBool::new(false));
+                let (to, from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                let (cut, silent) = (shared.clone(), is_cut.clone());
+                std::thread::spawn(move || forward(from, to, &cut, &silent));
+                std::thread::spawn(move || answer(server, client, &is_cut));
+            }
+        });
+        Self { port, cut }
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, cut: &Mutex<Cut>, silent: &AtomicBool) {
+    let mut buffer = [0; 65_536];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let sent = &buffer[..length];
+        if sent.windows(6).any(|part| part == b"COMMIT") {
+            match std::mem::replace(&mut *cut.lock().unwrap(), Cut::No) {
+                Cut::No => {}
+                Cut::Before => break,
+                Cut::After => silent.store(true, Ordering::SeqCst),
+            }
+        }
+        if to.write_all(sent).is_err() {
+            break;
+        }
+    }
+    let _ = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
+}
+
+fn answer(mut from: TcpStream, mut to: TcpStream, silent: &AtomicBool) {
+    let mut buffer = [0; 65_536];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if silent.load(Ordering::SeqCst) || to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_looked_up() {
+    let house = house();
+    let (url, admin) = house.scratch.urls().unwrap();
+    let port = house.scratch.postgres().port();
+    let proxy = Proxy::start(port);
+    let through = url.replace(&format!(":{port}/"), &format!(":{}/", proxy.port));
+    let store = house.open_as(&through, Some(admin)).unwrap();
+    put(&store, "before").await.unwrap();
+    *proxy.cut.lock().unwrap() = Cut::After;
+    // It is durable, and the caller learns that it is.
+    assert_eq!(put(&store, "answer lost").await, Ok(1));
+    *proxy.cut.lock().unwrap() = Cut::Before;
+    assert_eq!(put(&store, "never arrived").await.unwrap_err().code, Code::STORE_UNAVAILABLE);
+    put(&store, "after").await.unwrap();
+    let names = store.read(|conn| conn.query("SELECT name FROM installation ORDER BY name", &[], |row| row.text(0)));
+    assert_eq!(names.await.unwrap(), ["after", "answer lost", "before"]);
 }
 
 #[tokio::test]

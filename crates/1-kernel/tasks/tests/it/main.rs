@@ -9,6 +9,7 @@ mod on_sqlite {
     mod bench;
     mod claiming;
     mod intake;
+    pub(super) mod machine;
     mod operations;
     mod outcomes;
     mod reading;
@@ -29,6 +30,8 @@ mod on_postgres {
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod intake;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    pub(super) mod machine;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod operations;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod outcomes;
@@ -42,4 +45,39 @@ mod on_postgres {
     mod steps;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod timing;
+}
+
+/// Seeds of the random stories; a statement on Postgres takes ten times as long.
+const SEEDS: u64 = 20;
+const SEEDS_ON_POSTGRES: u64 = 6;
+
+#[tokio::test]
+async fn random_work_agrees_with_the_model_on_sqlite() {
+    let mut told = Vec::new();
+    for seed in 0..SEEDS {
+        told.extend(on_sqlite::machine::story(seed).await);
+    }
+    // Stories in which nothing happens agree with everything.
+    for (kind, end) in [
+        ("submit: ", " again"),
+        ("complete: ", " true"),
+        ("complete: ", " false"),
+        ("fail: ", " stale"),
+        ("redrive: ", " refused"),
+        ("cancel: ", " canceled"),
+        ("cancel: ", " working"),
+        ("recover: ", "2"),
+        ("renew: lost ", "[]"),
+    ] {
+        let times = told.iter().filter(|line| line.starts_with(kind) && line.ends_with(end)).count();
+        assert!(times >= 5, "{kind}…{end} happened {times} times");
+    }
+}
+
+#[tokio::test]
+async fn random_work_on_postgres_tells_the_same_story() {
+    for seed in 0..SEEDS_ON_POSTGRES {
+        let (one, other) = (on_sqlite::machine::story(seed).await, on_postgres::machine::story(seed).await);
+        assert_eq!(one, other, "seed {seed}");
+    }
 }
