@@ -124,7 +124,12 @@ fn database_present(subject: &Subject<'_>) -> (CheckOutcome, String) {
 }
 
 fn database_at(path: &Path) -> (CheckOutcome, String) {
-    let lost = |why: String| fail(format!("{}: {why}; restore the newest verified backup, or set DATABASE_URL if the installation lives on Postgres", path.display()));
+    let lost = |why: String| {
+        fail(format!(
+            "{}: {why}; restore the newest verified backup, or set DATABASE_URL if the installation lives on Postgres",
+            path.display()
+        ))
+    };
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.len() > 0 => pass(path.display().to_string()),
         Ok(_) => lost("the file is empty".to_owned()),
