@@ -50,11 +50,11 @@ codes! {
     LAUNCHER_MISSING = 1013, 500, "Launcher not found", "`agent-os-launch` is not beside the `agent-os` executable, so no agent can be started.", "Install both programs into one directory.";
 
     // 11xx: store
-    STORE_LOCKED = 1101, 409, "Data directory in use", "Another server holds the lock of this data directory.", "Stop that server with `agent-os down`, or use another directory.";
-    STORE_UNAVAILABLE = 1102, 503, "Store unavailable", "The database could not be written or read: disk full, read-only, or failing.", "Free or repair the disk. Requests are refused until then; nothing acknowledged is lost.";
+    STORE_LOCKED = 1101, 409, "Data directory in use", "Another server holds the lock of this data directory or of its Postgres database.", "Stop that server with `agent-os down`, or use another directory and database.";
+    STORE_UNAVAILABLE = 1102, 503, "Store unavailable", "The database could not be reached, written or read: disk full, read-only, away, or failing.", "Free or repair the disk. Requests are refused until then; nothing acknowledged is lost.";
     STORE_BUSY = 1103, 503, "Store overloaded", "More writes wait than `store.queue_max` allows.", "Retry after the time given; raise `store.queue_max` if it stays.";
     SCHEMA_NEWER = 1104, 409, "Schema is newer than this program", "The database was migrated by a newer release.", "Start that release, or restore the backup that was made before the upgrade.";
-    STORE_CORRUPT = 1105, 500, "Database damaged", "SQLite reports damage in the database file.", "Stop the server and restore the newest verified backup.";
+    STORE_CORRUPT = 1105, 500, "Database damaged", "The database reports damage.", "Stop the server and restore the newest verified backup.";
     MIGRATION_CHANGED = 1106, 409, "Applied migration differs", "A migration that was applied has another text in this program.", "Use the release that applied it; released migrations are never edited.";
     SCHEMA_OLDER = 1107, 409, "Schema is older than this program", "The Postgres database lacks migrations of this release, and the server's own role may not change the schema.", "Start once, or run `agent-os init`, with `DATABASE_ADMIN_URL` set to the role that owns the tables.";
     STORE_ROLE = 1108, 403, "Database role unfit", "The role of `DATABASE_URL` owns tables or may change audit records, or it is the admin role.", "Give the server a role of its own that owns nothing, and let the migration grant it its rights.";
