@@ -25,7 +25,7 @@ story() {
     local name=$1 test=$2
     shift 2
     step "$name"
-    if ! env "$@" cargo test --package agentos-e2e --locked --quiet --test it -- --exact "$test" --nocapture; then
+    if ! env "$@" cargo test --package agentos-e2e --locked --quiet --test it -- --include-ignored --exact "$test" --nocapture; then
         failed+=("$name: env $*")
     fi
 }
