@@ -100,7 +100,6 @@ impl Census {
 }
 
 #[tokio::test]
-#[ignore = "known defect: now and then a task stays submitted for more than a minute after the storm; make test-deep runs it"]
 async fn agents_come_and_go_in_every_way_and_nothing_is_lost() {
     let seed = setting("AGENTOS_CHAOS_SEED", 1);
     let agents = usize::try_from(setting("AGENTOS_CHAOS_AGENTS", AGENTS)).unwrap();

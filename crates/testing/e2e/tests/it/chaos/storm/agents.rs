@@ -179,11 +179,23 @@ impl<'os> Storm<'os> {
         }
     }
 
-    /// One more task to its end.
+    /// One more task to its end. What struck the agent last may still lead it into quarantine, so help goes on.
     pub async fn ask(&self, agent: &Chaotic, action: &str) -> Task {
         self.submit(agent, order(action, None), action).await.unwrap();
         let id = agent.accepted.lock().unwrap().pop().unwrap();
-        self.os.finished(&id).await
+        eventually(&format!("the end of {id}"), || async {
+            let present = self.help(agent).await;
+            let task = self.client.get_task(&id).await.unwrap();
+            if present.state == AgentState::Quarantined {
+                println!("{} was quarantined after it had come to rest: {:?}", agent.name, present.reason);
+            }
+            if task.state.is_terminal() {
+                Ok(task)
+            } else {
+                Err(format!("{:?}, agent {:?}", task.state, present.state))
+            }
+        })
+        .await
     }
 
     pub async fn terminate_all(&self) {
