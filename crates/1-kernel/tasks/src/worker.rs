@@ -18,16 +18,17 @@ use crate::{
 /// Events of one task before `progress` is refused: a worker that reports in a loop must not fill the disk.
 const EVENTS_PER_TASK_MAX: i64 = 100_000;
 
-/// Takes the oldest waiting tasks of an agent.
+/// Takes the oldest waiting tasks of an agent. `MATERIALIZED`: a planner that runs the inner query once for each row
+/// of the outer one would find the next tasks each time, and take more than the limit.
 macro_rules! claim {
     ($lock:literal) => {
         concat!(
-            "UPDATE task SET state = 'working', attempt = attempt + 1, fence = fence + 1, event_seq = event_seq + 1,
-               lease_node = $3, lease_until = $4, updated_at = $2
-             WHERE id IN (SELECT id FROM task WHERE agent = $1 AND state = 'submitted' AND run_at <= $2
+            "WITH oldest AS MATERIALIZED (SELECT id FROM task WHERE agent = $1 AND state = 'submitted' AND run_at <= $2
                AND (deadline_at IS NULL OR deadline_at > $2) ORDER BY run_at, id LIMIT $5 ",
             $lock,
-            ") RETURNING ",
+            ") UPDATE task SET state = 'working', attempt = attempt + 1, fence = fence + 1, event_seq = event_seq + 1,
+               lease_node = $3, lease_until = $4, updated_at = $2
+             WHERE id IN (SELECT id FROM oldest) RETURNING ",
             task_columns!()
         )
     };
