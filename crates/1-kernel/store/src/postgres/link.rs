@@ -22,6 +22,9 @@ use crate::Arg;
 
 /// Above the database's own limit for a statement: only a connection that is dead answers later.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// For the admin role: a migration of large tables takes its time, and nobody waits for it meanwhile.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3_600);
+const MIGRATION_SETTINGS: &str = "SET statement_timeout = '1h'; SET lock_timeout = '30s'";
 /// Pauses between attempts to reach the database: the first, doubled up to the last, each shortened by chance.
 const PAUSE_FIRST_MS: u64 = 100;
 const PAUSE_MAX_MS: u64 = 5_000;
@@ -268,7 +271,7 @@ impl Link {
     fn run<T>(&self, exchange: impl AsyncFnOnce(&mut Session) -> Result<T, Error>) -> Result<T> {
         let mut place = self.session.borrow_mut();
         let session = place.as_mut().ok_or_else(|| unavailable("the connection to the database is lost"))?;
-        let outcome = self.runtime()?.block_on(async { timeout(ANSWER_TIMEOUT, exchange(session)).await });
+        let outcome = self.runtime()?.block_on(async { timeout(self.patience(), exchange(session)).await });
         let (lost, fault) = match outcome {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(source)) => (ends_session(&source), fault(&source)),
@@ -310,8 +313,10 @@ impl Link {
         runtime.block_on(async {
             let opening = async {
                 let session = Session::open(&self.target, runtime).await?;
-                if self.role == Role::Writer {
-                    take_lock(&session).await?;
+                match self.role {
+                    Role::Writer => take_lock(&session).await?,
+                    Role::Admin => session.script(MIGRATION_SETTINGS).await.map_err(|source| fault(&source))?,
+                    Role::Reader => {}
                 }
                 Ok(session)
             };
@@ -319,6 +324,11 @@ impl Link {
                 .await
                 .unwrap_or_else(|_| Err(unavailable("the database did not let us in")))
         })
+    }
+
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        if self.role == Role::Admin { MIGRATION_TIMEOUT } else { ANSWER_TIMEOUT }
     }
 
     fn runtime(&self) -> Result<&Runtime> {
