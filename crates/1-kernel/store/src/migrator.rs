@@ -215,7 +215,7 @@ pub(crate) fn migrate(link: &mut Link, order: &Order<'_>, way: Way) -> Result<Mi
             Ok(migrated(&before, &steps, way, None))
         }
         Ok(steps) => {
-            link.commit()?;
+            link.commit(&[])?;
             let done = migrated(&before, &steps, way, backup);
             if !steps.is_empty() {
                 let path = done.backup.as_ref().map(|path| path.display().to_string());

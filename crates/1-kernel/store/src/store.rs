@@ -59,6 +59,8 @@ struct Inner {
     /// The medium refused a write, and no probe has succeeded since.
     refused: AtomicBool,
     dialect: Dialect,
+    /// Hears other nodes, on Postgres.
+    _listener: Option<postgres::Listener>,
     _lock: DirectoryLock,
 }
 
@@ -78,9 +80,9 @@ impl Store {
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
-        let Opened { writer, sequencer, readers, schema } = apart(move || open_links(options, known))?;
-        let (sender, queue) = mpsc::channel(queue_max);
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
+        let Opened { writer, sequencer, readers, schema, listener } = apart(|| open_links(options, known, &notices))?;
+        let (sender, queue) = mpsc::channel(queue_max);
         let writer = Writer { link: writer, queue, sequencer, notices: notices.clone() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -97,6 +99,7 @@ impl Store {
                 schema,
                 refused: AtomicBool::new(false),
                 dialect,
+                _listener: listener,
                 _lock: lock,
             }),
         })
@@ -213,18 +216,23 @@ struct Opened {
     sequencer: Option<Box<dyn Sequencer>>,
     readers: Vec<Link>,
     schema: i64,
+    listener: Option<postgres::Listener>,
 }
 
-fn open_links(options: StoreOptions, known: &'static [Migration]) -> Result<Opened> {
+fn open_links(
+    options: StoreOptions,
+    known: &'static [Migration],
+    notices: &broadcast::Sender<Notice>,
+) -> Result<Opened> {
     let StoreOptions { directory, database, readers, mut sequencer, ambient, .. } = options;
     let order =
         Order { known, directory: &directory, database: database.as_ref(), ambient: &ambient, backup: Backup::Take };
-    let (mut writer, schema, readers) = match &database {
+    let (mut writer, schema, readers, listener) = match &database {
         None => {
             let path = directory.join(Store::FILE_NAME);
             let mut writer = Link::sqlite_writer(&path)?;
             let schema = migrator::migrate(&mut writer, &order, Way::Up)?.to;
-            (writer, schema, (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?)
+            (writer, schema, (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?, None)
         }
         Some(database) => {
             let open = |role| {
@@ -240,7 +248,8 @@ fn open_links(options: StoreOptions, known: &'static [Migration]) -> Result<Open
             };
             // Readers connect when they are first needed.
             let readers = (0..readers).map(|_| open(postgres::Role::Reader).map(Box::new).map(Link::Postgres));
-            (Link::Postgres(Box::new(writer)), schema, readers.collect::<Result<Vec<_>>>()?)
+            let listener = postgres::Listener::start(&database.server, &ambient, notices.clone(), writer.process())?;
+            (Link::Postgres(Box::new(writer)), schema, readers.collect::<Result<Vec<_>>>()?, Some(listener))
         }
     };
     in_snapshot(&mut writer, |conn| {
@@ -249,7 +258,7 @@ fn open_links(options: StoreOptions, known: &'static [Migration]) -> Result<Open
         }
         sequencer.as_mut().map_or(Ok(()), |sequencer| sequencer.load(conn))
     })?;
-    Ok(Opened { writer, sequencer, readers, schema })
+    Ok(Opened { writer, sequencer, readers, schema, listener })
 }
 
 /// Runs `work` on a thread of its own and waits for it.

@@ -2,11 +2,15 @@
 
 use std::{
     cell::{Cell, RefCell},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use agentos_base::Ambient;
-use agentos_types::{Code, Fault, Result, Timestamp};
+use agentos_types::{Code, Fault, Result, Timestamp, notify::Notice};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -16,6 +20,7 @@ use tokio_postgres::{Error, Row};
 use super::{
     database::Target,
     fault::{ends_session, fault, unavailable},
+    hints,
     session::Session,
 };
 use crate::Arg;
@@ -26,8 +31,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3_600);
 const MIGRATION_SETTINGS: &str = "SET statement_timeout = '1h'; SET lock_timeout = '30s'";
 /// Pauses between attempts to reach the database: the first, doubled up to the last, each shortened by chance.
-const PAUSE_FIRST_MS: u64 = 100;
-const PAUSE_MAX_MS: u64 = 5_000;
+pub(super) const PAUSE_FIRST_MS: u64 = 100;
+pub(super) const PAUSE_MAX_MS: u64 = 5_000;
 /// How long the fate of a commit without an answer is looked for, while everybody waits.
 const FATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names the one writer of a database among all advisory locks: "agentos" in ASCII, and 1.
@@ -66,6 +71,8 @@ pub(crate) struct Link {
     /// Number of the transaction in the database's own count, to ask after its fate.
     transaction: Option<String>,
     keeps_time: bool,
+    /// Process of the database that serves this connection.
+    process: Arc<AtomicI32>,
     /// When the open transaction began, by the database's clock.
     instant: Option<Timestamp>,
     /// A session was opened since the last transaction.
@@ -89,6 +96,7 @@ impl Link {
             open: false,
             transaction: None,
             keeps_time: false,
+            process: Arc::default(),
             instant: None,
             renewed: false,
             failures: 0,
@@ -100,6 +108,11 @@ impl Link {
     pub(crate) fn keeping_time(mut self, keeps_time: bool) -> Self {
         self.keeps_time = keeps_time;
         self
+    }
+
+    /// Process of the database that serves this connection, whenever it is asked; 0 for none yet.
+    pub(crate) fn process(&self) -> Arc<AtomicI32> {
+        self.process.clone()
     }
 
     /// When the open transaction began, if the database keeps the time.
@@ -159,16 +172,19 @@ impl Link {
         answer
     }
 
-    /// Durable when this returns `Ok`. If the answer is lost, the database is asked what became of the transaction.
-    pub(crate) fn commit(&mut self) -> Result<()> {
+    /// Durable when this returns `Ok`. If the answer is lost, the database is asked what became of the transaction. What
+    /// other nodes should hear goes with it, in the same round trip.
+    pub(crate) fn commit(&mut self, notices: &[Notice]) -> Result<()> {
         self.prelude.set(None);
         if self.spoilt.get() {
             // The server would answer such a COMMIT without an error, and roll back.
             self.roll_back();
             return Err(Fault::internal("a transaction with a failed statement was to be committed"));
         }
-        self.open = false;
-        let answer = self.run(async |session| session.script("COMMIT").await);
+        let commit = format!("{}COMMIT", hints::statements(notices));
+        let answer = self.run(async |session| session.script(&commit).await);
+        // A hint that is refused leaves the transaction open.
+        self.open = answer.is_err() && self.session.borrow().is_some();
         match (answer, self.transaction.take()) {
             (Err(lost), Some(number)) if self.session.borrow().is_none() => self.fate(&number, lost),
             (answer, _) => answer,
@@ -314,7 +330,12 @@ impl Link {
             let opening = async {
                 let session = Session::open(&self.target, runtime).await?;
                 match self.role {
-                    Role::Writer => take_lock(&session).await?,
+                    Role::Writer => {
+                        take_lock(&session).await?;
+                        let process = session.ask("SELECT pg_backend_pid()").await.map_err(|source| fault(&source))?;
+                        let process = process.and_then(|process| process.parse().ok()).unwrap_or(0);
+                        self.process.store(process, Ordering::SeqCst);
+                    }
                     Role::Admin => session.script(MIGRATION_SETTINGS).await.map_err(|source| fault(&source))?,
                     Role::Reader => {}
                 }

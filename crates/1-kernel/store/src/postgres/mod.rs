@@ -7,7 +7,9 @@
 mod database;
 mod dump;
 mod fault;
+mod hints;
 mod link;
+mod listener;
 mod schema;
 mod session;
 mod value;
@@ -16,5 +18,6 @@ pub use database::Database;
 pub(crate) use database::Target;
 pub(crate) use dump::{bytes as dump_bytes, dump};
 pub(crate) use link::{Link, Role};
+pub(crate) use listener::Listener;
 pub(crate) use schema::{admin, check_server, enter, grant, require_current};
 pub(crate) use value::{get, integer};
