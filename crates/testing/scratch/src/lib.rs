@@ -134,6 +134,11 @@ impl ScratchDatabase {
         dump
     }
 
+    /// Schema and rows as statements that [`ScratchDatabase::run`] takes.
+    pub fn whole_dump(&self) -> String {
+        self.dump(&["--inserts", "--no-comments"])
+    }
+
     /// Puts a backup in the custom format into this database.
     pub fn restore(&self, backup: &Path) {
         let url = self.url_as("postgres", self.cluster.superuser_password());
