@@ -63,7 +63,7 @@ impl Tasks {
         let (core, leases) = (self.core.clone(), leases.to_vec());
         self.store
             .write(move |tx| {
-                let until = core.ambient.now().after(core.options.lease);
+                let until = tx.now(&core.ambient).after(core.options.lease);
                 let mut lost = Vec::new();
                 for lease in leases {
                     let renewed = tx.execute(
@@ -134,7 +134,7 @@ impl Tasks {
 impl Core {
     fn claim(&self, tx: &mut Tx<'_>, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
         let now = self.ambient.now();
-        let until = now.after(self.options.lease);
+        let until = tx.now(&self.ambient).after(self.options.lease);
         let claim = match tx.dialect() {
             Dialect::Sqlite => CLAIM,
             Dialect::Postgres => CLAIM_POSTGRES,
