@@ -10,6 +10,7 @@ mod fault;
 mod hints;
 mod link;
 mod listener;
+mod pipeline;
 mod schema;
 mod session;
 mod value;

@@ -40,7 +40,7 @@ async fn announce(store: &Store, notice: Notice) {
 
 /// Only a defect lets the time-out pass.
 async fn next(notices: &mut broadcast::Receiver<Notice>) -> Notice {
-    tokio::time::timeout(Duration::from_secs(20), notices.recv()).await.expect("nothing was heard").unwrap()
+    tokio::time::timeout(Duration::from_secs(20), notices.recv()).await.unwrap().unwrap()
 }
 
 /// What another session says, as another node would.
