@@ -67,6 +67,11 @@ impl Database {
         Self { keeps_time: true, ..self }
     }
 
+    /// Whether leases go by its clock.
+    pub fn keeps_time(&self) -> bool {
+        self.keeps_time
+    }
+
     /// The passwords, for the redactor.
     pub fn passwords(&self) -> Vec<String> {
         let targets = std::iter::once(&self.server).chain(&self.admin);

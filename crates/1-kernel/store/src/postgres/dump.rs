@@ -63,9 +63,7 @@ pub(crate) fn dump(admin: &Target, to: &Path) -> Result<()> {
 fn start(admin: &Target, to: &Path) -> Result<Child> {
     for program in programs() {
         let file = OpenOptions::new().write(true).open(to).map_err(|source| crate::backup::failed(to, &source))?;
-        let mut command = Command::new(program);
-        command.args(["--format=custom", "--schema=agent_os", "--no-password", "--lock-wait-timeout=10s"]);
-        address(&mut command, admin);
+        let mut command = command(&program, admin);
         match command.stdin(Stdio::null()).stdout(file).stderr(Stdio::piped()).spawn() {
             Ok(child) => return Ok(child),
             Err(absent) if absent.kind() == std::io::ErrorKind::NotFound => {}
@@ -73,6 +71,13 @@ fn start(admin: &Target, to: &Path) -> Result<Child> {
         }
     }
     Err(failed("pg_dump is not installed", String::new()))
+}
+
+fn command(program: &Path, admin: &Target) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--format=custom", "--schema=agent_os", "--no-password", "--lock-wait-timeout=10s"]);
+    address(&mut command, admin);
+    command
 }
 
 /// The one of the search path first, then the newest of the distribution's.
@@ -159,4 +164,45 @@ fn failed(what: &str, detail: String) -> Fault {
              run: agent-os migrate up --backup-taken",
         );
     if detail.is_empty() { fault } else { fault.detail(detail.trim()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::Database;
+
+    fn told(url: &str) -> (String, BTreeMap<String, Option<String>>) {
+        let database = Database::parse("postgres://server:x@localhost/d", Some(url)).unwrap();
+        let command = command(Path::new("pg_dump"), &database.admin.unwrap());
+        let text = |word: &std::ffi::OsStr| word.to_str().unwrap().to_owned();
+        let arguments: Vec<String> = command.get_args().map(text).collect();
+        (arguments.join(" "), command.get_envs().map(|(name, value)| (text(name), value.map(text))).collect())
+    }
+
+    #[test]
+    fn the_password_is_in_no_argument_and_the_way_is_the_same() {
+        let (arguments, variables) = told("postgres://admin:hunter2hunter2@db.example:5433/agent_os");
+        assert!(!arguments.contains("hunter2") && !arguments.contains("db.example"), "{arguments}");
+        for (name, value) in [
+            ("PGPASSWORD", "hunter2hunter2"),
+            ("PGHOST", "db.example"),
+            ("PGPORT", "5433"),
+            ("PGUSER", "admin"),
+            ("PGDATABASE", "agent_os"),
+            ("PGSSLMODE", "verify-full"),
+        ] {
+            assert_eq!(variables[name].as_deref(), Some(value), "{name}");
+        }
+        assert!(variables["PGSSLROOTCERT"].is_some());
+        // What the operator's shell says of other databases leads nowhere.
+        assert_eq!((&variables["PGSERVICE"], &variables["PGOPTIONS"]), (&None, &None));
+        let (_, variables) = told("postgres://admin:hunter2hunter2@%2Fvar%2Frun/agent_os");
+        assert_eq!(variables["PGHOST"].as_deref(), Some("/var/run"));
+        assert_eq!(
+            (variables["PGPORT"].as_deref(), variables["PGSSLMODE"].as_deref()),
+            (Some("5432"), Some("disable"))
+        );
+    }
 }
