@@ -18,19 +18,34 @@ pub struct Migration {
     /// What only Postgres can say.
     pub up_postgres: &'static str,
     pub down: &'static str,
+    /// Reverts what is left of `up_sqlite` after `down`.
+    pub down_sqlite: &'static str,
     /// Reverts what is left of `up_postgres` after `down`.
     pub down_postgres: &'static str,
 }
 
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "first_light",
-    up: include_str!("../migrations/0001_first_light.up.sql"),
-    up_sqlite: include_str!("../migrations/0001_first_light.sqlite.up.sql"),
-    up_postgres: include_str!("../migrations/0001_first_light.postgres.up.sql"),
-    down: include_str!("../migrations/0001_first_light.down.sql"),
-    down_postgres: include_str!("../migrations/0001_first_light.postgres.down.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "first_light",
+        up: include_str!("../migrations/0001_first_light.up.sql"),
+        up_sqlite: include_str!("../migrations/0001_first_light.sqlite.up.sql"),
+        up_postgres: include_str!("../migrations/0001_first_light.postgres.up.sql"),
+        down: include_str!("../migrations/0001_first_light.down.sql"),
+        down_sqlite: "",
+        down_postgres: include_str!("../migrations/0001_first_light.postgres.down.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "log_life",
+        up: include_str!("../migrations/0002_log_life.up.sql"),
+        up_sqlite: include_str!("../migrations/0002_log_life.sqlite.up.sql"),
+        up_postgres: include_str!("../migrations/0002_log_life.postgres.up.sql"),
+        down: include_str!("../migrations/0002_log_life.down.sql"),
+        down_sqlite: include_str!("../migrations/0002_log_life.sqlite.down.sql"),
+        down_postgres: include_str!("../migrations/0002_log_life.postgres.down.sql"),
+    },
+];
 
 /// Applies what is missing. Runs inside the caller's transaction. Returns the schema's number.
 pub(crate) fn up(conn: &Conn<'_>, now: Timestamp) -> Result<i64> {
@@ -58,9 +73,10 @@ pub(crate) fn down(conn: &Conn<'_>, target: i64) -> Result<()> {
     for migration in MIGRATIONS.iter().rev().filter(|migration| migration.number > target) {
         if applied.iter().any(|(number, _)| *number == migration.number) {
             conn.execute_script(migration.down)?;
-            if conn.dialect() == Dialect::Postgres {
-                conn.execute_script(migration.down_postgres)?;
-            }
+            conn.execute_script(match conn.dialect() {
+                Dialect::Sqlite => migration.down_sqlite,
+                Dialect::Postgres => migration.down_postgres,
+            })?;
             conn.execute("DELETE FROM schema_migration WHERE number = $1", &[migration.number.into()])?;
         }
     }

@@ -57,6 +57,9 @@ struct Inner {
     /// The medium refused a write, and no probe has succeeded since.
     refused: AtomicBool,
     dialect: Dialect,
+    /// For work of the owner on Postgres.
+    database: Option<Database>,
+    ambient: Ambient,
     _lock: DirectoryLock,
 }
 
@@ -69,6 +72,7 @@ impl Store {
         let lock = DirectoryLock::take(&options.directory.join("store.lock"))?;
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
+        let (database, ambient) = (options.database.clone(), options.ambient.clone());
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
         let Opened { writer, sequencer, readers, schema } = apart(move || open_links(options))?;
         let (sender, queue) = mpsc::channel(queue_max);
@@ -89,6 +93,8 @@ impl Store {
                 schema,
                 refused: AtomicBool::new(false),
                 dialect,
+                database,
+                ambient,
                 _lock: lock,
             }),
         })
@@ -183,6 +189,20 @@ impl Store {
             }
             outcome.unwrap_or_else(|_| Err(Fault::internal("a store query panicked")))
         };
+        tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
+    }
+
+    /// Runs work that only the owner of the tables may do, in a transaction of its own, and returns when it is durable. On
+    /// Postgres that is the role of `DATABASE_ADMIN_URL`, and without it AOS-1108; the embedded database has one owner.
+    pub async fn administer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Conn<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(database) = self.inner.database.clone() else {
+            return self.write(move |tx| work(tx)).await;
+        };
+        let ambient = self.inner.ambient.clone();
+        let work = move || postgres::administer(database.admin.as_ref(), &ambient, work);
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
     }
 

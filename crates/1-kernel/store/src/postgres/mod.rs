@@ -13,5 +13,5 @@ mod value;
 
 pub use database::Database;
 pub(crate) use link::{Link, Role};
-pub(crate) use schema::{check_server, prepare, revert};
+pub(crate) use schema::{administer, check_server, prepare, revert};
 pub(crate) use value::{get, integer};

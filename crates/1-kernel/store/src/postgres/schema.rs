@@ -30,6 +30,28 @@ pub(crate) fn revert(database: &Database, ambient: &Ambient, target: i64) -> Res
     as_admin(admin, ambient, |conn| migrate::down(&conn, target))
 }
 
+/// Runs work of the owner: a transaction of its own on a connection that ends with it.
+pub(crate) fn administer<T>(
+    admin: Option<&Target>,
+    ambient: &Ambient,
+    work: impl FnOnce(&Conn<'_>) -> Result<T>,
+) -> Result<T> {
+    let admin = admin.ok_or_else(|| {
+        Fault::new(Code::STORE_ROLE, "the server's role may not do this").hint(
+            "set DATABASE_ADMIN_URL to the role that owns the tables, for this start; the server works as it in nothing else",
+        )
+    })?;
+    let mut link = Link::new(admin, Role::Admin, ambient)?;
+    link.begin_write()?;
+    match work(&Conn::postgres(&link)) {
+        Ok(value) => link.commit().map(|()| value),
+        Err(fault) => {
+            link.roll_back();
+            Err(fault)
+        }
+    }
+}
+
 fn as_admin<T>(admin: &Target, ambient: &Ambient, work: impl FnOnce(Conn<'_>) -> Result<T>) -> Result<T> {
     let mut link = Link::new(admin, Role::Admin, ambient)?;
     link.begin_write()?;
@@ -64,11 +86,18 @@ fn current(database: &Database, ambient: &Ambient) -> Result<i64> {
 /// All rights of the server's role, each time anew: a table that a migration adds is covered by the same text.
 fn rights(role: &str) -> String {
     let role = format!("\"{}\"", role.replace('"', "\"\""));
+    let quoted = role.replace('\'', "''");
     format!(
         "GRANT USAGE ON SCHEMA agent_os TO {role};
          REVOKE ALL ON ALL TABLES IN SCHEMA agent_os FROM {role}, PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA agent_os TO {role};
-         REVOKE UPDATE, DELETE ON audit_record, audit_checkpoint FROM {role};
+         REVOKE UPDATE, DELETE ON audit_record, audit_checkpoint, audit_day, audit_prune, audit_key FROM {role};
+         DO $rights$ DECLARE part regclass; BEGIN
+           FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_record'::regclass LOOP
+             EXECUTE 'REVOKE ALL ON ' || part || ' FROM {quoted}, PUBLIC';
+           END LOOP;
+         END $rights$;
+         GRANT EXECUTE ON FUNCTION audit_open_days(BIGINT, BIGINT) TO {role};
          REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM {role}"
     )
 }
@@ -80,7 +109,9 @@ pub(crate) fn check_server(conn: &Conn<'_>, role: &str) -> Result<()> {
         "SELECT count(*) FROM pg_class AS held
          WHERE held.relnamespace = to_regnamespace('agent_os')
            AND (pg_has_role(held.relowner, 'MEMBER')
-             OR held.relname IN ('audit_record', 'audit_checkpoint')
+             OR (held.relname IN ('audit_record', 'audit_checkpoint', 'audit_day', 'audit_prune', 'audit_key')
+                 OR held.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('audit_record')))
+               AND held.relkind IN ('r', 'p')
                AND has_table_privilege(held.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER'))",
         &[],
         |row| row.integer(0),
