@@ -3,11 +3,14 @@
 //! The format and the proof live in `agentos-proof`; here is the writer's side (the [`LogWriter`] that the store drives)
 //! and the reader's ([`AuditLog`]).
 
+mod days;
+mod identity;
 mod log;
 mod query;
 mod stored;
 mod writer;
 
-pub use log::{AuditLog, LogIdentity, Verification};
+pub use identity::LogIdentity;
+pub use log::{AuditLog, Verification};
 pub use query::{Filter, StoredRecord, query};
 pub use writer::LogWriter;
