@@ -206,6 +206,11 @@ impl Store {
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
     }
 
+    /// Whether [`Store::administer`] can work here.
+    pub fn may_administer(&self) -> bool {
+        self.inner.database.as_ref().is_none_or(|database| database.admin.is_some())
+    }
+
     /// Every notice from now on. A receiver that lags must read its state again.
     pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.inner.notices.subscribe()
