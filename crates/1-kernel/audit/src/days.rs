@@ -96,14 +96,16 @@ pub(crate) fn open_partitions(conn: &Conn<'_>, present: Present) -> Result<Opene
     }
     let number = size(present.number)?;
     let from = number.saturating_sub(BEHIND).max(0);
-    let to = conn.query_one(
-        "SELECT audit_open_days($1, $2)",
-        &[from.into(), number.saturating_add(AHEAD).into()],
-        |row| row.integer(0),
-    )?;
+    let to =
+        conn.query_one("SELECT audit_open_days($1, $2)", &[from.into(), number.saturating_add(AHEAD).into()], |row| {
+            row.integer(0)
+        })?;
     let opened = Opened { from, to: to.unwrap_or(UNDATED) };
     if opened.to < number {
-        tracing::warn!(day = number, "the partition of the day could not be opened; its records go among the undated ones");
+        tracing::warn!(
+            day = number,
+            "the partition of the day could not be opened; its records go among the undated ones"
+        );
     }
     Ok(opened)
 }
@@ -115,9 +117,8 @@ pub(crate) fn load(conn: &Conn<'_>, log: &str, log_size: i64) -> Result<(Option<
         &[log.into()],
         |row| Ok((row.integer(0)?, row.integer(1)?, row.integer(2)?, row.bytes(3)?, row.bytes(4)?)),
     )?;
-    let divided = conn.query_one("SELECT divided FROM audit_frontier WHERE log = $1", &[log.into()], |row| {
-        row.integer_or_null(0)
-    })?;
+    let divided = conn
+        .query_one("SELECT divided FROM audit_frontier WHERE log = $1", &[log.into()], |row| row.integer_or_null(0))?;
     let (mut present, mut frontier, mut last_leaf) = (None, Frontier::new(), Hash::default());
     if let Some((number, date, _, edge, leaf)) = newest {
         present = Some(Present { number: u64::try_from(number).map_err(|_| damaged())?, date });

@@ -69,8 +69,13 @@ impl LogIdentity {
             self.switch();
             return Ok(());
         }
-        Err(Fault::new(Code::AUDIT_KEY_UNUSABLE, format!("the log's key was changed to {newest}, and its private half is not here"))
-            .hint("restore keys/audit.key, or keys/audit.key.next if it is there, from the newest copy of the data directory"))
+        Err(Fault::new(
+            Code::AUDIT_KEY_UNUSABLE,
+            format!("the log's key was changed to {newest}, and its private half is not here"),
+        )
+        .hint(
+            "restore keys/audit.key, or keys/audit.key.next if it is there, from the newest copy of the data directory",
+        ))
     }
 
     /// The staged key signs from now on; the old one is gone from memory with its last use.

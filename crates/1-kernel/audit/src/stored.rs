@@ -6,8 +6,8 @@
 use std::{borrow::Cow, collections::VecDeque, io::Write};
 
 use agentos_proof::{
-    Frontier, Hash, Indexed, Kept, KeyChain, Report, Row, StoredCheckpoint, StoredDay, Verifier, VerifierKey, VerifyError,
-    checkpoint, leaf,
+    Frontier, Hash, Indexed, Kept, KeyChain, Report, Row, StoredCheckpoint, StoredDay, Verifier, VerifierKey,
+    VerifyError, checkpoint, leaf,
     source::{
         pruned,
         segment::{self, SegmentRecord},
@@ -115,9 +115,8 @@ fn kept(conn: &Conn<'_>, log: &str) -> Result<Kept> {
             })
         },
     )?;
-    let divided = conn.query_one("SELECT divided FROM audit_frontier WHERE log = $1", &[log.into()], |row| {
-        row.integer_or_null(0)
-    })?;
+    let divided = conn
+        .query_one("SELECT divided FROM audit_frontier WHERE log = $1", &[log.into()], |row| row.integer_or_null(0))?;
     Ok(Kept { days, first_kept: count(first_kept(conn, log)?)?, divided: count(divided.flatten().unwrap_or(0))? })
 }
 

@@ -89,7 +89,10 @@ impl LogWriter {
             // A change of the key is recorded together with its statement or not at all.
             let named = event.facts.get(rotation::NEW_KEY).and_then(|key| key.as_str().map(str::to_owned));
             if tail.rotates || named != self.identity.staged_key().map(|key| key.to_string()) {
-                return Err(Fault::new(Code::AUDIT_KEY_UNUSABLE, "the record names another next key than the staged one"));
+                return Err(Fault::new(
+                    Code::AUDIT_KEY_UNUSABLE,
+                    "the record names another next key than the staged one",
+                ));
             }
             tail.rotates = true;
         }

@@ -44,7 +44,8 @@ impl StoredDay {
     pub fn parse(&self) -> Result<Day, Finding> {
         let frontier = Frontier::from_bytes(&self.frontier).ok().filter(|frontier| frontier.size() == self.first_seq);
         let last_leaf = Hash::try_from(self.last_leaf.as_slice()).ok();
-        let fitting = frontier.zip(last_leaf).filter(|(frontier, last)| frontier.last_leaf().is_none_or(|l| l == *last));
+        let fitting =
+            frontier.zip(last_leaf).filter(|(frontier, last)| frontier.last_leaf().is_none_or(|l| l == *last));
         let (frontier, last_leaf) = fitting.ok_or_else(|| {
             let message = format!("what is kept of the beginning of day {} does not fit together", self.number);
             Finding::new(FindingKind::KeptFrontier, Some(self.first_seq), message)

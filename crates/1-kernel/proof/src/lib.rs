@@ -22,8 +22,8 @@ pub mod source;
 pub mod verify;
 
 pub use checkpoint::Checkpoint;
-pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use day::{Day, StoredDay};
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use finding::{Finding, FindingKind, VerifyError};
 pub use leaf::{Indexed, Record};
 pub use life::Kept;

@@ -55,7 +55,9 @@ impl Kept {
                 None if day.number == 0 && day.first_seq == 0 => {}
                 None => return Err(wrong(day, "is not the first day of a log")),
                 Some(before) if day.number != before.number + 1 => return Err(wrong(day, "has a wrong number")),
-                Some(before) if day.first_seq <= before.first_seq => return Err(wrong(day, "begins before an earlier one")),
+                Some(before) if day.first_seq <= before.first_seq => {
+                    return Err(wrong(day, "begins before an earlier one"));
+                }
                 Some(_) => {}
             }
             before = Some(day);
@@ -113,7 +115,8 @@ impl Life {
             return Ok(false);
         };
         let signed = keys.open(&stored.note)?;
-        let agrees = self.days.get(place).is_some_and(|day| signed.size == stored.size && signed.root == day.frontier.root());
+        let agrees =
+            self.days.get(place).is_some_and(|day| signed.size == stored.size && signed.root == day.frontier.root());
         if !agrees {
             let message = "the kept frontier does not hash to the signed root";
             return Err(Finding::new(FindingKind::KeptFrontier, stored.size.checked_sub(1), message).into());
@@ -143,7 +146,13 @@ impl Life {
     }
 
     /// The next record, before it is appended to `frontier`.
-    pub(crate) fn row(&mut self, body: &BodyView<'_>, bytes: &[u8], frontier: &Frontier, prev: &Hash) -> Result<(), Finding> {
+    pub(crate) fn row(
+        &mut self,
+        body: &BodyView<'_>,
+        bytes: &[u8],
+        frontier: &Frontier,
+        prev: &Hash,
+    ) -> Result<(), Finding> {
         let seq = body.seq;
         if seq < self.divided {
             let date = day::date_of(body.event.at);
@@ -151,11 +160,15 @@ impl Life {
             let begins = day::begins(self.present, date);
             let agrees = match stored {
                 None => !begins,
-                Some(day) => begins && day.date == date && day.frontier == *frontier && (seq == 0 || day.last_leaf == *prev),
+                Some(day) => {
+                    begins && day.date == date && day.frontier == *frontier && (seq == 0 || day.last_leaf == *prev)
+                }
             };
             if !agrees {
                 let message = match (begins, stored) {
-                    (true, None) => format!("a day of {} begins here, and the table does not have it", day::date_text(date)),
+                    (true, None) => {
+                        format!("a day of {} begins here, and the table does not have it", day::date_text(date))
+                    }
                     (false, Some(_)) => "the table lets a day begin here, and none does".to_owned(),
                     _ => "the day that begins here is another one than the table has".to_owned(),
                 };
@@ -186,9 +199,17 @@ impl Life {
         let unsigned = |seq, message: String| Err(Finding::new(FindingKind::PruneUnsigned, Some(seq), message));
         match &self.ordered {
             None if self.first_kept == 0 => {}
-            None => return unsigned(self.first_kept, format!("nothing in the log orders to prune up to record {}", self.first_kept)),
+            None => {
+                return unsigned(
+                    self.first_kept,
+                    format!("nothing in the log orders to prune up to record {}", self.first_kept),
+                );
+            }
             Some(order) if order.first_kept != self.first_kept => {
-                let message = format!("the log orders to keep record {} on, and {} is the first kept", order.first_kept, self.first_kept);
+                let message = format!(
+                    "the log orders to keep record {} on, and {} is the first kept",
+                    order.first_kept, self.first_kept
+                );
                 return unsigned(order.seq, message);
             }
             Some(order) if order.root != Some(start_root) => {
@@ -225,8 +246,13 @@ impl KeyWatch {
         let record = decode(bytes).map_err(|fault| Finding::new(FindingKind::Edited, Some(body.seq), fault.message))?;
         let named = |fact: &str| record.event.facts.get(fact).and_then(Value::as_str).map(str::to_owned);
         let place = keys.rotations().partition_point(|rotation| rotation.size <= body.seq);
-        let change = keys.rotations().get(place).ok_or_else(|| find("the log changes its key here, and no statement of it is kept"))?;
-        if named(rotation::OLD_KEY) != Some(change.from.to_string()) || named(rotation::NEW_KEY) != Some(change.to.to_string()) {
+        let change = keys
+            .rotations()
+            .get(place)
+            .ok_or_else(|| find("the log changes its key here, and no statement of it is kept"))?;
+        if named(rotation::OLD_KEY) != Some(change.from.to_string())
+            || named(rotation::NEW_KEY) != Some(change.to.to_string())
+        {
             return Err(find("the log changes its key here, and the statement of it names other keys"));
         }
         match self.recorded.get_mut(place) {

@@ -62,6 +62,25 @@ pub struct Report {
     pub root: Hash,
 }
 
+impl Report {
+    /// What a reader might think was checked, and was not.
+    pub fn unchecked(&self) -> Vec<String> {
+        let mut unchecked = Vec::new();
+        if self.unvouched_to > 0 {
+            unchecked.push(format!(
+                "the keys that signed checkpoints up to size {}: the given key is younger, and only the log itself names those \
+                 before it; an older key of the log checks them too",
+                self.unvouched_to
+            ));
+        }
+        if self.held_pruned > 0 {
+            unchecked
+                .push(format!("{} held checkpoints, because they lie in the pruned part of the log", self.held_pruned));
+        }
+        unchecked
+    }
+}
+
 /// Verifies one log. Feed every row to [`Verifier::row`], then call [`Verifier::finish`].
 pub struct Verifier<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> {
     keys: &'k KeyChain,
@@ -118,10 +137,9 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
             Finding::new(FindingKind::CheckpointSignature, None, message)
         })?;
         let held = held.iter().map(|note| keys.open(note));
-        let mut held = held.collect::<Result<Vec<_>, _>>().map_err(|finding| Finding {
-            message: format!("held checkpoint: {}", finding.message),
-            ..finding
-        })?;
+        let mut held = held
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|finding| Finding { message: format!("held checkpoint: {}", finding.message), ..finding })?;
         held.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.size));
         let report = Report {
             log: log.to_owned(),

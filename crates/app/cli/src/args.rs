@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod config;
+mod log_life;
 mod schedule;
 mod secret;
 mod server;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use agent::{AgentCommands, Notifications};
 pub(crate) use audit::{AuditCommands, Export, Query, Tail, Verify};
 pub(crate) use config::{Completions, ConfigCommands, Explain};
+pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
 pub(crate) use secret::SecretCommands;
 pub(crate) use server::{Down, Sign, Up};

@@ -34,6 +34,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Start of the first day that is held.
+    pub fn from(&self) -> Option<Timestamp> {
+        self.from_date.map(day::start_of)
+    }
+
     /// A day holds records of its own date and, from around midnight, of the one before; never of a later one.
     pub(super) fn covers(&self, date: i64) -> bool {
         self.from_date.is_none_or(|from| date >= from)
@@ -68,7 +73,8 @@ impl Upkeep {
             placed_by: by.actor.label(),
             placed_at: self.ambient.now(),
         };
-        let event = self.event(by, "audit.hold.add", hold.name.clone(), Phase::Fact).fact("reason", hold.reason.clone());
+        let event =
+            self.event(by, "audit.hold.add", hold.name.clone(), Phase::Fact).fact("reason", hold.reason.clone());
         let event = match hold.from_date {
             Some(date) => event.fact("from", day::date_text(date)),
             None => event,
@@ -116,8 +122,8 @@ impl Upkeep {
         self.log
             .store()
             .write(move |tx| {
-                let released =
-                    tx.execute("DELETE FROM audit_hold WHERE log = $1 AND name = $2", &[(&log).into(), (&name).into()])?;
+                let released = tx
+                    .execute("DELETE FROM audit_hold WHERE log = $1 AND name = $2", &[(&log).into(), (&name).into()])?;
                 if released == 0 {
                     return Err(Fault::new(Code::AUDIT_HOLD_NOT_FOUND, format!("no hold named '{name}' stands")));
                 }

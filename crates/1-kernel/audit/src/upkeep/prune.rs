@@ -243,9 +243,8 @@ fn remaining(conn: &Conn<'_>, log: &str) -> Result<Option<Work>> {
             return Ok(Some(Work::Day(oldest)));
         }
     }
-    let first = conn.query_one("SELECT min(seq) FROM audit_record WHERE log = $1", &[log.into()], |row| {
-        row.integer_or_null(0)
-    })?;
+    let first = conn
+        .query_one("SELECT min(seq) FROM audit_record WHERE log = $1", &[log.into()], |row| row.integer_or_null(0))?;
     if let Some(first) = first.flatten().filter(|first| *first < mark) {
         return Ok(Some(Work::Records(mark.min(first.saturating_add(PIECE)))));
     }

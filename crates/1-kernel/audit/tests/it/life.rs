@@ -86,7 +86,8 @@ impl House {
 impl Log {
     pub(super) async fn record(&self, count: usize) {
         for _ in 0..count {
-            let event = AuditEvent::new(self.ambient.event_id(), self.ambient.now(), Actor::System, "test.act", "thing");
+            let event =
+                AuditEvent::new(self.ambient.event_id(), self.ambient.now(), Actor::System, "test.act", "thing");
             self.store.record(event).await.unwrap();
         }
     }
@@ -314,14 +315,20 @@ async fn every_forgery_of_a_pruned_log_is_found() {
         ("missing", &["DELETE FROM audit_record WHERE seq = 17"]),
         ("missing", &["DELETE FROM audit_record WHERE seq = 15"]),
         // More is taken than was ordered, with a mark and everything else that belongs to it.
-        ("prune-unsigned", &[
-            "INSERT INTO audit_prune (log, first_kept, day, at) VALUES ('node-1', 20, 4, 0)",
-            "DELETE FROM audit_record WHERE seq < 20",
-        ]),
+        (
+            "prune-unsigned",
+            &[
+                "INSERT INTO audit_prune (log, first_kept, day, at) VALUES ('node-1', 20, 4, 0)",
+                "DELETE FROM audit_record WHERE seq < 20",
+            ],
+        ),
         ("missing", &["DELETE FROM audit_prune"]),
         ("kept-frontier", &["UPDATE audit_prune SET first_kept = 16"]),
         ("kept-frontier", &["UPDATE audit_day SET last_leaf = frontier WHERE number = 3"]),
-        ("day-table", &["UPDATE audit_day SET last_leaf = (SELECT last_leaf FROM audit_day WHERE number = 1) WHERE number = 4"]),
+        (
+            "day-table",
+            &["UPDATE audit_day SET last_leaf = (SELECT last_leaf FROM audit_day WHERE number = 1) WHERE number = 4"],
+        ),
         ("kept-frontier", &["DELETE FROM audit_checkpoint WHERE size = 15"]),
         ("kept-frontier", &["DELETE FROM audit_checkpoint WHERE size = 10"]),
         ("day-table", &["DELETE FROM audit_day WHERE number = 1"]),
@@ -430,7 +437,10 @@ async fn forged_changes_of_the_key_are_found() {
         // Without its statement the new key is nobody's.
         ("key-chain", &["DELETE FROM audit_key WHERE size = 4", "DELETE FROM audit_checkpoint WHERE size <= 4"]),
         ("key-chain", &["UPDATE audit_key SET note = (SELECT note FROM audit_checkpoint WHERE size = 4)"]),
-        ("checkpoint-mismatch", &["UPDATE audit_checkpoint SET note = (SELECT note FROM audit_checkpoint WHERE size = 3) WHERE size = 5"]),
+        (
+            "checkpoint-mismatch",
+            &["UPDATE audit_checkpoint SET note = (SELECT note FROM audit_checkpoint WHERE size = 3) WHERE size = 5"],
+        ),
         ("missing", &["DELETE FROM audit_record WHERE seq = 3"]),
     ];
     for (kind, forgery) in cases {

@@ -144,16 +144,8 @@ fn print_report(out: &mut impl Write, report: &Report, others: &[String]) -> io:
     for other in others {
         writeln!(out, "NOT CHECKED   log {other} in the same file needs a key of its own")?;
     }
-    if report.unvouched_to > 0 {
-        writeln!(
-            out,
-            "NOT CHECKED   the keys that signed checkpoints up to size {}: the given key is younger, and only the log itself \
-             names those before it; an older key checks them too",
-            report.unvouched_to
-        )?;
-    }
-    if report.held_pruned > 0 {
-        writeln!(out, "NOT CHECKED   {} held checkpoints lie in the pruned part of the log", report.held_pruned)?;
+    for what in report.unchecked() {
+        writeln!(out, "NOT CHECKED   {what}")?;
     }
     if report.from > 0 {
         writeln!(out, "note: the records before {} are not here: pruned, or left out of the segment", report.from)?;

@@ -136,7 +136,8 @@ pub fn verify_file(path: &Path, key: &VerifierKey) -> Result<Report, VerifyError
     }
     let keys = KeyChain::new(key, &header.rotations)?;
     if header.key != keys.newest().to_string() {
-        let message = format!("the segment names the key '{}', to which the trusted one does not lead", clip(&header.key));
+        let message =
+            format!("the segment names the key '{}', to which the trusted one does not lead", clip(&header.key));
         return Err(Finding::new(FindingKind::CheckpointSignature, None, message).into());
     }
     let start = BASE64.decode(header.frontier.as_bytes()).ok().and_then(|bytes| Frontier::from_bytes(&bytes).ok());

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
 
 mod kept;
 
-pub use kept::{first_kept, keys, kept};
+pub use kept::{first_kept, kept, keys};
 
 use super::{pruned, segment, unreadable};
 use crate::{

@@ -69,9 +69,8 @@ pub fn first_kept(connection: &Connection, log: &str) -> Result<u64, VerifyError
     }
     let mark: Option<i64> =
         connection.query_row("SELECT max(first_kept) FROM audit_prune WHERE log = ?1", [log], |row| row.get(0))?;
-    u64::try_from(mark.unwrap_or(0)).map_err(|_| {
-        Finding::new(FindingKind::PruneUnsigned, None, "the mark of pruning is not a count").into()
-    })
+    u64::try_from(mark.unwrap_or(0))
+        .map_err(|_| Finding::new(FindingKind::PruneUnsigned, None, "the mark of pruning is not a count").into())
 }
 
 /// The frontier where the last day before record `first` began: leaves from there on complete it.
@@ -86,9 +85,8 @@ pub(super) fn frontier_near(connection: &Connection, log: &str, first: i64) -> R
 }
 
 fn has_table(connection: &Connection, table: &str) -> Result<bool, VerifyError> {
-    let kind: Option<String> = connection
-        .query_row("SELECT type FROM sqlite_schema WHERE name = ?1", [table], |row| row.get(0))
-        .optional()?;
+    let kind: Option<String> =
+        connection.query_row("SELECT type FROM sqlite_schema WHERE name = ?1", [table], |row| row.get(0)).optional()?;
     match kind.as_deref() {
         None => Ok(false),
         Some("table") => Ok(true),
