@@ -1,16 +1,13 @@
 //! What is done to the audit log beside reading it. Everything here is itself recorded in the log.
 
+use std::str::FromStr;
+
 use agentos_api::body::{AddAuditHold, AuditHold, AuditKeyRotated, AuditPruned, Page, PruneAudit};
 use agentos_types::{Code, Fault};
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 
 use crate::{
-    extract::{Body, BodyOrDefault},
+    extract::{Body, BodyOrDefault, Id},
     handlers::{Gateway, made, whole},
     layers::{errors::Answer, guard::Caller},
 };
@@ -48,13 +45,27 @@ pub(crate) async fn add_audit_hold(
     made(StatusCode::CREATED, &format!("/api/v1/audit/holds/{}", hold.name), &hold)
 }
 
+/// A name as it stands in the path. Which holds there are, the kernel knows.
+pub(crate) struct HoldName(String);
+
+impl FromStr for HoldName {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        plain
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| Fault::new(Code::INVALID_ID, "no legal hold has such a name"))
+    }
+}
+
 /// Releases a legal hold.
 #[utoipa::path(delete, path = "/api/v1/audit/holds/{name}", tag = "audit", params(("name" = String, Path)),
     responses((status = 204, description = "Released")))]
 pub(crate) async fn release_audit_hold(
     State(shared): Gateway,
     caller: Caller,
-    Path(name): Path<String>,
+    Id(HoldName(name)): Id<HoldName>,
 ) -> Answer<StatusCode> {
     shared.kernel.release_audit_hold(&caller.context, &name).await?;
     Ok(StatusCode::NO_CONTENT)
