@@ -65,7 +65,7 @@ pub(crate) fn insert(
     now: Timestamp,
 ) -> Result<()> {
     for day in begun {
-        conn.execute(
+        conn.execute_later(
             "INSERT INTO audit_day (log, number, date, first_seq, frontier, last_leaf) VALUES ($1, $2, $3, $4, $5, $6)",
             &[
                 log.into(),
@@ -80,7 +80,7 @@ pub(crate) fn insert(
         if day.first_seq > 0
             && let Some(note) = sign(day)
         {
-            conn.execute(
+            conn.execute_later(
                 "INSERT INTO audit_checkpoint (log, size, at, note) VALUES ($1, $2, $3, $4) ON CONFLICT (log, size) DO NOTHING",
                 &[log.into(), size(day.first_seq)?.into(), now.into(), Arg::Text(&note)],
             )?;

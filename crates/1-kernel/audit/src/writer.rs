@@ -121,38 +121,34 @@ impl LogWriter {
     }
 
     fn insert(&self, conn: &Conn<'_>, leaves: &[Leaf<'_>], opened: Opened) -> Result<()> {
-        let sets: Vec<[Arg<'_>; 14]> = leaves.iter().map(|leaf| leaf.args(self.identity.log(), opened)).collect();
-        match conn.dialect() {
-            Dialect::Sqlite => {
-                let sets: Vec<&[Arg<'_>]> = sets.iter().map(|args| args.split_at(13).0).collect();
-                conn.execute_each(
+        leaves.iter().try_for_each(|leaf| {
+            let args = leaf.args(self.identity.log(), opened);
+            match conn.dialect() {
+                Dialect::Sqlite => conn.execute_later(
                     "INSERT INTO audit_record
                        (log, seq, at, actor, action, resource, phase, decision, task, correlation, body, prev_hash, leaf_hash)
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-                    &sets,
-                )
-            }
-            Dialect::Postgres => {
-                let sets: Vec<&[Arg<'_>]> = sets.iter().map(<[Arg<'_>; 14]>::as_slice).collect();
-                conn.execute_each(
+                    args.split_at(13).0,
+                ),
+                Dialect::Postgres => conn.execute_later(
                     "INSERT INTO audit_record
                        (log, seq, at, actor, action, resource, phase, decision, task, correlation, body, prev_hash, leaf_hash, day)
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-                    &sets,
-                )
+                    &args,
+                ),
             }
-        }
+        })
     }
 
     fn close(&self, conn: &Conn<'_>, tail: &Tail, now: Timestamp) -> Result<()> {
         let log = self.identity.log();
         let count = size(tail.frontier.size())?;
         let note = self.identity.sign(tail.frontier.size(), &tail.frontier.root());
-        conn.execute(
+        conn.execute_later(
             "INSERT INTO audit_checkpoint (log, size, at, note) VALUES ($1, $2, $3, $4)",
             &[log.into(), count.into(), now.into(), Arg::Text(&note)],
         )?;
-        conn.execute(
+        conn.execute_later(
             "INSERT INTO audit_frontier (log, size, frontier, last_leaf, divided) VALUES ($1, $2, $3, $4, $2)
              ON CONFLICT (log) DO UPDATE SET size = excluded.size, frontier = excluded.frontier,
                last_leaf = excluded.last_leaf, divided = excluded.divided",
@@ -160,12 +156,12 @@ impl LogWriter {
         )?;
         if tail.rotates {
             let statement = self.identity.sign_rotation(tail.frontier.size())?;
-            conn.execute(
+            conn.execute_later(
                 "INSERT INTO audit_key (log, size, at, note) VALUES ($1, $2, $3, $4)",
                 &[log.into(), count.into(), now.into(), Arg::Text(&statement)],
             )?;
         }
-        Ok(())
+        conn.settle()
     }
 }
 

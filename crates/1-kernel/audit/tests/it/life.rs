@@ -471,3 +471,20 @@ async fn pruning_and_a_new_key_go_together() {
     log.record(1).await;
     assert_eq!(log.finding().await, None);
 }
+
+#[tokio::test]
+async fn the_log_comes_through_a_downgrade_and_the_upgrade_after_it() {
+    let house = House::new();
+    let log = house.open(START);
+    log.days(3).await;
+    drop(log);
+    let database = house.scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap());
+    let (ambient, _) = Ambient::fake(1, START);
+    Store::migrate_down(house.directory.path(), database.as_ref(), &ambient, 1).unwrap();
+    let log = house.open(after(3));
+    assert_eq!(log.finding().await, None, "records are carried over");
+    log.record(1).await;
+    assert_eq!(log.number("SELECT count(*) FROM audit_day").await, 4, "and divided anew");
+    assert_eq!(log.upkeep.prune(after(2), false).await.unwrap().records, 10);
+    assert_eq!(log.finding().await, None);
+}
