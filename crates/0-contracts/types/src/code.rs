@@ -151,6 +151,8 @@ codes! {
     AUDIT_TAMPERED = 1901, 409, "Audit log does not verify", "A record was changed, removed, inserted or reordered, or a checkpoint does not match.", "Treat it as an incident: keep the files, compare with exported checkpoints.";
     AUDIT_QUERY_INVALID = 1902, 400, "Invalid audit query", "A filter has an unknown value.", "See `agent-os audit query --help`.";
     AUDIT_KEY_UNUSABLE = 1903, 500, "Audit key unusable", "The log's signing key is missing, has an unsafe mode, or is not the key of this log.", "Restore `keys/audit.key` with mode 600.";
+    AUDIT_HOLD_NOT_FOUND = 1911, 404, "Legal hold not found", "No legal hold of this name stands.", "List them with `agent-os audit hold list`.";
+    AUDIT_HOLD_INVALID = 1912, 400, "Legal hold refused", "The name or the reason is not as the message says, or a hold of this name stands already.", "Correct it, or release the other hold first.";
 }
 
 impl Code {

@@ -9,6 +9,7 @@ mod install;
 mod kernel;
 mod layout;
 mod migrate;
+mod log_key;
 mod programs;
 mod server;
 mod syscalls;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use agentos_audit::{AuditLog, LogWriter};
+use agentos_audit::{AuditLog, LogWriter, Upkeep};
 use agentos_base::{
     Ambient, Background,
     config::{self, Config},
@@ -35,8 +35,8 @@ use tokio::{
 };
 
 use crate::{
-    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, programs,
-    syscalls::MonitoredSyscalls,
+    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, log_key::LogKeyFiles,
+    programs, syscalls::MonitoredSyscalls,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -94,6 +94,8 @@ impl Server {
             ambient: ambient.clone(),
         })?;
         install::require_own(&store, &installation.node).await?;
+        let log_keys = LogKeyFiles::new(&layout);
+        log_keys.settle(&identity)?;
         let secrets_key = SecretsKey::new(install::secrets_key(&layout)?);
         let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
@@ -118,8 +120,14 @@ impl Server {
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
 
+        let audit = AuditLog::new(identity, store.clone(), layout.root());
+        let upkeep = Upkeep::new(audit.clone(), ambient.clone());
+        background.spawn("audit-clear", clear_pruned(upkeep.clone()));
         let kernel = Arc::new(ServerKernel {
-            audit: AuditLog::new(identity, store.clone(), layout.root()),
+            audit,
+            upkeep,
+            log_keys: log_keys.into(),
+            audit_retention: config.retention_audit_log(),
             tokens: Tokens::new(store.clone(), ambient.clone()),
             trust: TrustRoot::load(&layout.trust_root())?,
             node: installation.node,
@@ -208,6 +216,13 @@ async fn record_start(store: &Store, ambient: &Ambient) -> Result<()> {
     let event = AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "server.start", "server")
         .fact("version", env!("CARGO_PKG_VERSION"));
     store.record(event).await
+}
+
+/// A prune that was interrupted is brought to its end. Nobody waits for it: what was ordered to go is not shown any more.
+async fn clear_pruned(upkeep: Upkeep) {
+    if let Err(fault) = upkeep.clear().await {
+        tracing::warn!(code = %fault.code, message = fault.message, "what was pruned could not be deleted yet");
+    }
 }
 
 fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {

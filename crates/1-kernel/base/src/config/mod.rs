@@ -184,6 +184,10 @@ impl Config {
         }
     }
 
+    pub fn retention_audit_log(&self) -> Duration {
+        Duration::from_secs(self.integer("retention.audit_log_days").saturating_mul(86_400))
+    }
+
     pub fn enforce_production_hardening(&self) -> bool {
         self.values.get("hardening.enforce").is_some_and(|(value, _)| *value == Value::Boolean(true))
     }

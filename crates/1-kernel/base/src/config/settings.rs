@@ -226,10 +226,12 @@ pub const SETTINGS: &[Setting] = &[
         "DATABASE_ADMIN_URL",
         "The same database as the role that owns the tables; needed only when the schema has to change.",
     ),
-    reserved(
+    setting(
         "retention.audit_log_days",
         "AUDIT_LOG_RETENTION_DAYS",
-        "Days before audit days are pruned; nothing is pruned today.",
+        range(1, 36_500),
+        "365",
+        "Days that the audit log is kept before it is pruned, whole days at a time.",
     ),
     reserved(
         "retention.task_days",

@@ -170,6 +170,32 @@ async fn audit_queries_refuse_unknown_filters() {
 }
 
 #[tokio::test]
+async fn what_is_done_to_the_audit_log_is_asked_for_strictly() {
+    let stage = stage().await;
+    let bare: Value = stage.admin("POST", "/api/v1/audit/prune").send().await.unwrap().json().await.unwrap();
+    assert_eq!(bare["dry_run"], false);
+    let prune = |body: Value| stage.admin("POST", "/api/v1/audit/prune").json(&body);
+    let dry: Value = prune(json!({"dry_run": true, "keep_from": 7})).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&dry["dry_run"], &dry["first_kept"]), (&json!(true), &json!(7)));
+    expect_problem(prune(json!({"keep_from": -1})), Code::AUDIT_QUERY_INVALID).await;
+    // How old a day must be is the operator's setting, not the caller's.
+    expect_problem(prune(json!({"before": 1})), Code::BODY_INVALID).await;
+    let hold = stage.admin("POST", "/api/v1/audit/holds").json(&json!({"name": "case-7", "reason": "why"}));
+    let placed = hold.send().await.unwrap();
+    assert_eq!(
+        (placed.status().as_u16(), &placed.headers()["location"]),
+        (201, &"/api/v1/audit/holds/case-7".parse().unwrap())
+    );
+    assert_eq!(stage.admin("DELETE", "/api/v1/audit/holds/case-7").send().await.unwrap().status(), 204);
+    for name in ["..%2ftokens", "%ff", "A"] {
+        expect_problem(stage.admin("DELETE", &format!("/api/v1/audit/holds/{name}")), Code::INVALID_ID).await;
+    }
+    for range in ["from_seq=3&until_seq=3", "until_seq=0"] {
+        expect_problem(stage.admin("GET", &format!("/api/v1/audit/export?{range}")), Code::AUDIT_QUERY_INVALID).await;
+    }
+}
+
+#[tokio::test]
 async fn status_pages() {
     let stage = stage().await;
     assert_eq!(stage.bare("GET", "/ready").send().await.unwrap().text().await.unwrap(), r#"{"status":"ok"}"#);

@@ -8,6 +8,7 @@ mod crash;
 mod first_light;
 mod gateway;
 mod honest_status;
+mod log_life;
 mod monitor;
 mod postgres;
 mod readme;
