@@ -8,7 +8,7 @@ use agentos_dialer::{Dialer, DialerOptions};
 use agentos_monitor::{CallRequest, Monitor};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_tasks::{Lease, NewTask};
-use agentos_tools::BuiltinTools;
+use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_types::{Category, Grant};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
@@ -85,7 +85,11 @@ async fn agent(kernel: &Kernel) -> Result<Agent> {
     let key = SecretsKey::new(kernel.ambient.random());
     let secrets = Secrets::open(kernel.store.clone(), kernel.ambient.clone(), key, redactor.clone()).await?;
     let tools = BuiltinTools {
-        dialer: Dialer::new(DialerOptions::default())?,
+        outgoing: Outgoing {
+            dialer: Dialer::new(DialerOptions::default())?,
+            ambient: kernel.ambient.clone(),
+            propagate_to: Vec::new(),
+        },
         secrets,
         tasks: kernel.tasks.clone(),
         ambient: kernel.ambient.clone(),

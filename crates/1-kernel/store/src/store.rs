@@ -69,11 +69,13 @@ impl Store {
         let lock = DirectoryLock::take(&options.directory.join("store.lock"))?;
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
+        let ambient = options.ambient.clone();
+        let system = if dialect == Dialect::Postgres { "postgresql" } else { "sqlite" };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
         let Opened { writer, sequencer, readers, schema } = apart(move || open_links(options))?;
         let (sender, queue) = mpsc::channel(queue_max);
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
-        let writer = Writer { link: writer, queue, sequencer, notices: notices.clone() };
+        let writer = Writer { link: writer, queue, sequencer, notices: notices.clone(), ambient, system };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())

@@ -1,5 +1,6 @@
 //! The worker's side: claim, renew, report, finish; and what a broken attempt turns into. Every write names the fence.
 
+use agentos_base::trace::TraceContext;
 use agentos_store::{Arg, Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Claimed, Core, Ending, Lease, Tasks, journal, payload,
     retry::{self, Verdict},
+    spans::attempt_context,
     transition::{self, Record, insert_event, lease_lost, task_columns},
 };
 
@@ -150,12 +152,17 @@ impl Core {
             let data = json!({"state": task.state, "attempt": task.attempt});
             insert_event(tx, &task.id, record.event_seq, now, "state", &data)?;
             tx.announce(Notice::TaskEvents(task.id.clone()));
+            let submission = TraceContext::parse(&task.traceparent).unwrap_or_else(|| self.ambient.root());
+            let attempt = attempt_context(submission, record.fence);
+            if self.ambient.tracer().wants(&attempt) {
+                tx.traced(attempt, "claim");
+            }
             let lease = Lease {
                 task: task.id.clone(),
                 agent: task.agent.clone(),
                 fence: record.fence,
                 until,
-                traceparent: self.ambient.child_traceparent(&task.traceparent),
+                traceparent: attempt.to_string(),
             };
             claimed.push(Claimed { task, lease });
         }
@@ -185,6 +192,7 @@ impl Core {
                 self.fall(tx, &mut record, permanent(None, message.into()))?;
             }
         }
+        self.trace_attempt(tx, &record.task, guard.fence(), false)?;
         self.save(tx, guard, &mut record)?;
         tx.record(self.audit(actor, action_of(record.task.state), &record.task));
         Ok(record.task)

@@ -13,4 +13,5 @@ mod postgres;
 mod readme;
 mod rogue;
 mod secrets;
+mod tracing;
 mod trust;
