@@ -66,3 +66,6 @@ impl<'a> MakeWriter<'a> for RedactingWriter {
         self.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

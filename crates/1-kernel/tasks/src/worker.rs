@@ -187,6 +187,7 @@ impl Core {
             Ending::Failed(failure) => self.fall_short(tx, lease, Some(failure))?,
             Ending::Canceled => self.fall_short(tx, lease, None)?,
         };
+        self.trace_attempt(tx, &task, lease.fence, false)?;
         tx.record(self.audit(actor, action_of(task.state), &task));
         Ok(task)
     }
@@ -222,7 +223,6 @@ impl Core {
                 self.fall(tx, &mut record, permanent(None, message.into()))?;
             }
         }
-        self.trace_attempt(tx, &record.task, guard.fence(), false)?;
         self.save(tx, guard, &mut record)?;
         Ok(record.task)
     }

@@ -39,25 +39,27 @@ fn check_line(line: &str) -> Map<String, Value> {
 #[tokio::test]
 async fn every_line_of_a_busy_run_is_json_with_fixed_fields_and_no_secret() {
     let (collector, page) = (Collector::start().await, Page::serve(&format!("echo: {PLANTED}")).await);
+    // A port where nobody listens any more.
+    let gone = Page::serve("").await.port();
     let rest = format!(
-        "[log]\nformat = \"json\"\nlevel = \"trace\"\n[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\"]\n",
+        "[log]\nformat = \"json\"\nlevel = \"trace\"\n[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\", \"127.0.0.1:{gone}\"]\n",
         page.port()
     );
     let mut os = exporting(&collector, "", &rest).await;
     os.cli_with_input(&["secret", "set", "api-key"], &format!("{PLANTED}\n")).await;
     let secret = "[[grants]]\ncategory = \"secret\"\nactions = [\"use\"]\nresources = [\"api-key@127.0.0.1\"]\n";
-    os.deploy(&Package::fetcher("caller", &format!("{}{secret}", net(&[page.port()])))).await;
+    os.deploy(&Package::fetcher("caller", &format!("{}{secret}", net(&[page.port(), gone])))).await;
     let headers = json!({"authorization": "Bearer ${secret:api-key}"});
-    let mut traces = Vec::new();
     for number in 0..5 {
         let quoted = format!("/{number}%22%7B?line=%0A");
-        let task = os.run_task("caller", json!({"url": page.url(&quoted), "headers": headers})).await;
-        traces.push(task.traceparent[3..35].to_owned());
-        // A port where nobody listens, which is not granted besides: refusals and their detail.
+        os.run_task("caller", json!({"url": page.url(&quoted), "headers": headers})).await;
+        // Not a URL, and not granted: refusals and their detail.
         os.run_task("caller", json!({"url": "http://127.0.0.1:1/\n\"x\"", "headers": headers})).await;
     }
-    let gone = Page::serve("").await.url("/");
-    os.run_task("caller", json!({"url": gone})).await;
+    let client = os.client();
+    let input = json!({"agent": "caller", "attempts_max": 1, "input": {"url": format!("http://127.0.0.1:{gone}/"), "headers": headers}});
+    let failed = client.submit_task(&serde_json::from_value(input).unwrap(), None).await.unwrap();
+    assert_eq!(os.finished(&failed.id).await.state.as_str(), "failed");
     collector.set_mood(Mood::Status(500));
     let client = http();
     let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
