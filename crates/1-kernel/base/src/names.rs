@@ -1,15 +1,15 @@
 //! The one place of names in telemetry: spans, attributes, metrics with their labels, fields of log lines.
 //!
-//! Pinned conventions: OpenTelemetry semantic conventions 1.38.0 for HTTP, errors, services and databases (stable), and
-//! the GenAI conventions of the same version, which are "Development" there and may be renamed. `SCHEMA_URL` tells
-//! receivers which version it is. `OTEL_SEMCONV_STABILITY_OPT_IN` switches instrumentations that have an older form to keep;
-//! this one never had, so it sends the pinned form alone and does not read that variable.
+//! Pinned conventions: OpenTelemetry semantic conventions 1.41.0, stable for HTTP, errors and services; its GenAI part is
+//! "Development", lives in a repository of its own by now, and may be renamed. `SCHEMA_URL` tells receivers which version
+//! it is. `OTEL_SEMCONV_STABILITY_OPT_IN` lets instrumentations go on sending an older form until they are told otherwise;
+//! this one has no older form, sends the pinned one alone, and does not read that variable.
 //!
 //! What is ours begins with `agentos.`. Left out on purpose, although the conventions name them: `url.full`, `url.path`,
 //! `url.query`, `client.address`, `user_agent.original`, and all content of messages and tools. They hold what callers
 //! and agents chose, and webhooks carry their secret in the path.
 
-pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.38.0";
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.41.0";
 /// The instrumentation scope.
 pub const SCOPE: &str = "agent-os";
 
@@ -38,7 +38,7 @@ attributes! {
     SERVER_PORT = "server.port";
     /// `sqlite` or `postgresql`.
     DB_SYSTEM_NAME = "db.system.name";
-    /// `invoke_agent`, `execute_tool` or `create_agent`.
+    /// `invoke_agent` or `execute_tool`.
     GEN_AI_OPERATION_NAME = "gen_ai.operation.name";
     /// Name of the agent.
     GEN_AI_AGENT_NAME = "gen_ai.agent.name";
@@ -126,7 +126,7 @@ macro_rules! metrics {
     ($($name:ident = $text:literal $kind:ident [$($label:literal)*] $help:literal;)*) => {
         $(pub const $name: Metric =
             Metric { name: $text, kind: stringify!($kind), help: $help, labels: &[$($label),*] };)*
-        /// Every family, in the order of the names of their constants' groups: kernel first, then gateway.
+        /// Every family on the page: the kernel's, then the gateway's.
         pub const METRICS: &[Metric] = &[$($name),*];
     };
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use agentos_base::names::METRICS;
 use agentos_kit::{Collector, Package, TestOs};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -11,8 +12,6 @@ use super::{exporting, http};
 /// Series that a server with two agents can have: routes x methods x statuses that the work below reaches, a histogram a
 /// route, agents x states. Measured at 470; a label that a caller can choose would pass it within this test.
 const SERIES_MAX: usize = 900;
-/// As in the table of names, which a test of the documentation reads.
-const LABELS: [&str; 7] = ["agent", "state", "route", "method", "status", "outcome", "le"];
 
 /// Series of a page: name and labels.
 fn series(page: &str) -> BTreeSet<(String, BTreeMap<String, String>)> {
@@ -83,8 +82,12 @@ async fn the_series_are_bounded_and_say_nothing_that_a_caller_chose() {
         "more of the same work makes no new series: {counts:?}"
     );
     for (name, labels) in &all {
+        let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let metric = METRICS.iter().find(|metric| metric.name == name || metric.name == stem);
+        let metric = metric.unwrap_or_else(|| panic!("{name} is not in the table of names"));
+        let own = labels.keys().map(String::as_str).filter(|label| *label != "le");
+        assert_eq!(own.collect::<BTreeSet<_>>(), metric.labels.iter().copied().collect(), "{name}");
         for (label, value) in labels {
-            assert!(LABELS.contains(&label.as_str()), "{name} has a label {label}");
             let is_plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./{}+".contains(&byte));
             assert!(is_plain && value.len() <= 64, "{name}: {label}={value}");
         }
