@@ -203,14 +203,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 16 * 1024]);
+    let (mut bytes, mut chunk) = (Vec::new(), vec![0; 16 * 1024]);
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(bytes.get(..end)?).into_owned();
-            let lines = head.lines().filter_map(|line| line.split_once(':'));
-            let length =
-                lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value.trim());
-            let length: usize = length.last().and_then(|value| value.parse().ok()).unwrap_or(0);
+            let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+            let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+            let length: usize = length.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0);
             let body = bytes.get(end + 4..)?;
             if body.len() >= length {
                 return Some((head, body.to_vec()));

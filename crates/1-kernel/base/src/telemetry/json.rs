@@ -26,7 +26,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'stat
         let mut said = Said::default();
         event.record(&mut said);
         let scope = trace::current().unwrap_or_default();
-        let mut take = |name: &str| said.0.remove(name).filter(|value| *value != Value::from("-"));
+        // A dash is how text says that there is none.
+        let mut take = |name: &str| said.0.remove(name).filter(|value| value.as_str() != Some("-"));
         let metadata = event.metadata();
         let head = [
             ("timestamp", Some(self.ambient.now().to_string().into())),
@@ -38,7 +39,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'stat
             ("trace_id", take("trace_id").or_else(|| scope.context.map(|context| context.trace_hex().into()))),
             ("span_id", take("span_id").or_else(|| scope.context.map(|context| context.span_hex().into()))),
         ];
-        let rest = (!said.0.is_empty()).then(|| Value::Object(said.0));
+        let rest = Some(said.0).filter(|rest| !rest.is_empty()).map(Value::Object);
         let all = head.into_iter().chain([("fields", rest)]).filter_map(|(name, value)| Some((name, value?)));
         // Written by hand for the order, which a map of JSON would not keep.
         for (index, (name, value)) in all.enumerate() {

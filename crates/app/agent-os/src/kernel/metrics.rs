@@ -46,10 +46,13 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
     page.text()
 }
 
+/// One figure of an agent.
+type Reading = fn(&Agent) -> f64;
+
 fn render_agents(page: &mut Page, labelled: &Labelled, agents: &[Agent]) {
     let states = labelled.sum(agents.iter().map(|agent| (agent.name.as_str(), agent.state.as_str(), 1.0)));
     page.family(&names::AGENT_STATE, states);
-    let figures: [(&Metric, fn(&Agent) -> f64); 3] = [
+    let figures: [(&Metric, Reading); 3] = [
         (&names::AGENT_RESTARTS, |agent| agent.restarts as f64),
         (&names::AGENT_CPU, |agent| agent.usage.cpu_ms as f64 / 1_000.0),
         (&names::AGENT_MEMORY, |agent| agent.usage.memory_bytes as f64),

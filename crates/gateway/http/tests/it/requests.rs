@@ -119,7 +119,7 @@ async fn a_task_is_a_child_of_its_request_and_the_request_of_the_header_when_tha
         assert_eq!(response.status(), 202);
         let own = response.headers()["traceparent"].to_str().unwrap().to_owned();
         assert_eq!(trace.is_some_and(|trace| own[..35] == trace[..35]), trace.is_some(), "{in_headers:?}: {own}");
-        assert_eq!(own.ends_with(if trace.is_some() { "-00" } else { "-01" }), true, "the flag goes along: {own}");
+        assert!(own.ends_with(if trace.is_some() { "-00" } else { "-01" }), "the flag goes along: {own}");
         assert!(!in_headers.contains(&own.as_str()), "a span of its own");
         let submitted = stage.kernel.with(|state| state.submitted.pop()).unwrap();
         assert_eq!(submitted.traceparent.as_deref(), Some(in_body.unwrap_or(&own)));

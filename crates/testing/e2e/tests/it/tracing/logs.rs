@@ -83,11 +83,9 @@ async fn every_line_of_a_busy_run_is_json_with_fixed_fields_and_no_secret() {
     let of_request = of_request.unwrap_or_else(|| panic!("no line of the request {request_id}:\n{log}"));
     assert_eq!(of_request["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert!(of_request["code"].as_str().unwrap().starts_with("AOS-"), "{of_request:?}");
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.get("trace_id").is_some_and(|id| traces.iter().any(|trace| *id == trace.as_str())))
-    );
+    let of_task = lines.iter().find(|line| line.get("trace_id").is_some_and(|id| *id == failed.traceparent[3..35]));
+    let of_task = of_task.unwrap_or_else(|| panic!("no line of the trace {}:\n{log}", failed.traceparent));
+    assert_eq!(of_task["code"], "AOS-1603", "{of_task:?}");
 }
 
 #[tokio::test]
