@@ -102,7 +102,7 @@ fn check_tree(collector: &Collector, task: &Task, steps: &[Step], answered: &str
     let (first, second) = (attempts[0], attempts[1]);
     assert_eq!((first.error.as_deref(), first.attribute("agentos.interrupted")), (Some("interrupted"), "true"));
     assert_eq!((second.error.as_deref(), second.attribute("agentos.task.state")), (None, "completed"));
-    assert_eq!(second.links, [first.span_id.clone()], "the resumed attempt is linked to the one before");
+    assert_eq!(second.links, std::slice::from_ref(&first.span_id), "the resumed attempt is linked to the one before");
     assert!(first.started_ns <= first.ended_ns && first.ended_ns <= second.ended_ns);
 
     for step in steps {
