@@ -27,6 +27,8 @@ pub struct Tx<'c> {
     spans: Vec<Span>,
     /// Sampled traces that this commit is for, and what it does for each.
     traced: Vec<(TraceContext, &'static str)>,
+    /// Of the notices, those that other nodes need not hear.
+    here: Vec<Notice>,
 }
 
 impl<'c> Tx<'c> {
@@ -35,7 +37,7 @@ impl<'c> Tx<'c> {
         self.events.push(event);
     }
 
-    /// Sends a notice to the store's subscribers after the commit.
+    /// Sends a notice to the store's subscribers after the commit, here and on every other node of the database.
     pub fn announce(&mut self, notice: Notice) {
         self.notices.push(notice);
     }
@@ -49,6 +51,11 @@ impl<'c> Tx<'c> {
     /// tracer wants: without one, a commit costs nothing more.
     pub fn traced(&mut self, context: TraceContext, what: &'static str) {
         self.traced.push((context, what));
+    }
+
+    /// Sends a notice to the subscribers of this node alone: the others find out for themselves.
+    pub fn announce_here(&mut self, notice: Notice) {
+        self.here.push(notice);
     }
 }
 
@@ -185,11 +192,18 @@ impl Writer {
             // The last commit may have been done without our hearing of it.
             sequencer.load(&conn)?;
         }
-        let mut tx = Tx { conn, events: Vec::new(), notices: Vec::new(), spans: Vec::new(), traced: Vec::new() };
+        let mut tx = Tx {
+            conn,
+            events: Vec::new(),
+            notices: Vec::new(),
+            here: Vec::new(),
+            spans: Vec::new(),
+            traced: Vec::new(),
+        };
         for operation in batch {
             run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
         }
-        let Tx { conn, events, mut notices, spans, traced } = tx;
+        let Tx { conn, events, mut notices, here, spans, traced } = tx;
         match &mut self.sequencer {
             Some(sequencer) if !events.is_empty() => {
                 sequencer.seal(&conn, &events)?;
@@ -200,13 +214,14 @@ impl Writer {
             // A store without a log would drop the record and let the act happen.
             None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
         }
-        self.link.commit()?;
+        self.link.commit(&notices)?;
+        notices.extend(here);
         Ok(Committed { notices, spans, traced })
     }
 }
 
 fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
-    let (events, notices) = (tx.events.len(), tx.notices.len());
+    let (events, notices, here) = (tx.events.len(), tx.notices.len(), tx.here.len());
     let (spans, traced) = (tx.spans.len(), tx.traced.len());
     link.begin_operation()?;
     let succeeded = operation.run(tx);
@@ -218,6 +233,7 @@ fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation)
         tx.notices.truncate(notices);
         tx.spans.truncate(spans);
         tx.traced.truncate(traced);
+        tx.here.truncate(here);
         link.undo_operation()?;
     }
     link.end_operation()
