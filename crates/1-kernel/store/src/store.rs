@@ -83,11 +83,12 @@ impl Store {
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
         let (database, ambient) = (options.database.clone(), options.ambient.clone());
+        let system = if dialect == Dialect::Postgres { "postgresql" } else { "sqlite" };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
         let Opened { writer, sequencer, readers, schema, listener } = apart(|| open_links(options, known, &notices))?;
         let (sender, queue) = mpsc::channel(queue_max);
-        let writer = Writer { link: writer, queue, sequencer, notices: notices.clone() };
+        let writer = Writer { link: writer, queue, sequencer, notices: notices.clone(), ambient: ambient.clone(), system };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())

@@ -3,8 +3,7 @@
 //! `AgentOS-Signature: t=<unix seconds>,v1=<hex HMAC-SHA-256 of "t.body">`, the form that webhook receivers already know.
 
 use agentos_authority::Authorized;
-use agentos_base::Ambient;
-use agentos_dialer::{CheckedUrl, Dialer, Header, Method, Request};
+use agentos_dialer::{CheckedUrl, Header, Method, Request};
 use agentos_monitor::Call;
 use agentos_protocol::syscall::{NotifyWebhook, NotifyWebhookResult};
 use agentos_secrets::{ExposeSecret, Secrets};
@@ -12,10 +11,11 @@ use agentos_types::{Code, Fault, Result, hex, limits::PAYLOAD_BYTES_MAX};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::Outgoing;
+
 pub(crate) async fn deliver(
-    dialer: &Dialer,
+    outgoing: &Outgoing,
     secrets: &Secrets,
-    ambient: &Ambient,
     call: &Authorized<Call>,
     args: NotifyWebhook,
 ) -> Result<NotifyWebhookResult> {
@@ -27,18 +27,17 @@ pub(crate) async fn deliver(
         ));
     }
     let secret = secrets.reveal(&args.secret).await?;
-    let seconds = ambient.now().as_millis() / 1_000;
+    let seconds = outgoing.ambient.now().as_millis() / 1_000;
     let signature = sign(secret.expose_secret(), seconds, &body)?;
     let mut request = Request::new(Method::Post, CheckedUrl::parse(&args.url)?);
     request.headers = vec![
         Header::new("content-type", "application/json"),
         Header::new("idempotency-key", call.get().idempotency_key()),
-        Header::new("traceparent", call.get().traceparent.clone()),
         Header::sensitive("agentos-signature", format!("t={seconds},v1={signature}")),
     ];
     request.body = Some(body.into_bytes());
     // A webhook that moves must be named where it is now: its body was signed for one receiver.
-    let response = dialer.send(request, &|_: &CheckedUrl| false).await?;
+    let response = outgoing.send(&call.get().traceparent, request, &|_: &CheckedUrl| false).await?;
     if (200..300).contains(&response.status) {
         return Ok(NotifyWebhookResult { status: response.status });
     }

@@ -13,6 +13,7 @@ mod log_key;
 mod programs;
 mod server;
 mod syscalls;
+mod traces;
 
 use std::process::ExitCode;
 

@@ -18,7 +18,7 @@ use agentos_base::{
     telemetry,
 };
 use agentos_cli::{ServerFile, UpOptions, UpReport};
-use agentos_dialer::{Dialer, DialerOptions};
+use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
 use agentos_monitor::Monitor;
@@ -26,7 +26,7 @@ use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
 use agentos_tasks::{Tasks, TasksOptions};
-use agentos_tools::BuiltinTools;
+use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_trust::TrustRoot;
 use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
 use tokio::{
@@ -36,7 +36,7 @@ use tokio::{
 
 use crate::{
     checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, log_key::LogKeyFiles,
-    programs, syscalls::MonitoredSyscalls,
+    programs, syscalls::MonitoredSyscalls, traces::Traces,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -44,7 +44,6 @@ const BACKGROUND_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs in the foreground until SIGTERM or SIGINT.
 pub async fn run(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<()> {
-    let ambient = Ambient::system();
     let layout = Layout::new(&options.data_dir);
     let installation = Installation::load(&layout)?;
     let mut source = options.source;
@@ -53,11 +52,15 @@ pub async fn run(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result
     }
     let config = config::load(&layout.config(), &source)?;
     let redactor = Redactor::default();
-    telemetry::install(config.log_level(), config.log_format(), redactor.clone());
+    telemetry::install(config.log_level(), config.log_format(), redactor.clone(), Ambient::system());
 
-    let server = Server::open(config, layout, installation, ambient, redactor).await?;
+    let traces = Traces::begin(&config, &installation, &redactor)?;
+    let server = Server::open(config, layout, installation, traces.ambient.clone(), redactor).await?;
     let stop = stop_signal()?;
-    server.serve(ready, stop).await
+    let outcome = server.serve(ready, stop).await;
+    // Last of all, so that the spans of the shutdown itself leave as well.
+    traces.end().await;
+    outcome
 }
 
 /// All parts, bound to each other.
@@ -100,7 +103,11 @@ impl Server {
         let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let tools = BuiltinTools {
-            dialer: Dialer::new(dialer_options(&config)?)?,
+            outgoing: Outgoing {
+                dialer: Dialer::new(dialer_options(&config)?)?,
+                ambient: ambient.clone(),
+                propagate_to: targets(&config.trace_propagate_to())?,
+            },
             secrets: secrets.clone(),
             tasks: tasks.clone(),
             ambient: ambient.clone(),
@@ -235,11 +242,14 @@ fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {
     }
 }
 
+fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
+    texts.iter().map(|text| text.parse()).collect()
+}
+
 fn dialer_options(config: &Config) -> Result<DialerOptions> {
     let defaults = DialerOptions::default();
-    let exceptions = config.dialer_private_exceptions();
     Ok(DialerOptions {
-        private_exceptions: exceptions.iter().map(|text| text.parse()).collect::<Result<_>>()?,
+        private_exceptions: targets(&config.dialer_private_exceptions())?,
         timeout_default: defaults.timeout_default.min(config.dialer_timeout_max()),
         timeout_max: config.dialer_timeout_max(),
         response_bytes_default: defaults.response_bytes_default.min(config.dialer_response_bytes_max()),

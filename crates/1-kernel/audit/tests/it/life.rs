@@ -481,7 +481,7 @@ async fn the_log_comes_through_a_downgrade_and_the_upgrade_after_it() {
     let database = house.scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap());
     let (ambient, _) = Ambient::fake(1, START);
     let migrator = Migrator::open(house.directory.path(), database, ambient).unwrap();
-    migrator.migrate(Way::Down(1), Backup::Said).unwrap();
+    migrator.migrate(Way::Down(1), Backup::Taken).unwrap();
     drop(migrator);
     let log = house.open(after(3));
     assert_eq!(log.finding().await, None, "records are carried over");

@@ -95,24 +95,34 @@ async fn a_submit_can_be_repeated_safely() {
 }
 
 #[tokio::test]
-async fn a_trace_context_is_taken_from_the_header_only_when_valid_and_not_in_the_body() {
+async fn a_task_is_a_child_of_its_request_and_the_request_of_the_header_when_that_is_valid() {
     let stage = stage().await;
-    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
     let body = "00-11111111111111111111111111111111-2222222222222222-00";
-    for (in_header, in_body, expected) in [
-        (header, None, Some(header)),
-        (header, Some(body), Some(body)),
-        ("00-nonsense", None, None),
-        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", None, None),
+    for (in_headers, in_body, trace) in [
+        (vec![header], None, Some(header)),
+        (vec![header], Some(body), Some(header)),
+        (vec!["00-nonsense"], None, None),
+        (vec!["00-00000000000000000000000000000000-b7ad6b7169203331-01"], None, None),
+        (vec![header, header], None, None),
+        (vec![], None, None),
     ] {
         let mut json = json!({"agent": "echo"});
         if let Some(text) = in_body {
             json["traceparent"] = text.into();
         }
-        let request = stage.admin("POST", "/api/v1/tasks").header("traceparent", in_header).json(&json);
-        assert_eq!(request.send().await.unwrap().status(), 202);
+        let mut request = stage.admin("POST", "/api/v1/tasks").json(&json);
+        for value in &in_headers {
+            request = request.header("traceparent", *value);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        let own = response.headers()["traceparent"].to_str().unwrap().to_owned();
+        assert_eq!(trace.is_some_and(|trace| own[..35] == trace[..35]), trace.is_some(), "{in_headers:?}: {own}");
+        assert!(own.ends_with(if trace.is_some() { "-00" } else { "-01" }), "the flag goes along: {own}");
+        assert!(!in_headers.contains(&own.as_str()), "a span of its own");
         let submitted = stage.kernel.with(|state| state.submitted.pop()).unwrap();
-        assert_eq!(submitted.traceparent.as_deref(), expected);
+        assert_eq!(submitted.traceparent.as_deref(), Some(in_body.unwrap_or(&own)));
     }
 }
 

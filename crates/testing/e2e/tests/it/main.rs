@@ -15,4 +15,5 @@ mod readme;
 mod rogue;
 mod schema;
 mod secrets;
+mod tracing;
 mod trust;
