@@ -88,7 +88,8 @@ impl Store {
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
         let Opened { writer, sequencer, readers, schema, listener } = apart(|| open_links(options, known, &notices))?;
         let (sender, queue) = mpsc::channel(queue_max);
-        let writer = Writer { link: writer, queue, sequencer, notices: notices.clone(), ambient: ambient.clone(), system };
+        let writer =
+            Writer { link: writer, queue, sequencer, notices: notices.clone(), ambient: ambient.clone(), system };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())

@@ -1,7 +1,7 @@
 //! What a store promises, whichever database it is.
 
 use agentos_scratch::Scratch;
-use agentos_store::{Arg, Conn, Database, Sequencer, Store, StoreOptions};
+use agentos_store::{Arg, Conn, Database, Dialect, Sequencer, Store, StoreOptions};
 use agentos_types::{Actor, AgentName, Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
 use tempfile::TempDir;
 
