@@ -9,6 +9,7 @@ mod install;
 mod kernel;
 mod layout;
 mod log_key;
+mod migrate;
 mod programs;
 mod server;
 mod syscalls;

@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod config;
 mod log_life;
+mod migrate;
 mod schedule;
 mod secret;
 mod server;
@@ -18,6 +19,7 @@ pub(crate) use agent::{AgentCommands, Notifications};
 pub(crate) use audit::{AuditCommands, Export, Query, Tail, Verify};
 pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
+pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
 pub(crate) use secret::SecretCommands;
 pub(crate) use server::{Down, Sign, Up};
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     Status,
     /// Examine this machine and the installation, and say what is enforced
     Doctor,
+    /// The schema of the database of a stopped installation: look, bring up, take back
+    #[command(subcommand)]
+    Migrate(MigrateCommands),
     /// Sign an agent package
     Sign(Sign),
     /// Agents: deploy, look at, control

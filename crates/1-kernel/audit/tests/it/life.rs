@@ -6,7 +6,7 @@ use agentos_audit::{AuditLog, Authority, Filter, LogIdentity, LogWriter, NewHold
 use agentos_base::{Ambient, ambient::FakeClock};
 use agentos_proof::{VerifierKey, source::segment};
 use agentos_scratch::Scratch;
-use agentos_store::{Database, Dialect, Store, StoreOptions};
+use agentos_store::{Backup, Database, Dialect, Migrator, Store, StoreOptions, Way};
 use agentos_types::{Actor, Code, Result, Timestamp, audit::AuditEvent};
 use tempfile::TempDir;
 
@@ -480,7 +480,9 @@ async fn the_log_comes_through_a_downgrade_and_the_upgrade_after_it() {
     drop(log);
     let database = house.scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap());
     let (ambient, _) = Ambient::fake(1, START);
-    Store::migrate_down(house.directory.path(), database.as_ref(), &ambient, 1).unwrap();
+    let migrator = Migrator::open(house.directory.path(), database, ambient).unwrap();
+    migrator.migrate(Way::Down(1), Backup::Taken).unwrap();
+    drop(migrator);
     let log = house.open(after(3));
     assert_eq!(log.finding().await, None, "records are carried over");
     log.record(1).await;
