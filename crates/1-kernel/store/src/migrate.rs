@@ -60,7 +60,7 @@ pub const MIGRATIONS: &[Migration] = &[
         down_sqlite: include_str!("../migrations/0002_log_life.sqlite.down.sql"),
         down_postgres: include_str!("../migrations/0002_log_life.postgres.down.sql"),
         runs_from: 1,
-        loses: "days, holds, orders to prune and changes of the key of the audit log",
+        loses: "legal holds; and the proof of an audit log that was pruned or whose key was changed",
     },
 ];
 

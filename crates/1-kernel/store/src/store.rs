@@ -59,11 +59,11 @@ struct Inner {
     /// The medium refused a write, and no probe has succeeded since.
     refused: AtomicBool,
     dialect: Dialect,
-    /// Hears other nodes, on Postgres.
-    _listener: Option<postgres::Listener>,
     /// For work of the owner on Postgres.
     database: Option<Database>,
     ambient: Ambient,
+    /// Hears other nodes, on Postgres.
+    _listener: Option<postgres::Listener>,
     _lock: DirectoryLock,
 }
 
@@ -105,9 +105,9 @@ impl Store {
                 schema,
                 refused: AtomicBool::new(false),
                 dialect,
-                _listener: listener,
                 database,
                 ambient,
+                _listener: listener,
                 _lock: lock,
             }),
         })

@@ -67,16 +67,17 @@ pub(crate) fn grant(conn: &Conn<'_>, role: &str) -> Result<()> {
         "GRANT USAGE ON SCHEMA agent_os TO {role};
          REVOKE ALL ON ALL TABLES IN SCHEMA agent_os FROM {role}, PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA agent_os TO {role};
-         DO $rights$ DECLARE part regclass; BEGIN
-           -- A program may stop at a schema that does not have all of them yet.
-           FOR part IN SELECT to_regclass(kept) FROM unnest(ARRAY[{KEPT}]) AS kept WHERE to_regclass(kept) IS NOT NULL LOOP
-             EXECUTE 'REVOKE UPDATE, DELETE ON ' || part || ' FROM {quoted}';
+         REVOKE UPDATE, DELETE ON audit_record, audit_checkpoint FROM {role};
+         DO $rights$ DECLARE held regclass; BEGIN
+           FOR held IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_record'::regclass LOOP
+             EXECUTE 'REVOKE ALL ON ' || held || ' FROM {quoted}, PUBLIC';
            END LOOP;
-           FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_record'::regclass LOOP
-             EXECUTE 'REVOKE ALL ON ' || part || ' FROM {quoted}, PUBLIC';
+           FOR held IN SELECT oid FROM pg_class WHERE relnamespace = 'agent_os'::regnamespace
+             AND relname IN ('audit_day', 'audit_prune', 'audit_key') LOOP
+             EXECUTE 'REVOKE UPDATE, DELETE ON ' || held || ' FROM {quoted}';
            END LOOP;
            IF to_regprocedure('audit_open_days(bigint, bigint)') IS NOT NULL THEN
-             EXECUTE 'GRANT EXECUTE ON FUNCTION audit_open_days(bigint, bigint) TO {quoted}';
+             EXECUTE 'GRANT EXECUTE ON FUNCTION audit_open_days(BIGINT, BIGINT) TO {quoted}';
            END IF;
          END $rights$;
          REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM {role}"
