@@ -33,31 +33,75 @@ pub enum Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
-    Submit { key: Option<u8>, delay_s: u64, deadline_s: Option<u64>, script: u64 },
-    Claim { side: Side, slots: usize },
+    Submit {
+        key: Option<u8>,
+        delay_s: u64,
+        deadline_s: Option<u64>,
+        script: u64,
+    },
+    Claim {
+        side: Side,
+        slots: usize,
+    },
     /// One move of one worker.
-    Work { pick: u16, answer: Answer },
-    GiveUp { pick: u16, class: u16 },
-    Renew { side: Side },
+    Work {
+        pick: u16,
+        answer: Answer,
+    },
+    GiveUp {
+        pick: u16,
+        class: u16,
+    },
+    Renew {
+        side: Side,
+    },
     /// A write under a lease that is over.
-    Stale { pick: u16, write: u16 },
-    Cancel { pick: u16 },
+    Stale {
+        pick: u16,
+        write: u16,
+    },
+    Cancel {
+        pick: u16,
+    },
     /// A person decides about a step in doubt.
-    Decide { pick: u16, again: bool },
-    Redrive { pick: u16, edit: bool },
+    Decide {
+        pick: u16,
+        again: bool,
+    },
+    Redrive {
+        pick: u16,
+        edit: bool,
+    },
     /// Time passes, and the sweeper looks.
-    Pass { seconds: u64 },
+    Pass {
+        seconds: u64,
+    },
     /// Somebody sets the clock.
-    Jump { minutes: i64 },
+    Jump {
+        minutes: i64,
+    },
     /// Both nodes believe that they fire the schedules.
     Fire,
-    PutSchedule { name: u16, every_s: u64, cron: bool },
-    PauseSchedule { name: u16, paused: bool },
-    RemoveSchedule { name: u16 },
+    PutSchedule {
+        name: u16,
+        every_s: u64,
+        cron: bool,
+    },
+    PauseSchedule {
+        name: u16,
+        paused: bool,
+    },
+    RemoveSchedule {
+        name: u16,
+    },
     /// Several submissions in one commit, among them an operation that fails half-way.
-    Together { count: usize },
+    Together {
+        count: usize,
+    },
     /// The process dies between two operations. `torn`: the end of the write-ahead log is garbage.
-    Die { torn: bool },
+    Die {
+        torn: bool,
+    },
     Arm(Fault),
 }
 
@@ -75,7 +119,7 @@ impl Deed {
                 script: u64::from(a / 5),
             },
             14..24 => Self::Claim { side: if yes { Side::B } else { Side::A }, slots: 1 + usize::from(a % 3) },
-            24..56 => Self::Work {
+            24..54 => Self::Work {
                 pick: a,
                 answer: match b % 12 {
                     10 => Answer::Unreachable,
@@ -83,16 +127,16 @@ impl Deed {
                     _ => Answer::Fine,
                 },
             },
-            56..59 => Self::GiveUp { pick: a, class: b },
-            59..62 => Self::Renew { side: if yes { Side::B } else { Side::A } },
-            62..66 => Self::Stale { pick: a, write: b },
-            66..69 => Self::Cancel { pick: a },
-            69..72 => Self::Decide { pick: a, again: b % 3 != 0 },
-            72..75 => Self::Redrive { pick: a, edit: b % 3 == 0 },
-            75..81 => Self::Pass { seconds: u64::from(a % 25) },
-            81..83 => Self::Jump { minutes: i64::from(a % 600) - 300 },
-            83..86 => Self::Fire,
-            86..88 => Self::PutSchedule { name: a % 3, every_s: 1 + low % 90, cron: a % 4 == 1 },
+            54..57 => Self::GiveUp { pick: a, class: b },
+            57..60 => Self::Renew { side: if yes { Side::B } else { Side::A } },
+            60..64 => Self::Stale { pick: a, write: b },
+            64..67 => Self::Cancel { pick: a },
+            67..70 => Self::Decide { pick: a, again: b % 3 != 0 },
+            70..73 => Self::Redrive { pick: a, edit: b % 3 == 0 },
+            73..79 => Self::Pass { seconds: u64::from(a % 25) },
+            79..81 => Self::Jump { minutes: i64::from(a % 600) - 300 },
+            81..85 => Self::Fire,
+            85..88 => Self::PutSchedule { name: a % 3, every_s: 1 + low % 90, cron: a % 4 == 1 },
             88 => Self::PauseSchedule { name: a % 3, paused: yes },
             89 => Self::RemoveSchedule { name: a % 3 },
             90..93 => Self::Together { count: 2 + usize::from(a % 3) },

@@ -102,7 +102,8 @@ impl Node {
     }
 }
 
-const AGENT: &str = "INSERT INTO agent (name, version, manifest_sha256, signed_by, state, desired, deployed_at, state_since)
+const AGENT: &str =
+    "INSERT INTO agent (name, version, manifest_sha256, signed_by, state, desired, deployed_at, state_since)
     VALUES ('sim', '1.0.0', 'x', 'y', 'running', 'running', 0, 0)";
 
 /// The embedded database of an installation that has done nothing yet. Made once: migrations are not what is simulated.

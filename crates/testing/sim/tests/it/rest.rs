@@ -41,10 +41,11 @@ impl Play {
 
     async fn round(&mut self) {
         for pick in 0..4 {
-            self.look().await;
-            self.decide(pick, pick % 2 == 0).await;
+            if self.rows.iter().any(|row| row.state == TaskState::InputRequired) {
+                self.decide(pick, pick % 2 == 0).await;
+                self.look().await;
+            }
         }
-        self.look().await;
         self.claim(Side::A, 50).await;
         for _ in 0..MOVES_MAX {
             if self.workers.is_empty() {
