@@ -7,10 +7,12 @@ mod os;
 mod package;
 mod page;
 mod programs;
+mod volume;
 mod wait;
 
 pub use os::{CliOutput, TestOs};
 pub use package::Package;
 pub use page::Page;
 pub use programs::{program, python};
+pub use volume::Volume;
 pub use wait::{eventually, until};

@@ -5,10 +5,13 @@
 mod chaos;
 mod command_line;
 mod crash;
+mod damage;
+mod disk;
 mod first_light;
 mod gateway;
 mod honest_status;
 mod monitor;
+mod outage;
 mod postgres;
 mod readme;
 mod rogue;

@@ -218,6 +218,10 @@ impl Play {
         if self.workers.is_empty() {
             self.node().of(Side::B).recover().await.unwrap();
         }
+        // What the dead process held waits for nobody's lease to run out.
+        let (rows, _) = view::rows(&self.node().store).await;
+        let held = rows.iter().find(|row| row.state == TaskState::Working && row.node.as_deref() == Some("node-a"));
+        assert!(held.is_none(), "a lease of a dead node was kept: {held:?}");
     }
 
     /// What may never be, whatever was done.
