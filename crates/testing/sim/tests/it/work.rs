@@ -237,7 +237,13 @@ impl Play {
     pub async fn give_up(&mut self, pick: u16, class: u16) {
         let Some(index) = self.any_worker(pick) else { return };
         let worker = self.workers.remove(index);
-        let classes = [ErrorClass::Transient, ErrorClass::Crash, ErrorClass::Permanent, ErrorClass::RateLimited];
+        let classes = [
+            ErrorClass::Permanent,
+            ErrorClass::Crash,
+            ErrorClass::Permanent,
+            ErrorClass::RateLimited,
+            ErrorClass::Transient,
+        ];
         let class = classes[usize::from(class) % classes.len()];
         let failure = Failure { class, code: None, message: "on purpose".into(), retry_after_s: None };
         let outcome = self.node().of(worker.side).release(&worker.lease, failure).await;
