@@ -1,4 +1,5 @@
 //! The same model driven by generated sequences, which are shrunk to the shortest one that fails.
+//! `AGENTOS_SIM_CASES` chooses how many.
 
 use agentos_scratch::Backend;
 use proptest::{
@@ -7,7 +8,7 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 
-use crate::{deed::Deed, play::Play};
+use crate::{deed::Deed, play::Play, seeds::setting};
 
 const CASES: u32 = 60;
 const CASES_ON_POSTGRES: u32 = 6;
@@ -18,6 +19,7 @@ fn deeds() -> impl Strategy<Value = Vec<(u8, u16, u16)>> {
 }
 
 fn check(backend: Backend, cases: u32) {
+    let cases = u32::try_from(setting("AGENTOS_SIM_CASES", cases.into())).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&deeds(), |numbers| {
