@@ -1,6 +1,8 @@
 //! The disk under a running server: full, failing, read-only. On file systems that the test makes for itself; where it may
 //! not, it says so and does nothing.
 
+#![expect(clippy::print_stdout, clippy::panic, reason = "a story that cannot be told says why")]
+
 use agentos_kit::{Package, TestOs, Volume, until};
 use agentos_types::task::TaskState;
 use serde_json::json;

@@ -7,6 +7,7 @@
 //! supervisor's processes and sockets, which have their own stories in `agentos-e2e`, and disks that lie.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is how a simulation fails")]
+#![expect(clippy::print_stdout, reason = "a run tells its seeds and what happened in them")]
 
 mod deed;
 mod disk;
