@@ -15,5 +15,6 @@ mod outage;
 mod postgres;
 mod readme;
 mod rogue;
+mod schema;
 mod secrets;
 mod trust;
