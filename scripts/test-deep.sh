@@ -6,11 +6,12 @@
 # FIRST_SEED=N   the first of them (1)
 # AGENTS=N       agents in each storm (200)
 # CONNECTIONS=N  connections that are dropped in the churn (20000)
+# SIMULATIONS=N  seeds of the simulation (10000)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-SEEDS=${SEEDS:-5} FIRST_SEED=${FIRST_SEED:-1} AGENTS=${AGENTS:-200} CONNECTIONS=${CONNECTIONS:-20000}
+SEEDS=${SEEDS:-5} FIRST_SEED=${FIRST_SEED:-1} AGENTS=${AGENTS:-200} CONNECTIONS=${CONNECTIONS:-20000} SIMULATIONS=${SIMULATIONS:-10000}
 need_tools
 need python3 python3 'the agents of the storm are written in Python'
 cd "$ROOT"
@@ -20,12 +21,12 @@ cargo build --workspace --bins --locked --quiet
 cargo test --package agentos-e2e --locked --quiet --no-run
 
 failed=()
-# story NAME TEST VARIABLE=VALUE...: one test by its name, alone on the machine, with what it prints.
+# [PACKAGE=NAME] story NAME TEST VARIABLE=VALUE...: one test by its name, alone on the machine, with what it prints.
 story() {
     local name=$1 test=$2
     shift 2
     step "$name"
-    if ! env "$@" cargo test --package agentos-e2e --locked --quiet --test it -- --include-ignored --exact "$test" --nocapture; then
+    if ! env "$@" cargo test --package "${PACKAGE:-agentos-e2e}" --locked --quiet --test it -- --include-ignored --exact "$test" --nocapture; then
         failed+=("$name: env $*")
     fi
 }
@@ -42,6 +43,20 @@ story 'how soon an agent is back after one failure' \
     chaos::watchdog::one_failure_of_any_kind_is_over_within_ten_seconds
 story 'how soon an agent is back after repeated failures' \
     chaos::watchdog::repeated_failures_are_over_within_a_minute_or_end_in_quarantine
+for half in first second; do
+    PACKAGE=agentos-sim story "simulation, $half half of $SIMULATIONS seeds from $FIRST_SEED" \
+        "seeds::a_thousand_seeds_of_work_and_faults_keep_every_promise_${half}_half" \
+        "AGENTOS_SIM_FIRST_SEED=$FIRST_SEED" "AGENTOS_SIM_SEEDS=$SIMULATIONS"
+done
+PACKAGE=agentos-sim story 'simulation on Postgres, 200 seeds' \
+    seeds::seeds_of_work_and_faults_keep_every_promise_on_postgres \
+    "AGENTOS_SIM_FIRST_SEED=$FIRST_SEED" AGENTOS_SIM_SEEDS_ON_POSTGRES=200
+for backend in sqlite postgres; do
+    PACKAGE=agentos-sim story "generated sequences on $backend" \
+        "sequences::generated_sequences_keep_every_promise_on_$backend" AGENTOS_SIM_CASES=500
+done
+story 'Postgres behind a way that takes two seconds for each question' \
+    outage::a_slow_and_a_narrow_way_to_postgres_only_cost_time AGENTOS_OUTAGE_DELAY_MS=1000
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf '\n%s failed:\n' "${#failed[@]}"

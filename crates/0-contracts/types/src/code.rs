@@ -89,6 +89,7 @@ codes! {
     AGENT_STATE = 1308, 409, "Not possible in this state", "The agent's lifecycle does not allow the action in its present state.", "See the lifecycle in the docs; `agent-os agent show` names the state.";
     TRUST_ROOT_INVALID = 1309, 500, "Trust root unusable", "The trust root file is missing, damaged, or its own signature does not verify.", "Restore `trust/root.json` from backup.";
     SIGNING_KEY_UNUSABLE = 1310, 400, "Signing key unusable", "The private key file is missing, unreadable or malformed.", "Name a key made by `agent-os init` with `--key`.";
+    PACKAGE_UNREADABLE = 1311, 503, "Package cannot be read", "The machine could not read a file of the package: a failing disk, a missing right, too many open files. Nothing is known about the file.", "Look at the disk and the rights; the agent is started again with back-off. `agent-os agent restart` starts it at once.";
 
     // 14xx: the monitor's refusals
     NOT_GRANTED = 1401, 403, "Not granted", "No grant of the agent's manifest covers this action on this resource.", "If it is intended, add the grant to the manifest, raise its version, sign and deploy.";

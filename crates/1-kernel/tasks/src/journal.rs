@@ -158,6 +158,14 @@ impl Tasks {
     }
 }
 
+impl Tasks {
+    /// Whether this attempt has written already what came of the step. For whoever lost the answer to that write.
+    pub fn is_step_settled(&self, conn: &Conn<'_>, lease: &Lease, key: &str) -> Result<bool> {
+        let found = find(conn, &lease.task, key)?;
+        Ok(found.is_some_and(|found| found.fence == lease.fence && found.finished))
+    }
+}
+
 /// The lease is held, nobody asked to cancel, the deadline has not passed.
 pub(crate) fn check_lease(conn: &Conn<'_>, lease: &Lease, now: Timestamp) -> Result<Held> {
     let found = conn.query_one(

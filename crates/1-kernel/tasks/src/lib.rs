@@ -7,6 +7,7 @@
 //! Not here: processes (supervisor), permissions (monitor), the text of tasks for people (gateway, CLI).
 
 mod cadence;
+mod clock;
 mod fire;
 mod intake;
 mod journal;
@@ -22,6 +23,7 @@ mod sweep;
 mod transition;
 mod worker;
 
+pub use clock::ClockStep;
 pub use read::STEP_RESULT_LISTED_BYTES_MAX;
 
 use std::{

@@ -11,11 +11,16 @@ use agentos_types::{
     notify::Notice,
     task::{ErrorClass, Failure, TaskState},
 };
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Core, Tasks, journal, transition,
+    Core, Tasks,
+    clock::Mark,
+    journal, transition,
     worker::{self, action_of, in_doubt},
 };
 
@@ -74,9 +79,14 @@ impl Tasks {
     /// Settles leases and deadlines that have passed and wakes agents whose tasks became ready. Returns the next instant
     /// at which any of it can happen.
     pub async fn sweep(&self) -> Result<Option<Timestamp>> {
+        self.sweep_since(None).await
+    }
+
+    /// Settles nothing by a clock that was set since `mark`: that has to be followed first.
+    async fn sweep_since(&self, mark: Option<Mark>) -> Result<Option<Timestamp>> {
         for _ in 0..ROUNDS_MAX {
             let core = self.core.clone();
-            let settled = self.store.write(move |tx| core.sweep_batch(tx)).await?;
+            let settled = self.store.write(move |tx| core.sweep_batch(tx, mark)).await?;
             if settled < BATCH {
                 break;
             }
@@ -99,8 +109,10 @@ impl Tasks {
     /// The scheduler and sweeper of this node, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut notices = self.store.subscribe();
+        let mut mark = Mark::new(self.core.ambient.now(), Instant::now());
         loop {
-            let next = match self.turn().await {
+            mark = self.look_at_clock(mark).await;
+            let next = match self.turn(mark).await {
                 Ok(next) => next,
                 Err(fault) => {
                     tracing::warn!(code = %fault.code, detail = fault.detail, "the scheduler could not do its turn");
@@ -119,9 +131,21 @@ impl Tasks {
         }
     }
 
-    async fn turn(&self) -> Result<Option<Timestamp>> {
+    /// Before anything is settled by the clock. A step that could not be written is seen again at the next look.
+    async fn look_at_clock(&self, mark: Mark) -> Mark {
+        let (wall, monotonic) = (self.core.ambient.now(), Instant::now());
+        if let Some(step) = mark.step(wall, monotonic, self.core.options.lease)
+            && let Err(fault) = self.follow_clock(step).await
+        {
+            tracing::warn!(code = %fault.code, detail = fault.detail, "a step of the clock could not be followed yet");
+            return mark;
+        }
+        Mark::new(wall, monotonic)
+    }
+
+    async fn turn(&self, mark: Mark) -> Result<Option<Timestamp>> {
         // A schedule that cannot fire must not keep leases and deadlines from being settled.
-        let (fire, sweep) = (self.fire_due().await, self.sweep().await);
+        let (fire, sweep) = (self.fire_due().await, self.sweep_since(Some(mark)).await);
         Ok([fire?, sweep?].into_iter().flatten().min())
     }
 }
@@ -176,8 +200,11 @@ impl Core {
         Ok(ids.len() as u64)
     }
 
-    fn sweep_batch(&self, tx: &mut Tx<'_>) -> Result<i64> {
+    fn sweep_batch(&self, tx: &mut Tx<'_>, mark: Option<Mark>) -> Result<i64> {
         let now = self.ambient.now();
+        if mark.is_some_and(|mark| mark.step(now, Instant::now(), self.options.lease).is_some()) {
+            return Ok(0);
+        }
         let late: Vec<TaskId> = tx.query(LATE, &[now.into(), BATCH.into()], |row| row.parsed(0))?;
         for id in &late {
             self.pass_deadline(tx, id, now)?;
@@ -262,7 +289,7 @@ impl Core {
         Ok(())
     }
 
-    fn forget_woken(&self) {
+    pub(crate) fn forget_woken(&self) {
         for mark in [&self.woken_until, &self.polled_at] {
             if let Ok(mut mark) = mark.lock() {
                 *mark = Timestamp(i64::MIN);

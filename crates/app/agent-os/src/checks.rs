@@ -131,6 +131,7 @@ fn database_at(path: &Path) -> (CheckOutcome, String) {
         ))
     };
     match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => lost("this is no file".to_owned()),
         Ok(metadata) if metadata.len() > 0 => pass(path.display().to_string()),
         Ok(_) => lost("the file is empty".to_owned()),
         Err(source) => lost(source.to_string()),
@@ -247,6 +248,7 @@ mod tests {
     fn a_lost_database_is_not_made_anew() {
         for (path, outcome) in [
             ("/dev/null", CheckOutcome::Fail),
+            ("src", CheckOutcome::Fail),
             ("/nothing/here", CheckOutcome::Fail),
             ("Cargo.toml", CheckOutcome::Pass),
         ] {

@@ -1,6 +1,7 @@
 //! A whole AgentOS: the real program, in a scratch directory, on a free port.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -20,12 +21,16 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{Package, eventually, programs::program};
+use crate::{Package, Volume, eventually, programs::program};
 
 /// Ends its server when it is dropped.
 #[derive(Debug)]
 pub struct TestOs {
-    home: TempDir,
+    home: PathBuf,
+    /// Taken away with this value, unless the home lies on somebody else's volume.
+    _temporary: Option<TempDir>,
+    /// A volume whose namespace every program runs in, and the home as they see it.
+    place: Option<(Vec<String>, PathBuf)>,
     environment: Vec<(String, String)>,
     server: Option<Child>,
 }
@@ -63,7 +68,13 @@ impl TestOs {
     pub fn bare(environment: &[(&str, &str)]) -> Self {
         let home = TempDir::with_prefix("agentos-home-").expect("scratch is writable");
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { home, environment, server: None }
+        Self { home: home.path().to_owned(), _temporary: Some(home), place: None, environment, server: None }
+    }
+
+    /// The same on a volume of the test.
+    pub fn bare_on(volume: &Volume) -> Self {
+        let place = Some((volume.entrance(), volume.inside().join("home")));
+        Self { home: volume.path().join("home"), _temporary: None, place, environment: Vec::new(), server: None }
     }
 
     /// Takes a variable away again.
@@ -72,7 +83,7 @@ impl TestOs {
     }
 
     pub fn home(&self) -> &Path {
-        self.home.path()
+        &self.home
     }
 
     /// Adds a variable to the otherwise empty environment of every program that this starts from now on.
@@ -222,8 +233,11 @@ impl TestOs {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program("agent-os"));
-        command.env_clear().env("AGENT_OS_HOME", self.home()).envs(self.environment.iter().cloned()).args(args);
+        let (entrance, home) = self.place.clone().unwrap_or_else(|| (Vec::new(), self.home.clone()));
+        let program = program("agent-os").into_os_string();
+        let mut words = entrance.into_iter().map(OsString::from).chain([program]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).env_clear().env("AGENT_OS_HOME", home).envs(self.environment.iter().cloned()).args(args);
         command
     }
 

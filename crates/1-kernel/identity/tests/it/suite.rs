@@ -100,6 +100,23 @@ async fn a_token_works_until_it_expires_or_is_revoked() {
     assert_eq!(tokens.list().await.unwrap().len(), 2);
 }
 
+/// An expiry is an instant of the calendar: it means what the clock says, whichever way that was set.
+#[tokio::test]
+async fn a_clock_that_is_set_moves_no_expiry() {
+    let house = house();
+    let (tokens, clock) = open(&house);
+    let new = NewToken { life: Some(HOUR), ..NewToken::of_scopes("short", &[Scope::Read]) };
+    let (token, row) = tokens.create(&Actor::System, new).await.unwrap();
+    let end = row.expires_at.unwrap();
+    for (now, works) in [(end.after(2 * HOUR), false), (end.before(2 * HOUR), true), (end, false)] {
+        clock.set(now);
+        assert_eq!(tokens.authenticate(token.expose()).await.unwrap().is_some(), works, "{now}");
+    }
+    tokens.revoke(&Actor::System, &row.id).await.unwrap();
+    clock.set(end.before(2 * HOUR));
+    assert_eq!(tokens.authenticate(token.expose()).await.unwrap(), None, "what was revoked stays so");
+}
+
 #[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let house = house();

@@ -11,6 +11,7 @@ mod on_sqlite {
 
     mod bench;
     mod claiming;
+    mod clock;
     mod intake;
     pub(super) mod machine;
     mod operations;
@@ -31,6 +32,8 @@ mod on_postgres {
     pub(super) mod bench;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod claiming;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod clock;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod intake;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]

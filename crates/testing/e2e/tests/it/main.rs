@@ -5,11 +5,14 @@
 mod chaos;
 mod command_line;
 mod crash;
+mod damage;
+mod disk;
 mod first_light;
 mod gateway;
 mod honest_status;
 mod log_life;
 mod monitor;
+mod outage;
 mod postgres;
 mod readme;
 mod rogue;
