@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     layers::buckets::Peer,
     reach::{Reach, Right},
-    shared::Shared,
+    shared::{Connection, Shared},
 };
 
 /// Longest text that is looked up as a token; ours are far shorter.
@@ -87,6 +87,23 @@ impl Shared {
         };
         self.token_rates.take(&principal.token, self.ambient.now()).map_err(rate_limited)?;
         Ok(principal)
+    }
+
+    /// The same, and the place of the connection follows: whoever has presented a valid token keeps it.
+    pub async fn admit_on(
+        &self,
+        connection: &Connection,
+        asker: &Asker<'_>,
+        bearer: Option<&Bearer>,
+    ) -> Result<Principal> {
+        let admitted = self.admit(asker, bearer).await;
+        match &admitted {
+            Ok(principal) => connection.slot.know(&principal.token)?,
+            Err(fault) if [Code::UNAUTHENTICATED, Code::AUTH_LOCKED].contains(&fault.code) => connection.slot.forget(),
+            // Nothing is known about the token: it is too fast, or the store cannot be asked.
+            Err(_) => {}
+        }
+        admitted
     }
 
     /// Lockout and rate of an address without a valid token. Only a token that was presented counts towards a lockout:

@@ -5,7 +5,6 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use agentos_api::Kernel;
 use agentos_base::Ambient;
 use agentos_types::TokenId;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use crate::layers::{
@@ -13,6 +12,7 @@ use crate::layers::{
     lockouts::Lockouts,
     metrics::Metrics,
 };
+use crate::slots::Slot;
 
 /// Refused requests of one peer that reach the audit log each second. More say nothing new, and without the bound
 /// anybody who can open a connection could fill the disk with records.
@@ -66,11 +66,11 @@ impl Shared {
 }
 
 /// One accepted connection. It lives in the extensions of its requests, and a WebSocket session keeps it after the
-/// upgrade: as long as it exists the connection counts against `connections_max` and shutdown waits for it.
+/// upgrade: as long as it exists the connection counts against the limits and shutdown waits for it.
 pub(crate) struct Connection {
     pub peer: IpAddr,
     pub metrics: Arc<Metrics>,
-    pub _slot: OwnedSemaphorePermit,
+    pub slot: Slot,
     pub _tracked: TaskTrackerToken,
 }
 

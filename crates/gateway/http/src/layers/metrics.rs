@@ -40,6 +40,10 @@ pub(crate) struct Metrics {
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     pub connections: Gauge,
     pub connections_refused: Counter,
+    /// Connections without a valid token that made room for a newcomer.
+    pub connections_displaced: Counter,
+    /// Heads of requests that were malformed, too large or too slow.
+    pub heads_refused: Counter,
     pub websockets: Gauge,
     /// Addresses that were locked out after wrong tokens.
     pub lockouts: Counter,
@@ -55,6 +59,8 @@ impl Metrics {
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            connections_displaced: Counter::default(),
+            heads_refused: Counter::default(),
             websockets: Gauge::default(),
             lockouts: Counter::default(),
             refusals_unrecorded: Counter::default(),
@@ -71,6 +77,16 @@ impl Metrics {
             "connections_refused",
             "Connections above gateway.connections_max",
             metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "connections_displaced",
+            "Connections without a valid token that made room for newcomers",
+            metrics.connections_displaced.clone(),
+        );
+        registry.register(
+            "heads_refused",
+            "Heads of requests that were malformed, too large or too slow",
+            metrics.heads_refused.clone(),
         );
         registry.register("websockets", "Open WebSocket sessions", metrics.websockets.clone());
         registry.register("lockouts", "Addresses locked out after wrong tokens", metrics.lockouts.clone());

@@ -122,6 +122,7 @@ impl Session {
         let auth_deadline = self.auth_deadline;
         tokio::select! {
             () = self.shared.shutdown.cancelled() => Err(Close::GoingAway),
+            () = self.connection.slot.displaced() => Err(Close::Displaced),
             () = sleep_until(auth_deadline.unwrap_or_else(Instant::now)), if auth_deadline.is_some() => {
                 Err(Close::Unauthenticated)
             }
@@ -252,7 +253,7 @@ impl Session {
         let bearer = Bearer::new(&token);
         let request_id = self.shared.ambient.request_id();
         let asker = Asker { peer: self.connection.peer, request_id: &request_id, route: "auth" };
-        match self.shared.admit(&asker, Some(&bearer)).await {
+        match self.shared.admit_on(&self.connection, &asker, Some(&bearer)).await {
             Ok(principal) => {
                 (self.bearer, self.auth_deadline) = (Some(bearer), None);
                 let welcome = json!({ "token": principal.token, "name": principal.name, "role": principal.role, "scopes": principal.scopes });
