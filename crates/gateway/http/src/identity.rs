@@ -159,11 +159,11 @@ impl Shared {
         Err(Fault::new(Code::FORBIDDEN, format!("the token does not hold the scope '{}'", needed.as_str())))
     }
 
-    /// One record for a lockout, within the bound on records of refusals from all addresses.
+    /// One record for a lockout, within a bound of its own: a flood of refusals must not hide it.
     async fn record_lockout(&self, asker: &Asker<'_>, actor: Actor, wait: Duration) {
         self.metrics.lockouts.inc();
         tracing::warn!(peer = %asker.peer, wait_s = wait.as_secs(), "an address is locked out after wrong tokens");
-        if self.recorded_refusals_in_all.take(&(), self.ambient.now()).is_err() {
+        if self.recorded_lockouts.take(&(), self.ambient.now()).is_err() {
             self.metrics.refusals_unrecorded.inc();
             return;
         }

@@ -19,6 +19,9 @@ use crate::slots::Slot;
 const RECORDED_REFUSALS_PER_SECOND: u64 = 5;
 /// The same for all peers together, against a flood from many addresses.
 const RECORDED_REFUSALS_PER_SECOND_IN_ALL: u64 = 50;
+/// Lockouts that reach the audit log each second. Apart from the refusals, whose flood must not hide them; an address is
+/// locked out at most once a minute.
+const RECORDED_LOCKOUTS_PER_SECOND: u64 = 20;
 /// How long a revoked token can at most go on reading a stream or session that it opened before.
 const RECHECK_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
@@ -38,6 +41,7 @@ pub(crate) struct Shared {
     pub lockouts: Lockouts,
     pub recorded_refusals: Buckets<Peer>,
     pub recorded_refusals_in_all: Buckets<()>,
+    pub recorded_lockouts: Buckets<()>,
 }
 
 impl Shared {
@@ -61,6 +65,7 @@ impl Shared {
             lockouts: Lockouts::new(limits.auth_failures_max),
             recorded_refusals: Buckets::new(RECORDED_REFUSALS_PER_SECOND),
             recorded_refusals_in_all: Buckets::new(RECORDED_REFUSALS_PER_SECOND_IN_ALL),
+            recorded_lockouts: Buckets::new(RECORDED_LOCKOUTS_PER_SECOND),
         }
     }
 }
