@@ -56,7 +56,7 @@ mode() {
     wait "$witness"
     read -r asked refused slowest <"$SCRATCH/behaved"
     state=ok
-    if [ "$refused" -gt 0 ] || [ "$asked" -lt 20 ]; then
+    if [ "$refused" -gt 0 ] || [ "$asked" -lt 10 ]; then
         state=FOUND
         failed=1
     fi
