@@ -14,7 +14,7 @@ const OWN_MAX: u64 = 4;
 async fn metric(os: &TestOs, name: &str) -> u64 {
     let metrics = os.client().metrics().await.unwrap();
     let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("agentos_gateway_{name} ")));
-    line.unwrap_or_else(|| panic!("{name} is measured")).parse().unwrap()
+    line.expect("it is measured").parse().unwrap()
 }
 
 /// Asks `/live` from an address of its own.
