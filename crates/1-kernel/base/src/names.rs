@@ -144,6 +144,8 @@ metrics! {
     GATEWAY_DURATION = "agentos_gateway_request_duration_seconds" histogram ["route"] "Time until the response's head was ready.";
     GATEWAY_CONNECTIONS = "agentos_gateway_connections" gauge [] "Open connections.";
     GATEWAY_CONNECTIONS_REFUSED = "agentos_gateway_connections_refused_total" counter [] "Connections above gateway.connections_max.";
+    GATEWAY_CONNECTIONS_DISPLACED = "agentos_gateway_connections_displaced_total" counter [] "Connections without a valid token that made room for newcomers.";
+    GATEWAY_HEADS_REFUSED = "agentos_gateway_heads_refused_total" counter [] "Heads of requests that were malformed, too large or too slow.";
     GATEWAY_WEBSOCKETS = "agentos_gateway_websockets" gauge [] "Open WebSocket sessions.";
     GATEWAY_LOCKOUTS = "agentos_gateway_lockouts_total" counter [] "Addresses locked out after wrong tokens.";
     GATEWAY_REFUSALS_UNRECORDED = "agentos_gateway_refusals_unrecorded_total" counter [] "Refused requests that the bound kept out of the audit log.";

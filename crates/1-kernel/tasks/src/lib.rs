@@ -6,7 +6,7 @@
 //!
 //! Not here: processes (supervisor), permissions (monitor), the text of tasks for people (gateway, CLI).
 
-mod cadence;
+pub mod cadence;
 mod clock;
 mod fire;
 mod intake;

@@ -294,6 +294,7 @@ fn gateway_options(config: &Config) -> Result<GatewayOptions> {
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
         connections_max: connections_max(config),
+        strangers_per_address_max: config.gateway_strangers_per_address_max(),
         requests_per_second: config.gateway_requests_per_second(),
         auth_failures_max: config.gateway_auth_failures_max(),
         request_timeout: config.gateway_request_timeout(),

@@ -113,6 +113,10 @@ impl Config {
         self.size("gateway.connections_max")
     }
 
+    pub fn gateway_strangers_per_address_max(&self) -> usize {
+        self.size("gateway.strangers_per_address_max")
+    }
+
     pub fn gateway_requests_per_second(&self) -> u64 {
         self.integer("gateway.requests_per_second")
     }

@@ -90,7 +90,14 @@ pub const SETTINGS: &[Setting] = &[
         "AGENT_OS_GATEWAY_CONNECTIONS_MAX",
         range(1, 100_000),
         "1024",
-        "Open connections; more are answered 503.",
+        "Open connections. Strangers make room for newcomers; once tokens hold all, more are answered 503.",
+    ),
+    setting(
+        "gateway.strangers_per_address_max",
+        "AGENT_OS_GATEWAY_STRANGERS_PER_ADDRESS_MAX",
+        range(1, 100_000),
+        "128",
+        "Open connections of one address without a valid token; one more closes the oldest of them.",
     ),
     setting(
         "gateway.requests_per_second",

@@ -7,6 +7,7 @@ mod command_line;
 mod crash;
 mod damage;
 mod disk;
+mod doors;
 mod first_light;
 mod gateway;
 mod honest_status;
