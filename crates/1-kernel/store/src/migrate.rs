@@ -22,15 +22,26 @@ pub struct Migration {
     pub down_postgres: &'static str,
 }
 
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "first_light",
-    up: include_str!("../migrations/0001_first_light.up.sql"),
-    up_sqlite: include_str!("../migrations/0001_first_light.sqlite.up.sql"),
-    up_postgres: include_str!("../migrations/0001_first_light.postgres.up.sql"),
-    down: include_str!("../migrations/0001_first_light.down.sql"),
-    down_postgres: include_str!("../migrations/0001_first_light.postgres.down.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "first_light",
+        up: include_str!("../migrations/0001_first_light.up.sql"),
+        up_sqlite: include_str!("../migrations/0001_first_light.sqlite.up.sql"),
+        up_postgres: include_str!("../migrations/0001_first_light.postgres.up.sql"),
+        down: include_str!("../migrations/0001_first_light.down.sql"),
+        down_postgres: include_str!("../migrations/0001_first_light.postgres.down.sql"),
+    },
+    Migration {
+        number: 4,
+        name: "retention",
+        up: include_str!("../migrations/0004_retention.up.sql"),
+        up_sqlite: include_str!("../migrations/0004_retention.sqlite.up.sql"),
+        up_postgres: include_str!("../migrations/0004_retention.postgres.up.sql"),
+        down: include_str!("../migrations/0004_retention.down.sql"),
+        down_postgres: include_str!("../migrations/0004_retention.postgres.down.sql"),
+    },
+];
 
 /// Applies what is missing. Runs inside the caller's transaction. Returns the schema's number.
 pub(crate) fn up(conn: &Conn<'_>, now: Timestamp) -> Result<i64> {

@@ -69,7 +69,8 @@ fn rights(role: &str) -> String {
          REVOKE ALL ON ALL TABLES IN SCHEMA agent_os FROM {role}, PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA agent_os TO {role};
          REVOKE UPDATE, DELETE ON audit_record, audit_checkpoint FROM {role};
-         REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM {role}"
+         REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM {role};
+         GRANT EXECUTE ON FUNCTION history_open_day(BIGINT), history_drop_day(BIGINT) TO {role}"
     )
 }
 

@@ -12,7 +12,9 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).map_err(fault)?;
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL;
+            // Takes effect in a file without tables only: pages that pruning frees can then be given back.
+            "PRAGMA auto_vacuum = INCREMENTAL;
+             PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA foreign_keys = ON;
              PRAGMA temp_store = MEMORY;

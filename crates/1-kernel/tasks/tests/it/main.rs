@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
 
+mod partitions;
+
 #[path = "."]
 mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
@@ -14,6 +16,7 @@ mod on_sqlite {
     mod outcomes;
     mod reading;
     mod recovery;
+    mod retention;
     mod scheduling;
     mod steps;
     mod timing;
@@ -39,6 +42,8 @@ mod on_postgres {
     mod reading;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod recovery;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod retention;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod scheduling;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
