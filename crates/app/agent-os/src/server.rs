@@ -25,7 +25,10 @@ use agentos_monitor::Monitor;
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
-use agentos_tasks::{Tasks, TasksOptions};
+use agentos_tasks::{
+    Tasks, TasksOptions,
+    retention::{Policy, Retention},
+};
 use agentos_tools::BuiltinTools;
 use agentos_trust::TrustRoot;
 use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
@@ -35,7 +38,11 @@ use tokio::{
 };
 
 use crate::{
-    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, programs,
+    checks, descriptors, install,
+    install::Installation,
+    kernel::{ServerKernel, retention},
+    layout::Layout,
+    programs,
     syscalls::MonitoredSyscalls,
 };
 
@@ -105,6 +112,8 @@ impl Server {
         };
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
+        let retention = retention_of(&config, &store, &ambient);
+        retention.prepare().await?;
         record_start(&store, &ambient).await?;
         tasks.recover().await?;
         let supervisor = Supervisor::start(
@@ -117,6 +126,7 @@ impl Server {
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
+        background.spawn("retention", retention.clone().run(background.shutdown()));
 
         let kernel = Arc::new(ServerKernel {
             audit: AuditLog::new(identity, store.clone(), layout.root()),
@@ -127,6 +137,7 @@ impl Server {
             store,
             tasks,
             secrets,
+            retention,
             supervisor,
             ambient: ambient.clone(),
             layout,
@@ -218,6 +229,18 @@ fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {
         queue_max: config.tasks_queue_max(),
         interval_min: config.schedules_interval_min(),
     }
+}
+
+fn retention_of(config: &Config, store: &Store, ambient: &Ambient) -> Retention {
+    let policy = Policy {
+        task_days: config.retention_task_days(),
+        dead_letter_days: config.retention_dead_letter_days(),
+        event_days: config.retention_event_days(),
+        idempotency_days: config.retention_idempotency_days(),
+        credential_days: config.retention_credential_days(),
+        hour_utc: config.retention_hour_utc(),
+    };
+    Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy))
 }
 
 fn dialer_options(config: &Config) -> Result<DialerOptions> {

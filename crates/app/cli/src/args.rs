@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod config;
+mod retention;
 mod schedule;
 mod secret;
 mod server;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use agent::{AgentCommands, Notifications};
 pub(crate) use audit::{AuditCommands, Export, Query, Tail, Verify};
 pub(crate) use config::{Completions, ConfigCommands, Explain};
+pub(crate) use retention::{RetentionCommands, Run as RetentionRun};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
 pub(crate) use secret::SecretCommands;
 pub(crate) use server::{Down, Sign, Up};
@@ -119,6 +121,9 @@ pub(crate) enum Command {
     /// Tokens of the API
     #[command(subcommand)]
     Token(TokenCommands),
+    /// Retention: what is kept for how long, and what is taken away
+    #[command(subcommand)]
+    Retention(RetentionCommands),
     /// Settings: check, show, list
     #[command(subcommand)]
     Config(ConfigCommands),

@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod keys;
+mod retention;
 mod server;
 mod settings;
 mod tasks;

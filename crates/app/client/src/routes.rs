@@ -2,6 +2,7 @@
 
 mod agents;
 mod audit;
+mod retention;
 mod schedules;
 mod secrets;
 mod status;

@@ -16,7 +16,8 @@ use tokio::sync::broadcast;
 
 use crate::body::{
     AgentLogs, AuditCheckpoint, AuditFilter, AuditRecord, AuditVerification, Context, CreateSchedule, CreateToken,
-    CreatedToken, DeployAgent, Health, Notification, Page, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+    CreatedToken, DeployAgent, Health, Notification, Page, RetentionRows, RetentionStatus, RotateToken, SecretInfo,
+    SecretValue, SubmitTask, TokenInfo,
 };
 
 /// What an agent can be told to do.
@@ -126,6 +127,13 @@ pub trait Kernel: Send + Sync + 'static {
     async fn audit_checkpoint(&self) -> Result<AuditCheckpoint>;
     /// The whole log from `from_seq` as an export segment (JSON lines), recorded as an act of the actor.
     async fn export_audit(&self, context: &Context, from_seq: i64) -> Result<Vec<u8>>;
+
+    // Retention
+    async fn get_retention(&self) -> Result<RetentionStatus>;
+    /// What a run would take now, by kind.
+    async fn preview_retention(&self) -> Result<Vec<RetentionRows>>;
+    /// Begins a run, durably, or joins the one that is under way.
+    async fn run_retention(&self, context: &Context) -> Result<RetentionStatus>;
 
     // Status
     async fn ready(&self) -> bool;

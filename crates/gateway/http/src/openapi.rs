@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    handlers::{agents, audit, schedules, secrets, status, tasks, tokens},
+    handlers::{agents, audit, retention, schedules, secrets, status, tasks, tokens},
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -32,6 +32,7 @@ const BEARER: &str = "bearer";
         secrets::list_secrets, secrets::set_secret, secrets::rotate_secret, secrets::revoke_secret,
         tokens::list_tokens, tokens::create_token, tokens::rotate_token, tokens::revoke_token,
         audit::query_audit, audit::verify_audit, audit::audit_checkpoint, audit::export_audit, audit::stream_audit,
+        retention::get_retention, retention::preview_retention, retention::run_retention,
         ws::websocket,
     ),
     components(schemas(Problem)),
@@ -43,6 +44,7 @@ const BEARER: &str = "bearer";
         (name = "secrets", description = "Values that agents use and never see"),
         (name = "tokens", description = "Rights of callers"),
         (name = "audit", description = "The tamper-evident log"),
+        (name = "retention", description = "What is kept for how long"),
         (name = "websocket", description = "Calls and pushes over one connection"),
     )
 )]

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    handlers::{agents, audit, schedules, secrets, status, tasks, tokens},
+    handlers::{agents, audit, retention, schedules, secrets, status, tasks, tokens},
     layers::{
         self,
         guard::{self, Guard},
@@ -113,6 +113,10 @@ routes! {
     GET "/api/v1/audit/checkpoint" Access::Scope(Scope::Audit) => audit::audit_checkpoint;
     GET "/api/v1/audit/export" Access::Scope(Scope::Audit) => audit::export_audit;
     GET "/api/v1/audit/stream" Access::Scope(Scope::Audit) => audit::stream_audit;
+
+    GET "/api/v1/retention" Access::Scope(Scope::Read) => retention::get_retention;
+    GET "/api/v1/retention/preview" Access::Scope(Scope::Admin) => retention::preview_retention;
+    POST "/api/v1/retention/run" Access::Scope(Scope::Admin) => retention::run_retention;
 
     GET "/api/v1/ws" Access::Session => ws::websocket;
 }

@@ -21,6 +21,7 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         })
         .await?;
     let agents = kernel.supervisor.list().await?;
+    let retention = kernel.retention.status().await?;
     let mut text = String::new();
     let mut write = || -> std::fmt::Result {
         family(&mut text, "agentos_tasks", "gauge", "Tasks by agent and state.")?;
@@ -46,6 +47,16 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         }
         family(&mut text, "agentos_audit_records_total", "counter", "Records in the audit log.")?;
         writeln!(text, "agentos_audit_records_total {audit_size}")?;
+        let help = "Rows that retention took away, by kind.";
+        family(&mut text, "agentos_retention_rows_total", "counter", help)?;
+        for count in &retention.counts {
+            writeln!(text, "agentos_retention_rows_total{{kind=\"{}\"}} {}", count.kind, count.rows_total)?;
+        }
+        if let Some(at) = retention.last_run.as_ref().and_then(|run| run.finished_at) {
+            let help = "End of the last retention run.";
+            family(&mut text, "agentos_retention_last_run_timestamp_seconds", "gauge", help)?;
+            writeln!(text, "agentos_retention_last_run_timestamp_seconds {}", at.as_millis() / 1_000)?;
+        }
         family(&mut text, "agentos_schema_version", "gauge", "Newest applied migration.")?;
         writeln!(text, "agentos_schema_version {schema}")
     };

@@ -3,6 +3,7 @@
 mod agents;
 mod audit;
 mod metrics;
+pub mod retention;
 mod status;
 mod tokens;
 
@@ -18,8 +19,8 @@ use agentos_api::{
     Kernel,
     body::{
         AgentLogs, AuditCheckpoint, AuditFilter, AuditRecord, AuditVerification, Check, Context, CreateSchedule,
-        CreateToken, CreatedToken, DeployAgent, Health, Notification, Page, RotateToken, SecretInfo, SecretValue,
-        SubmitTask, TokenInfo,
+        CreateToken, CreatedToken, DeployAgent, Health, Notification, Page, RetentionRows, RetentionStatus,
+        RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
     },
     kernel::{AgentCommand, Principal, TaskQuery},
 };
@@ -29,7 +30,7 @@ use agentos_identity::Tokens;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
 use agentos_store::Store;
 use agentos_supervisor::Supervisor;
-use agentos_tasks::{NewSchedule, NewTask, ScheduleFilter, TaskFilter, Tasks};
+use agentos_tasks::{NewSchedule, NewTask, ScheduleFilter, TaskFilter, Tasks, retention::Retention};
 use agentos_trust::TrustRoot;
 use agentos_types::{
     Actor, AgentName, Result, ScheduleId, SecretName, TaskId, Timestamp, TokenId,
@@ -51,6 +52,7 @@ pub struct ServerKernel {
     pub tasks: Tasks,
     pub tokens: Tokens,
     pub secrets: Secrets,
+    pub retention: Retention,
     pub audit: AuditLog,
     pub supervisor: Supervisor,
     pub trust: TrustRoot,
@@ -254,6 +256,18 @@ impl Kernel for ServerKernel {
 
     async fn export_audit(&self, context: &Context, from_seq: i64) -> Result<Vec<u8>> {
         audit::export(self, context, from_seq).await
+    }
+
+    async fn get_retention(&self) -> Result<RetentionStatus> {
+        retention::status(self).await
+    }
+
+    async fn preview_retention(&self) -> Result<Vec<RetentionRows>> {
+        retention::preview(self).await
+    }
+
+    async fn run_retention(&self, context: &Context) -> Result<RetentionStatus> {
+        retention::run(self, context).await
     }
 
     async fn ready(&self) -> bool {

@@ -11,6 +11,8 @@ mod honest_status;
 mod monitor;
 mod postgres;
 mod readme;
+mod retention;
 mod rogue;
 mod secrets;
+mod soak;
 mod trust;
