@@ -6,11 +6,14 @@
 # FIRST_SEED=N   the first of them (1)
 # AGENTS=N       agents in each storm (200)
 # CONNECTIONS=N  connections that are dropped in the churn (20000)
+# SOAK_DAYS=N    days of work with a retention of two days, on each store (60)
+# SOAK_TASKS=N   tasks of each day (500)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 SEEDS=${SEEDS:-5} FIRST_SEED=${FIRST_SEED:-1} AGENTS=${AGENTS:-200} CONNECTIONS=${CONNECTIONS:-20000}
+SOAK_DAYS=${SOAK_DAYS:-60} SOAK_TASKS=${SOAK_TASKS:-500}
 need_tools
 need python3 python3 'the agents of the storm are written in Python'
 cd "$ROOT"
@@ -38,6 +41,12 @@ done
 story "churn of $CONNECTIONS connections, seed $FIRST_SEED" \
     chaos::connections::a_thousand_connections_dropped_at_every_stage_leave_nothing_behind \
     "AGENTOS_CHAOS_SEED=$FIRST_SEED" "AGENTOS_CHAOS_CONNECTIONS=$CONNECTIONS"
+story "soak of $SOAK_DAYS days with $SOAK_TASKS tasks each, seed $FIRST_SEED, embedded store" \
+    soak::weeks_of_work_leave_the_embedded_store_as_large_as_days_do \
+    "AGENTOS_SOAK_SEED=$FIRST_SEED" "AGENTOS_SOAK_DAYS=$SOAK_DAYS" "AGENTOS_SOAK_TASKS=$SOAK_TASKS"
+story "soak of $SOAK_DAYS days with $SOAK_TASKS tasks each, seed $FIRST_SEED, Postgres" \
+    soak::weeks_of_work_leave_postgres_as_large_as_days_do \
+    "AGENTOS_SOAK_SEED=$FIRST_SEED" "AGENTOS_SOAK_DAYS=$SOAK_DAYS" "AGENTOS_SOAK_TASKS=$SOAK_TASKS"
 story 'how soon an agent is back after one failure' \
     chaos::watchdog::one_failure_of_any_kind_is_over_within_ten_seconds
 story 'how soon an agent is back after repeated failures' \

@@ -236,11 +236,16 @@ async fn events_may_go_before_their_task_but_never_the_last_one() {
 async fn what_one_task_left_goes_in_parts() {
     let bench = bench().await;
     let lease = bench.working().await.lease;
-    for number in 0..1_100 {
-        let key = format!("k{number}");
-        bench.begin(&lease, step(&key, Safety::Idempotent, "h")).await.unwrap();
-        bench.end(&lease, &key, Ok(json!(1))).await.unwrap();
-    }
+    let (tasks, held) = (bench.tasks.clone(), lease.clone());
+    let steps = move |tx: &mut agentos_store::Tx<'_>| {
+        for number in 0..1_100 {
+            let key = format!("k{number}");
+            tasks.begin_step(tx, &held, &step(&key, Safety::Idempotent, "h"))?;
+            tasks.finish_step(tx, &held, &key, Ok(&json!(1)))?;
+        }
+        Ok(())
+    };
+    bench.store.write(steps).await.unwrap();
     bench.tasks.finish(&Actor::System, &lease, Ending::Completed(json!(1))).await.unwrap();
     let trimmed = completed(&bench, None).await;
     bench.clock.advance(days(3));
