@@ -64,21 +64,23 @@ SET search_path = agent_os, pg_temp SET lock_timeout = '200ms' AS $body$
 DECLARE
   parent TEXT;
   part TEXT;
-  dropped BIGINT := 0;
+  parts TEXT[] := '{}';
 BEGIN
-  -- No task of that day can come between the look and the drop.
-  LOCK TABLE task IN SHARE MODE;
+  FOREACH parent IN ARRAY ARRAY['step', 'task_event'] LOOP
+    part := parent || '_' || history_day_suffix(day);
+    CONTINUE WHEN to_regclass('agent_os.' || part) IS NULL;
+    -- Before the look: whoever has written into them has committed by then, and nobody writes into them any more.
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', part);
+    parts := parts || part;
+  END LOOP;
   PERFORM 1 FROM task WHERE id >= history_day_begins(day) AND id < history_day_begins(day + 1) LIMIT 1;
   IF FOUND THEN
     RETURN 0;
   END IF;
-  FOREACH parent IN ARRAY ARRAY['step', 'task_event'] LOOP
-    part := parent || '_' || history_day_suffix(day);
-    CONTINUE WHEN to_regclass('agent_os.' || part) IS NULL;
+  FOREACH part IN ARRAY parts LOOP
     EXECUTE format('DROP TABLE %I', part);
-    dropped := dropped + 1;
   END LOOP;
-  RETURN dropped;
+  RETURN cardinality(parts);
 END
 $body$;
 

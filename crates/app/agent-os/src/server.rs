@@ -113,7 +113,10 @@ impl Server {
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
         let retention = retention_of(&config, &store, &ambient);
-        retention.prepare().await?;
+        if let Err(fault) = retention.prepare().await {
+            // What is written meanwhile lies in the net and moves later.
+            tracing::warn!(code = %fault.code, detail = fault.detail, "the coming days could not be opened");
+        }
         record_start(&store, &ambient).await?;
         tasks.recover().await?;
         let supervisor = Supervisor::start(

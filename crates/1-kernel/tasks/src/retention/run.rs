@@ -119,22 +119,23 @@ impl Retention {
         Ok(self.status().await?.next_at.unwrap_or(now))
     }
 
-    /// Goes through all pruners. What may pass by itself (a store that is away) leaves the run open; a pruner that fails
-    /// otherwise does not keep the others from their work.
+    /// Goes through all pruners; one that fails does not keep the others from their work. What may pass by itself (a store
+    /// that is away, a lock that somebody holds) leaves the run open.
     async fn work(&self, shutdown: &CancellationToken) -> Result<()> {
-        let mut failure = None;
+        let (mut failure, mut hindrance) = (None, None);
         for pruner in self.pruners.iter() {
             match self.pass(pruner.as_ref(), shutdown).await {
                 Ok(true) => {}
                 // Told to stop: the next start goes on.
                 Ok(false) => return Ok(()),
-                Err(fault) if may_pass(&fault) => return Err(fault),
+                Err(fault) if may_pass(&fault) => hindrance = hindrance.or(Some(fault)),
                 Err(fault) => {
                     tracing::error!(code = %fault.code, detail = fault.detail, "a part of the retention failed: {fault}");
                     failure = failure.or(Some(fault.code));
                 }
             }
         }
+        hindrance.map_or(Ok(()), Err)?;
         self.finish(failure).await
     }
 

@@ -288,8 +288,8 @@ async fn notifications_and_guards_of_firings_go_too() {
     assert_eq!(bench.count("SELECT count(*) FROM notification").await, 1);
 }
 
-/// Stops the run once in the middle, as a kill would.
-struct Death(std::sync::atomic::AtomicBool);
+/// Stops the run in the middle, as a kill would.
+struct Death(CancellationToken);
 
 #[async_trait::async_trait]
 impl Pruner for Death {
@@ -297,10 +297,8 @@ impl Pruner for Death {
         Ok(Vec::new())
     }
     async fn batch(&self, _: &Pass) -> Result<bool> {
-        match self.0.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            true => Err(Fault::new(Code::STORE_UNAVAILABLE, "gone")),
-            false => Ok(false),
-        }
+        self.0.cancel();
+        Ok(true)
     }
 }
 
@@ -313,11 +311,11 @@ async fn a_run_that_died_half_way_goes_on_and_is_recorded_once() {
     bench.clock.advance(days(40));
     // The rows of the tasks are gone, what they left is not: the worst moment to die.
     let mut pruners = retention::pruners(&POLICY);
-    pruners.insert(4, Box::new(Death(true.into())));
+    let death = CancellationToken::new();
+    pruners.insert(4, Box::new(Death(death.clone())));
     let dying = Retention::new(bench.store.clone(), bench.ambient.clone(), POLICY, pruners);
     dying.ask(&person(), Some("req_1".into())).await.unwrap();
-    let stop = CancellationToken::new();
-    assert_eq!(dying.turn(Timestamp::ZERO, &stop).await.unwrap_err().code, Code::STORE_UNAVAILABLE);
+    dying.turn(Timestamp::ZERO, &death).await.unwrap();
     assert_eq!(rows(&bench).await, [0, 3, 12, 3]);
 
     // Another process: nothing but the database is left. Nobody has to ask again, and asking joins the same run.
@@ -325,7 +323,7 @@ async fn a_run_that_died_half_way_goes_on_and_is_recorded_once() {
     assert!(next.status().await.unwrap().is_running());
     bench.clock.advance(Duration::from_secs(60));
     next.ask(&Actor::System, None).await.unwrap();
-    next.turn(Timestamp::NEVER, &stop).await.unwrap();
+    next.turn(Timestamp::NEVER, &CancellationToken::new()).await.unwrap();
     let status = next.status().await.unwrap();
     assert_eq!((taken(&status, "tasks"), taken(&status, "steps"), taken(&status, "events")), (3, 3, 12));
     assert_eq!(rows(&bench).await, [0; 4]);
@@ -343,8 +341,8 @@ async fn a_run_that_died_half_way_goes_on_and_is_recorded_once() {
     assert_eq!((&records[1].facts["tasks"], &records[1].facts["events"]), (&json!(3), &json!(12)));
 }
 
-/// A part that cannot be done.
-struct Broken;
+/// A part that cannot be done, for good or for now.
+struct Broken(Code);
 
 #[async_trait::async_trait]
 impl Pruner for Broken {
@@ -352,7 +350,7 @@ impl Pruner for Broken {
         Ok(Vec::new())
     }
     async fn batch(&self, _: &Pass) -> Result<bool> {
-        Err(Fault::internal("on purpose"))
+        Err(Fault::new(self.0, "on purpose"))
     }
 }
 
@@ -362,11 +360,30 @@ async fn a_pruner_that_fails_does_not_stop_the_others() {
     completed(&bench, None).await;
     bench.clock.advance(days(40));
     let mut pruners = retention::pruners(&POLICY);
-    pruners.insert(0, Box::new(Broken));
+    pruners.insert(0, Box::new(Broken(Code::INTERNAL)));
     let status = run(&Retention::new(bench.store.clone(), bench.ambient.clone(), POLICY, pruners)).await;
     assert_eq!(status.last_run.as_ref().unwrap().failure, Some(Code::INTERNAL));
     assert_eq!(taken(&status, "tasks"), 1);
     assert_eq!(bench.last("retention.run").decision, Decision::Failed);
+}
+
+#[tokio::test]
+async fn what_may_pass_leaves_the_run_open_and_the_others_at_work() {
+    let bench = bench().await;
+    completed(&bench, None).await;
+    bench.clock.advance(days(40));
+    let mut pruners = retention::pruners(&POLICY);
+    pruners.insert(0, Box::new(Broken(Code::STORE_UNAVAILABLE)));
+    let hindered = Retention::new(bench.store.clone(), bench.ambient.clone(), POLICY, pruners);
+    hindered.ask(&person(), None).await.unwrap();
+    let stop = CancellationToken::new();
+    assert_eq!(hindered.turn(Timestamp::ZERO, &stop).await.unwrap_err().code, Code::STORE_UNAVAILABLE);
+    assert_eq!(rows(&bench).await, [0; 4]);
+    assert!(hindered.status().await.unwrap().is_running());
+    let free = retention(&bench, POLICY);
+    free.turn(Timestamp::ZERO, &stop).await.unwrap();
+    let status = free.status().await.unwrap();
+    assert_eq!((status.is_running(), taken(&status, "tasks")), (false, 1));
 }
 
 #[tokio::test]
