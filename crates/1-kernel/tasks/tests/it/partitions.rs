@@ -50,7 +50,7 @@ fn house() -> House {
         directory: directory.path().into(),
         database: Some(Database::parse(url, Some(admin)).unwrap()),
         queue_max: 64,
-        readers: 1,
+        readers: 2,
         sequencer: Some(Box::new(Sealing)),
         ambient: ambient.clone(),
     });
@@ -222,6 +222,41 @@ async fn the_servers_role_gets_no_power_to_drop() {
          AND grantee = 0",
     );
     assert_eq!(grants, "0");
+}
+
+#[tokio::test]
+async fn a_reader_in_the_way_delays_the_drop_and_no_more() {
+    let house = house();
+    house.retention().prepare().await.unwrap();
+    house.task("completed").await;
+    house.clock.advance(DAY * 4);
+    let (reads, reading) = std::sync::mpsc::channel::<()>();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let reader = tokio::spawn({
+        let store = house.store.clone();
+        async move {
+            let look = move |conn: &agentos_store::Conn<'_>| {
+                conn.query("SELECT count(*) FROM step", &[], |_| Ok(()))?;
+                reads.send(()).map_err(agentos_types::Fault::internal)?;
+                let _ = held.recv();
+                Ok(())
+            };
+            store.read(look).await
+        }
+    });
+    while reading.try_recv().is_err() {
+        tokio::task::yield_now().await;
+    }
+    let (retention, stop) = (house.retention(), CancellationToken::new());
+    retention.ask(&agentos_types::Actor::System, None).await.unwrap();
+    let delayed = retention.turn(Timestamp::ZERO, &stop).await.unwrap_err();
+    assert_eq!(delayed.code, agentos_types::Code::STORE_UNAVAILABLE, "{delayed:?}");
+    assert_eq!(house.ask("SELECT count(*) FROM agent_os.step"), "0", "single rows go without it");
+    release.send(()).unwrap();
+    reader.await.unwrap().unwrap();
+    retention.turn(Timestamp::ZERO, &stop).await.unwrap();
+    assert!(!house.parts("step").contains(&"step_20261123".to_owned()));
+    assert!(!retention.status().await.unwrap().is_running());
 }
 
 #[tokio::test]
