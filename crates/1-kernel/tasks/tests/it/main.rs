@@ -4,6 +4,7 @@
 
 mod clocks;
 mod file;
+mod others;
 mod partitions;
 
 #[path = "."]

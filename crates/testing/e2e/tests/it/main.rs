@@ -13,6 +13,7 @@ mod postgres;
 mod readme;
 mod retention;
 mod rogue;
+mod schema;
 mod secrets;
 mod soak;
 mod trust;
