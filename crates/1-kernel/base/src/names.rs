@@ -138,6 +138,8 @@ metrics! {
     AGENT_CPU = "agentos_agent_cpu_seconds_total" counter ["agent"] "CPU time of an agent's processes.";
     AGENT_MEMORY = "agentos_agent_memory_bytes" gauge ["agent"] "Resident memory of an agent's process.";
     AUDIT_RECORDS = "agentos_audit_records_total" counter [] "Records in the audit log.";
+    RETENTION_ROWS = "agentos_retention_rows_total" counter ["kind"] "Rows that retention took away, by kind.";
+    RETENTION_LAST_RUN = "agentos_retention_last_run_timestamp_seconds" gauge [] "End of the last retention run.";
     SCHEMA_VERSION = "agentos_schema_version" gauge [] "Newest applied migration.";
     TRACE_SPANS = "agentos_trace_spans_total" counter ["outcome"] "Spans by what became of them; absent without export.";
     GATEWAY_REQUESTS = "agentos_gateway_requests_total" counter ["route" "method" "status"] "Requests by route, method and class of status.";

@@ -6,6 +6,7 @@
 //!
 //! What a token may do are its scopes. A role is only the name under which they were given.
 
+mod ended;
 mod request;
 mod rotate;
 mod token;
@@ -13,6 +14,7 @@ mod token;
 use agentos_base::Ambient;
 use agentos_store::{Arg, Row, Store, Tx};
 use agentos_types::{Actor, AgentName, Code, Fault, Result, Role, Scope, Timestamp, TokenId, audit::AuditEvent};
+pub use ended::{count_ended, prune_ended};
 pub use request::{AGENTS_MAX, LIFE_DEFAULT, LIFE_MAX, NewToken};
 pub use rotate::{OVERLAP_DEFAULT, OVERLAP_MAX, Rotation};
 pub use token::Token;

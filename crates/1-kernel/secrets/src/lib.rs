@@ -5,6 +5,7 @@
 //! the end of the process an erased value is masked too: a call that took it before may print it afterwards.
 
 mod cipher;
+mod replaced;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use agentos_base::{
 use agentos_store::{Arg, Conn, Store, Tx};
 use agentos_types::{Actor, Code, Fault, Result, SecretName, Timestamp, audit::AuditEvent};
 pub use cipher::SecretsKey;
+pub use replaced::{count_replaced, prune_replaced};
 pub use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 

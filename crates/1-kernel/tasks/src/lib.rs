@@ -16,6 +16,7 @@ mod payload;
 #[cfg(test)]
 mod plans;
 mod read;
+pub mod retention;
 mod retry;
 mod schedule;
 mod spans;

@@ -25,7 +25,10 @@ use agentos_monitor::Monitor;
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
-use agentos_tasks::{Tasks, TasksOptions};
+use agentos_tasks::{
+    Tasks, TasksOptions,
+    retention::{Policy, Retention},
+};
 use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_trust::TrustRoot;
 use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
@@ -35,8 +38,14 @@ use tokio::{
 };
 
 use crate::{
-    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, log_key::LogKeyFiles,
-    programs, syscalls::MonitoredSyscalls, traces::Traces,
+    checks, descriptors, install,
+    install::Installation,
+    kernel::{ServerKernel, retention},
+    layout::Layout,
+    log_key::LogKeyFiles,
+    programs,
+    syscalls::MonitoredSyscalls,
+    traces::Traces,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -114,6 +123,11 @@ impl Server {
         };
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
+        let retention = retention_of(&config, &store, &ambient);
+        if let Err(fault) = retention.prepare().await {
+            // What is written meanwhile lies in the net and moves later.
+            tracing::warn!(code = %fault.code, detail = fault.detail, "the coming days could not be opened");
+        }
         record_start(&store, &ambient).await?;
         tasks.recover().await?;
         let supervisor = Supervisor::start(
@@ -126,6 +140,7 @@ impl Server {
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
+        background.spawn("retention", retention.clone().run(background.shutdown()));
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
@@ -142,6 +157,7 @@ impl Server {
             store,
             tasks,
             secrets,
+            retention,
             supervisor,
             ambient: ambient.clone(),
             layout,
@@ -244,6 +260,18 @@ fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {
 
 fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
     texts.iter().map(|text| text.parse()).collect()
+}
+
+fn retention_of(config: &Config, store: &Store, ambient: &Ambient) -> Retention {
+    let policy = Policy {
+        task_days: config.retention_task_days(),
+        dead_letter_days: config.retention_dead_letter_days(),
+        event_days: config.retention_event_days(),
+        idempotency_days: config.retention_idempotency_days(),
+        credential_days: config.retention_credential_days(),
+        hour_utc: config.retention_hour_utc(),
+    };
+    Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy))
 }
 
 fn dialer_options(config: &Config) -> Result<DialerOptions> {

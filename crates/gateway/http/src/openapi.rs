@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, schedules, secrets, status, tasks, tokens},
+    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens},
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -34,6 +34,7 @@ const BEARER: &str = "bearer";
         audit::query_audit, audit::verify_audit, audit::audit_checkpoint, audit::export_audit, audit::stream_audit,
         log_life::prune_audit, log_life::list_audit_holds, log_life::add_audit_hold, log_life::release_audit_hold,
         log_life::rotate_audit_key,
+        retention::get_retention, retention::preview_retention, retention::run_retention,
         ws::websocket,
     ),
     components(schemas(Problem)),
@@ -45,6 +46,7 @@ const BEARER: &str = "bearer";
         (name = "secrets", description = "Values that agents use and never see"),
         (name = "tokens", description = "Rights of callers"),
         (name = "audit", description = "The tamper-evident log"),
+        (name = "retention", description = "What is kept for how long"),
         (name = "websocket", description = "Calls and pushes over one connection"),
     )
 )]

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, schedules, secrets, status, tasks, tokens},
+    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens},
     layers::{
         self,
         guard::{self, Guard},
@@ -118,6 +118,10 @@ routes! {
     POST "/api/v1/audit/holds" Access::Scope(Scope::Admin) => log_life::add_audit_hold;
     DELETE "/api/v1/audit/holds/{name}" Access::Scope(Scope::Admin) => log_life::release_audit_hold;
     POST "/api/v1/audit/rotate-key" Access::Scope(Scope::Admin) => log_life::rotate_audit_key;
+
+    GET "/api/v1/retention" Access::Scope(Scope::Read) => retention::get_retention;
+    GET "/api/v1/retention/preview" Access::Scope(Scope::Admin) => retention::preview_retention;
+    POST "/api/v1/retention/run" Access::Scope(Scope::Admin) => retention::run_retention;
 
     GET "/api/v1/ws" Access::Session => ws::websocket;
 }

@@ -115,6 +115,11 @@ impl ScratchDatabase {
         self.cluster.run(&self.name, sql);
     }
 
+    /// Clears dead row versions now, and not when the server pleases.
+    pub fn vacuum(&self) {
+        self.cluster.run(&self.name, "VACUUM");
+    }
+
     /// The first column of the last row that a superuser sees.
     pub fn ask(&self, sql: &str) -> Option<String> {
         self.cluster.ask(&self.name, sql)

@@ -242,6 +242,30 @@ impl Config {
         self.list("telemetry.propagate_to")
     }
 
+    pub fn retention_task_days(&self) -> u64 {
+        self.integer("retention.task_days")
+    }
+
+    pub fn retention_dead_letter_days(&self) -> u64 {
+        self.integer("retention.dead_letter_days")
+    }
+
+    pub fn retention_event_days(&self) -> u64 {
+        self.integer("retention.event_days")
+    }
+
+    pub fn retention_idempotency_days(&self) -> u64 {
+        self.integer("retention.idempotency_days")
+    }
+
+    pub fn retention_credential_days(&self) -> u64 {
+        self.integer("retention.credential_days")
+    }
+
+    pub fn retention_hour_utc(&self) -> u64 {
+        self.integer("retention.hour_utc")
+    }
+
     pub fn enforce_production_hardening(&self) -> bool {
         self.values.get("hardening.enforce").is_some_and(|(value, _)| *value == Value::Boolean(true))
     }

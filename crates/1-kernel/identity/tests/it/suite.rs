@@ -232,3 +232,38 @@ async fn only_the_living_end_of_a_line_is_rotated() {
     let unknown = "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap();
     assert_eq!(refused(&unknown, Rotation::default()).await, Code::TOKEN_NOT_FOUND);
 }
+
+#[tokio::test]
+async fn ended_tokens_go_when_their_time_is_over_and_others_stay() {
+    let house = house();
+    let (ambient, clock) = Ambient::fake(3, Timestamp::from_millis(5));
+    let store = Store::open(StoreOptions {
+        directory: house.path().into(),
+        database: house.database(),
+        queue_max: 64,
+        readers: 1,
+        sequencer: Some(Box::new(NoLog::default())),
+        ambient: ambient.clone(),
+    });
+    let (store, actor) = (store.unwrap(), Actor::System);
+    let tokens = Tokens::new(store.clone(), ambient);
+    let short = NewToken { life: Some(HOUR), ..NewToken::of_role("short", Role::Viewer) };
+    tokens.create(&actor, short).await.unwrap();
+    let (_, revoked) = tokens.create(&actor, NewToken::of_role("revoked", Role::Viewer)).await.unwrap();
+    tokens.revoke(&actor, &revoked.id).await.unwrap();
+    let year = NewToken { life: Some(366 * DAY), ..NewToken::of_role("kept", Role::Admin) };
+    let (_, old) = tokens.create(&actor, year).await.unwrap();
+    let (kept, successor) = tokens.rotate(&actor, &old.id, Rotation::default()).await.unwrap();
+    let prune = async |before: Timestamp, rows_max: i64| {
+        let count = store.read(move |conn| agentos_identity::count_ended(conn, before)).await.unwrap();
+        let taken = store.write(move |tx| agentos_identity::prune_ended(tx, before, rows_max)).await.unwrap();
+        (count, taken)
+    };
+    let start = Timestamp::from_millis(5);
+    assert_eq!(prune(start, 10).await, (0, 0), "none had ended");
+    clock.advance(DAY);
+    assert_eq!(prune(start.after(DAY), 2).await, (3, 2), "no more at once than asked for");
+    assert_eq!(prune(start.after(DAY), 2).await, (1, 1));
+    assert_eq!(tokens.list().await.unwrap(), [successor], "the line goes on without its first token");
+    assert!(tokens.authenticate(kept.expose()).await.unwrap().is_some());
+}

@@ -14,6 +14,11 @@ const STATEMENTS_CACHED: usize = 256;
 pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).map_err(fault)?;
     refuse_foreign(&connection)?;
+    let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(fault)?;
+    if pages == 0 {
+        // Pages that pruning frees can be given back. Takes effect in a new file only, and writes to any other.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(fault)?;
+    }
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL;

@@ -3,13 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
 
 mod clocks;
+mod file;
 mod others;
+mod partitions;
 
 #[path = "."]
 mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
 
-    mod bench;
+    pub(super) mod bench;
     mod claiming;
     mod clock;
     mod intake;
@@ -18,6 +20,8 @@ mod on_sqlite {
     mod outcomes;
     mod reading;
     mod recovery;
+    mod retention;
+    pub(super) mod room;
     mod scheduling;
     mod steps;
     mod timing;
@@ -46,6 +50,10 @@ mod on_postgres {
     mod reading;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod recovery;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod retention;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod room;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod scheduling;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]

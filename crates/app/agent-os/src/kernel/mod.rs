@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod log_life;
 mod metrics;
+pub mod retention;
 mod status;
 mod tokens;
 
@@ -20,7 +21,7 @@ use agentos_api::{
     body::{
         AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
         AuditVerification, Check, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health,
-        Notification, Page, PruneAudit, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+        Notification, Page, PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
     },
     kernel::{AgentCommand, Principal, TaskQuery},
 };
@@ -30,7 +31,7 @@ use agentos_identity::Tokens;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
 use agentos_store::Store;
 use agentos_supervisor::Supervisor;
-use agentos_tasks::{NewSchedule, NewTask, ScheduleFilter, TaskFilter, Tasks};
+use agentos_tasks::{NewSchedule, NewTask, ScheduleFilter, TaskFilter, Tasks, retention::Retention};
 use agentos_trust::TrustRoot;
 use agentos_types::{
     Actor, AgentName, Result, ScheduleId, SecretName, TaskId, Timestamp, TokenId,
@@ -52,6 +53,7 @@ pub struct ServerKernel {
     pub tasks: Tasks,
     pub tokens: Tokens,
     pub secrets: Secrets,
+    pub retention: Retention,
     pub audit: AuditLog,
     pub upkeep: Upkeep,
     /// Held while the key of the log is changed.
@@ -280,6 +282,18 @@ impl Kernel for ServerKernel {
 
     async fn rotate_audit_key(&self, context: &Context) -> Result<AuditKeyRotated> {
         log_life::rotate_key(self, context).await
+    }
+
+    async fn get_retention(&self) -> Result<RetentionStatus> {
+        retention::status(self).await
+    }
+
+    async fn preview_retention(&self) -> Result<Vec<RetentionRows>> {
+        retention::preview(self).await
+    }
+
+    async fn run_retention(&self, context: &Context) -> Result<RetentionStatus> {
+        retention::run(self, context).await
     }
 
     async fn ready(&self) -> bool {
