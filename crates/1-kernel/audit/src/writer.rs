@@ -1,6 +1,7 @@
 //! The sequencer: gives each event its place, hash and link, and signs one checkpoint per commit.
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_proof::{Frontier, Hash, checkpoint, leaf};
 use agentos_store::{Arg, Conn, Sequencer};
 use agentos_types::{Code, Fault, Result, Timestamp, audit::AuditEvent};
@@ -78,6 +79,7 @@ impl LogWriter {
     }
 
     fn close(&self, conn: &Conn<'_>, tail: &Tail, now: Timestamp) -> Result<()> {
+        hit(Point::AuditRecordsWritten);
         let log = self.identity.log();
         let count = size(tail.frontier.size())?;
         let note = self.identity.sign(tail.frontier.size(), &tail.frontier.root());
@@ -85,11 +87,13 @@ impl LogWriter {
             "INSERT INTO audit_checkpoint (log, size, at, note) VALUES ($1, $2, $3, $4)",
             &[log.into(), count.into(), now.into(), Arg::Text(&note)],
         )?;
+        hit(Point::AuditCheckpointWritten);
         conn.execute(
             "INSERT INTO audit_frontier (log, size, frontier, last_leaf) VALUES ($1, $2, $3, $4)
              ON CONFLICT (log) DO UPDATE SET size = excluded.size, frontier = excluded.frontier, last_leaf = excluded.last_leaf",
             &[log.into(), count.into(), Arg::Bytes(&tail.frontier.to_bytes()), Arg::Bytes(&tail.last_leaf)],
         )?;
+        hit(Point::AuditTailWritten);
         Ok(())
     }
 }
@@ -136,10 +140,12 @@ impl Sequencer for LogWriter {
             }
             _ => return Err(damaged("checkpoints and tail do not belong together")),
         };
+        hit(Point::AuditTailLoaded);
         Ok(())
     }
 
     fn seal(&mut self, conn: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
+        hit(Point::AuditSealBegun);
         let mut tail = self.durable.clone();
         let leaves: Result<Vec<Leaf<'_>>> = events.iter().map(|event| self.append(&mut tail, event)).collect();
         let sealed = leaves
@@ -159,6 +165,7 @@ impl Sequencer for LogWriter {
             && durable
         {
             self.durable = tail;
+            hit(Point::AuditTailSettled);
         }
     }
 }

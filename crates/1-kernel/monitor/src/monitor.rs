@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use agentos_authority::{Authorized, Caller, Minter};
 use agentos_base::{Ambient, redact::Redactor};
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::{Syscall, frame::CallError};
 use agentos_store::Store;
 use agentos_tasks::{Lease, NewStep, StepStart, Tasks};
@@ -118,6 +119,7 @@ impl Inner {
             safety: canonical.syscall.safety(),
             request_hash: request_hash(&canonical.syscall)?,
         };
+        hit(Point::MonitorCallDecided);
         Ok(Decided { caller: caller.clone(), lease: lease.clone(), step, canonical })
     }
 
@@ -136,9 +138,11 @@ impl Inner {
                 let (lease, key) = (decided.lease.clone(), decided.step.key.clone());
                 let call = this.mint(decided, traceparent)?;
                 let mut result = this.executors.local(tx, call)?;
+                hit(Point::MonitorLocalActed);
                 this.redactor.clean_json(&mut result);
                 this.tasks.finish_step(tx, &lease, &key, Ok(&result))?;
                 tx.record(record.phase(Phase::Fact, Decision::Succeeded));
+                hit(Point::MonitorLocalRecorded);
                 Ok(result)
             })
             .await;
@@ -160,6 +164,7 @@ impl Inner {
                 let start = this.tasks.begin_step(tx, &intent_lease, &intent_step)?;
                 if let StepStart::Fresh { .. } = start {
                     tx.record(intent);
+                    hit(Point::MonitorIntentRecorded);
                 }
                 Ok(start)
             })
@@ -170,11 +175,15 @@ impl Inner {
             Err(fault) => return self.not_done(record, fault).await,
         };
         let call = self.mint(decided, traceparent)?;
+        hit(Point::MonitorIntentDurable);
         let mut result = self.executors.outward(call).await;
+        hit(Point::MonitorEffectReturned);
         if let Ok(value) = &mut result {
             self.redactor.clean_json(value);
         }
-        self.settle(lease, key, record, result).await
+        let settled = self.settle(lease, key, record, result).await;
+        hit(Point::MonitorOutcomeDurable);
+        settled
     }
 
     /// Journals and records what came of an effect. The record is written even if the lease is lost meanwhile: it happened.
@@ -194,7 +203,9 @@ impl Inner {
                     Err(fault) => record.phase(Phase::Outcome, Decision::Failed).fact("code", fault.code.to_string()),
                 });
                 // The inner error is returned as a value, so that the transaction with the record commits.
-                Ok(this.tasks.finish_step(tx, &lease, &key, result.as_ref()).and(result))
+                let finished = this.tasks.finish_step(tx, &lease, &key, result.as_ref()).and(result);
+                hit(Point::MonitorOutcomeRecorded);
+                Ok(finished)
             })
             .await?
     }
@@ -248,6 +259,7 @@ impl Inner {
     async fn refuse<T>(&self, record: Option<AuditEvent>, fault: Fault) -> Result<T> {
         if let Some(record) = record {
             self.store.record(record).await?;
+            hit(Point::MonitorRefusalRecorded);
         }
         Err(fault)
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
@@ -67,10 +68,12 @@ impl Store {
     /// Takes the lock, opens, migrates, starts the writer.
     pub fn open(options: StoreOptions) -> Result<Self> {
         let lock = DirectoryLock::take(&options.directory.join("store.lock"))?;
+        hit(Point::StoreOpenLocked);
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
         let Opened { writer, sequencer, readers, schema } = apart(move || open_links(options))?;
+        hit(Point::StoreOpenMigrated);
         let (sender, queue) = mpsc::channel(queue_max);
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
         let writer = Writer { link: writer, queue, sequencer, notices: notices.clone() };

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -108,6 +109,7 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            hit(Point::StoreBatchTaken);
             self.commit(batch);
         }
         self.link.close();
@@ -119,6 +121,7 @@ impl Writer {
             Ok(notices) => {
                 // Nobody listening is no error.
                 notices.into_iter().for_each(|notice| drop(self.notices.send(notice)));
+                hit(Point::StoreNoticesSent);
                 Ok(())
             }
             Err(fault) => {
@@ -132,11 +135,13 @@ impl Writer {
         }
         for operation in batch {
             operation.answer(commit.clone());
+            hit(Point::StoreAnswerFirst);
         }
     }
 
     fn transaction(&mut self, batch: &mut [Box<dyn Operation>]) -> Result<Vec<Notice>> {
         let renewed = self.link.begin_write()?;
+        hit(Point::StoreTransactionBegun);
         let conn = self.link.conn();
         if let Some(sequencer) = self.sequencer.as_mut().filter(|_| renewed) {
             // The last commit may have been done without our hearing of it.
@@ -157,7 +162,9 @@ impl Writer {
             // A store without a log would drop the record and let the act happen.
             None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
         }
+        hit(Point::StoreCommitBefore);
         self.link.commit()?;
+        hit(Point::StoreCommitAfter);
         Ok(notices)
     }
 }
@@ -165,7 +172,9 @@ impl Writer {
 fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
     let (events, notices) = (tx.events.len(), tx.notices.len());
     link.begin_operation()?;
+    hit(Point::StoreSavepointBegun);
     let succeeded = operation.run(tx);
+    hit(Point::StoreOperationDone);
     if succeeded && link.is_spoilt() {
         operation.refuse(Fault::internal("a statement failed, and the operation went on as if it had not"));
     }
@@ -173,8 +182,11 @@ fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation)
         tx.events.truncate(events);
         tx.notices.truncate(notices);
         link.undo_operation()?;
+        hit(Point::StoreSavepointUndone);
     }
-    link.end_operation()
+    link.end_operation()?;
+    hit(Point::StoreSavepointReleased);
+    Ok(())
 }
 
 /// What a full queue answers.

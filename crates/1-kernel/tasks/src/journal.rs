@@ -3,6 +3,7 @@
 //! A recorded result is never asked for again. A step whose outcome nobody knows is sent again only if it was declared
 //! idempotent or keyed; an unsafe one waits for a person.
 
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Conn, Tx};
 use agentos_types::{
     Code, Envelope, Fault, Result, TaskId, Timestamp,
@@ -125,6 +126,7 @@ impl Tasks {
                 now.into(),
             ],
         )?;
+        hit(Point::TasksStepFinished);
         let mut data = json!({"key": key, "syscall": found.syscall, "status": shown});
         if let (Err(fault), Some(data)) = (outcome, data.as_object_mut()) {
             data.insert("code".into(), json!(fault.code));
@@ -272,6 +274,7 @@ fn insert(
             now.into(),
         ],
     )?;
+    hit(Point::TasksStepInserted);
     Ok(seq)
 }
 
@@ -291,6 +294,7 @@ fn start_again(conn: &Conn<'_>, lease: &Lease, step: &NewStep, traceparent: &str
             now.into(),
         ],
     )?;
+    hit(Point::TasksStepAgain);
     Ok(())
 }
 

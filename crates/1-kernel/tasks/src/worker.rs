@@ -1,5 +1,6 @@
 //! The worker's side: claim, renew, report, finish; and what a broken attempt turns into. Every write names the fence.
 
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Arg, Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
@@ -65,6 +66,7 @@ impl Tasks {
                     if renewed == 0 {
                         lost.push(lease.task);
                     }
+                    hit(Point::TasksRenewHalf);
                 }
                 Ok(lost)
             })
@@ -90,6 +92,7 @@ impl Tasks {
                         format!("the task has {EVENTS_PER_TASK_MAX} events already, progress is no longer recorded"),
                     ));
                 }
+                hit(Point::TasksProgressNumbered);
                 insert_event(tx, &lease.task, seq, core.ambient.now(), "progress", &data)?;
                 tx.announce(Notice::TaskEvents(lease.task));
                 Ok(())
@@ -142,6 +145,9 @@ impl Core {
             ],
             Record::read,
         )?;
+        if !records.is_empty() {
+            hit(Point::TasksClaimTaken);
+        }
         // RETURNING promises no order.
         records.sort_by(|a, b| (a.task.run_at, &a.task.id).cmp(&(b.task.run_at, &b.task.id)));
         let mut claimed = Vec::with_capacity(records.len());
@@ -158,6 +164,7 @@ impl Core {
                 traceparent: self.ambient.child_traceparent(&task.traceparent),
             };
             claimed.push(Claimed { task, lease });
+            hit(Point::TasksClaimWritten);
         }
         Ok(claimed)
     }
@@ -185,8 +192,10 @@ impl Core {
                 self.fall(tx, &mut record, permanent(None, message.into()))?;
             }
         }
+        hit(Point::TasksFinishDecided);
         self.save(tx, guard, &mut record)?;
         tx.record(self.audit(actor, action_of(record.task.state), &record.task));
+        hit(Point::TasksFinishWritten);
         Ok(record.task)
     }
 

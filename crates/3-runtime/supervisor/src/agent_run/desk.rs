@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use agentos_failpoint::{Point, hit};
 use agentos_tasks::{Claimed, Ending, Lease, Tasks};
 use agentos_types::{
     Actor, AgentName, Code, InstanceId, Result, TaskId,
@@ -254,6 +255,7 @@ impl Desk {
         let tasks = self.tasks.clone();
         self.begin(async move {
             write_ending(&tasks, &actor, &lease, ending).await;
+            hit(Point::SupervisorEndingWritten);
             Effect::Written
         });
     }

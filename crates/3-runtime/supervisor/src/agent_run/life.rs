@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use agentos_authority::Caller;
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::KernelFrame;
 use agentos_types::{
     Actor, Code, Fault, Manifest, TaskId,
@@ -103,6 +104,7 @@ impl<'r> Life<'r> {
         let blueprint = prepare(run).await.map_err(|fault| end_of(&fault))?;
         run.health = blueprint.manifest.health.clone();
         let spawned = run.shared.seat.spawn().await.map_err(|fault| end_of(&fault))?;
+        hit(Point::SupervisorSpawned);
         Self::attach(run, blueprint, spawned).map_err(|fault| end_of(&fault))
     }
 
