@@ -6,7 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::panic, reason = "a run says what it has measured, and how to repeat it")]
 
-mod chance;
+pub mod chance;
 mod connections;
 mod processes;
 mod storm;

@@ -5,6 +5,7 @@
 mod chaos;
 mod command_line;
 mod crash;
+mod failpoints;
 mod first_light;
 mod gateway;
 mod honest_status;
