@@ -151,7 +151,9 @@ mod tests {
         for point in Point::ALL {
             let parts: Vec<&str> = point.name().split('.').collect();
             assert_eq!(parts.len(), 3, "{}", point.name());
-            assert!(parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+            assert!(
+                parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+            );
             assert!(point.hits_max() > 0 && !point.meaning().is_empty(), "{}", point.name());
             assert_eq!(Point::parse(point.name()), Some(*point));
         }

@@ -26,7 +26,8 @@ fn repeats(received: &BTreeMap<Step<'_>, Vec<&Request>>, findings: &mut Findings
                 format!("step {} of {} arrived {} times", step.1, step.0, requests.len())
             }),
             "keyed" => {
-                let keys: BTreeSet<&str> = requests.iter().map(|request| request.key.as_deref().unwrap_or("")).collect();
+                let keys: BTreeSet<&str> =
+                    requests.iter().map(|request| request.key.as_deref().unwrap_or("")).collect();
                 findings.unless(keys.len() == 1 && !keys.contains(""), Rule::KeyedRepeatsAgree, || {
                     format!("step {} of {} came with the keys {keys:?}", step.1, step.0)
                 });

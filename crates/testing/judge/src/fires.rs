@@ -30,7 +30,8 @@ pub(crate) fn judge(history: &History, findings: &mut Findings) {
         let all: Vec<i64> = instants.get(schedule.id.as_str()).into_iter().flatten().copied().collect();
         let made = tasks.keys().filter(|(of, _)| *of == schedule.id).count();
         let guards = history.fires.iter().filter(|row| row.schedule == schedule.id).count();
-        let agree = [made, guards, usize::try_from(schedule.fired).unwrap_or(usize::MAX)].iter().all(|n| *n == all.len());
+        let agree =
+            [made, guards, usize::try_from(schedule.fired).unwrap_or(usize::MAX)].iter().all(|n| *n == all.len());
         findings.unless(agree, Rule::FiresOnce, || {
             format!(
                 "{} fired {} times by the log, {} by its row, has {guards} guard rows and {made} tasks",

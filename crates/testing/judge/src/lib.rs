@@ -4,7 +4,11 @@
 //! It shares no code and no SQL with the product. Its rules, its table of allowed moves and its idea of a task are written
 //! here a second time on purpose. It says nothing about speed, and nothing about a run that has not come to rest.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a history that cannot be read must stop the test with a message")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a history that cannot be read must stop the test with a message"
+)]
 
 mod effects;
 mod fires;
@@ -18,7 +22,9 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt};
 
-pub use history::{EventRow, FireRow, History, KvRow, NotificationRow, Promise, Record, Request, ScheduleRow, StepRow, TaskRow};
+pub use history::{
+    EventRow, FireRow, History, KvRow, NotificationRow, Promise, Record, Request, ScheduleRow, StepRow, TaskRow,
+};
 pub use read::{parse_segment, read_postgres, read_sqlite};
 
 /// What was promised. Each is tested with a history that breaks it.
@@ -65,6 +71,28 @@ pub enum Rule {
 pub struct Finding {
     pub rule: Rule,
     pub what: String,
+}
+
+impl Rule {
+    pub const ALL: [Rule; 17] = [
+        Rule::AcknowledgedIsKept,
+        Rule::KeyMakesOneTask,
+        Rule::ComesToRest,
+        Rule::MovesAreAllowed,
+        Rule::EventsHaveNoGap,
+        Rule::AttemptsAreCounted,
+        Rule::CompletedIsDone,
+        Rule::StepIsDoneOnce,
+        Rule::StaleHolderWritesNothing,
+        Rule::LocalEffectIsExact,
+        Rule::UnsafeIsSentOnce,
+        Rule::KeyedRepeatsAgree,
+        Rule::DoneWasSent,
+        Rule::FiresOnce,
+        Rule::LogVerifies,
+        Rule::EffectIsLogged,
+        Rule::ChangeIsLogged,
+    ];
 }
 
 impl fmt::Display for Finding {

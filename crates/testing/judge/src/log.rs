@@ -21,14 +21,19 @@ pub(crate) fn judge(history: &History, index: &Index<'_>, findings: &mut Finding
 fn pairs(history: &History, findings: &mut Findings) {
     let mut open: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut last_start = 0;
-    let name = |record: &Record| (record.task.clone().unwrap_or_default(), record.correlation.clone().unwrap_or_default());
+    let name =
+        |record: &Record| (record.task.clone().unwrap_or_default(), record.correlation.clone().unwrap_or_default());
     for record in &history.log {
         match (record.action.as_str(), record.phase.as_str()) {
             ("server.start", _) => last_start = record.seq,
             (_, "intent") => {
                 if let Some(earlier) = open.insert(name(record), record.seq) {
                     findings.unless(earlier < last_start, Rule::EffectIsLogged, || {
-                        format!("intents {earlier} and {} of {:?} with no end of the server between", record.seq, name(record))
+                        format!(
+                            "intents {earlier} and {} of {:?} with no end of the server between",
+                            record.seq,
+                            name(record)
+                        )
                     });
                 }
             }
@@ -89,7 +94,9 @@ fn task_records(history: &History, index: &Index<'_>, findings: &mut Findings) {
     for task in &history.tasks {
         let records = index.records_of(&task.id);
         let submits = records.iter().filter(|record| record.action == "task.submit").count();
-        findings.unless(submits == 1, Rule::ChangeIsLogged, || format!("{} has {submits} records of its submission", task.id));
+        findings.unless(submits == 1, Rule::ChangeIsLogged, || {
+            format!("{} has {submits} records of its submission", task.id)
+        });
         let is_final = |state: &str| ["completed", "failed", "canceled"].contains(&state);
         let ended = |record: &&&Record| {
             ["task.finish", "task.cancel"].contains(&record.action.as_str())
@@ -97,13 +104,16 @@ fn task_records(history: &History, index: &Index<'_>, findings: &mut Findings) {
         };
         let ends = records.iter().filter(ended).count();
         let events = index.events.get(task.id.as_str()).map_or(&[][..], Vec::as_slice).iter();
-        let told = events.filter(|event| event.kind == "state" && event.get("state").as_str().is_some_and(is_final)).count();
+        let told =
+            events.filter(|event| event.kind == "state" && event.get("state").as_str().is_some_and(is_final)).count();
         findings.unless(ends == told, Rule::ChangeIsLogged, || {
             format!("{} ended {told} times by its events and {ends} times by the log", task.id)
         });
     }
     for record in history.log.iter().filter(|record| record.action == "task.submit") {
         let known = record.task.as_deref().is_some_and(|task| index.tasks.contains_key(task));
-        findings.unless(known, Rule::ChangeIsLogged, || format!("record {} is about {}, which is not there", record.seq, record.resource));
+        findings.unless(known, Rule::ChangeIsLogged, || {
+            format!("record {} is about {}, which is not there", record.seq, record.resource)
+        });
     }
 }

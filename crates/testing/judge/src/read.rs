@@ -15,7 +15,16 @@ struct Table(&'static str, &'static [&'static str], &'static [&'static str]);
 const TASK: Table = Table(
     "task",
     &[
-        "id", "agent", "state", "attempt", "attempts_max", "fence", "event_seq", "idem_scope", "idem_key", "schedule",
+        "id",
+        "agent",
+        "state",
+        "attempt",
+        "attempts_max",
+        "fence",
+        "event_seq",
+        "idem_scope",
+        "idem_key",
+        "schedule",
         "failure_class",
     ],
     &[],

@@ -47,8 +47,15 @@ fn rows(history: &History, index: &Index<'_>, findings: &mut Findings) {
 /// Completed means that everything asked for was done.
 fn plans(history: &History, index: &Index<'_>, findings: &mut Findings) {
     for promise in &history.promises {
-        let Some(task) = index.by_key.get(promise.key.as_str()).filter(|task| task.state == "completed") else { continue };
-        let done: BTreeSet<&str> = index.steps_of(&task.id).iter().filter(|step| step.status == "done").map(|step| step.key.as_str()).collect();
+        let Some(task) = index.by_key.get(promise.key.as_str()).filter(|task| task.state == "completed") else {
+            continue;
+        };
+        let done: BTreeSet<&str> = index
+            .steps_of(&task.id)
+            .iter()
+            .filter(|step| step.status == "done")
+            .map(|step| step.key.as_str())
+            .collect();
         for key in promise.steps.iter().filter(|key| !done.contains(key.as_str())) {
             findings.add(Rule::CompletedIsDone, format!("{} is completed and its step {key} is not done", task.id));
         }

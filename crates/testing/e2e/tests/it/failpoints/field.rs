@@ -137,7 +137,13 @@ impl Field {
             begun.elapsed().as_millis()
         );
         let findings: Vec<String> = agentos_judge::judge(&history).iter().map(ToString::to_string).collect();
-        assert!(findings.is_empty(), "seed and part {}: {} findings\n{}", self.seed, findings.len(), findings.join("\n"));
+        assert!(
+            findings.is_empty(),
+            "seed and part {}: {} findings\n{}",
+            self.seed,
+            findings.len(),
+            findings.join("\n")
+        );
         // A run that did little would have proven little.
         assert!(history.tasks.len() > self.strikes && history.requests.len() > self.strikes, "hardly any load");
     }
@@ -199,7 +205,10 @@ fn configuration(ports: [u16; 2]) -> String {
 fn manifest(ports: [u16; 2], files: &str) -> String {
     let grant = |category: &str, actions: &str, resources: &[String]| {
         let resources: Vec<String> = resources.iter().map(|resource| format!("{resource:?}")).collect();
-        format!("[[grants]]\ncategory = \"{category}\"\nactions = [{actions}]\nresources = [{}]\n", resources.join(", "))
+        format!(
+            "[[grants]]\ncategory = \"{category}\"\nactions = [{actions}]\nresources = [{}]\n",
+            resources.join(", ")
+        )
     };
     let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}/*")).collect();
     [
@@ -209,7 +218,7 @@ fn manifest(ports: [u16; 2], files: &str) -> String {
         grant("secret", "\"use\"", &["hook@127.0.0.1".into()]),
         grant("kv", "\"read\", \"write\"", &["*".into()]),
         grant("file", "\"read\"", &[files.into()]),
-        "[limits]\nconcurrent_tasks = 12\ncalls_per_minute = 100000\n[health]\nfailures_max = 100000\n".into(),
+        "[limits]\nconcurrent_tasks = 12\ncalls_per_minute = 60000\n[health]\nfailures_max = 1000\n".into(),
     ]
     .concat()
 }

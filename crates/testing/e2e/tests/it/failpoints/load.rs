@@ -200,7 +200,8 @@ impl Load {
             }
             1 => {
                 let body: CreateToken =
-                    serde_json::from_value(json!({"name": format!("beat {}", self.beats), "role": Role::Viewer})).unwrap();
+                    serde_json::from_value(json!({"name": format!("beat {}", self.beats), "role": Role::Viewer}))
+                        .unwrap();
                 client.create_token(&body).await.map(drop)
             }
             2 => self.misuse_a_key(client).await,

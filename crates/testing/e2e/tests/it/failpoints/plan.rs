@@ -14,7 +14,7 @@ pub enum Kind {
     Pay,
     /// A payment whose receiver takes it and breaks off: only a person can go on.
     Dropped,
-    /// A payment whose receiver is deaf every second time.
+    /// A payment whose receiver is deaf every third time.
     Deaf,
     /// A signed webhook, refused the first time.
     Hook,

@@ -23,7 +23,7 @@ const REQUEST_BYTES_MAX: usize = 1 << 16;
 pub struct Sink {
     shared: Arc<Mutex<Shared>>,
     pub port: u16,
-    /// Every second connection to it is closed before a byte is read.
+    /// Every third connection to it is closed before a byte is read.
     pub deaf_port: u16,
     servers: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -68,8 +68,10 @@ impl Sink {
             let _ = mark.read_to_end(&mut end).await;
         }
         let before = lock(&self.shared).accepted;
-        until("the sink has read what came", || async { lock(&self.shared).open.iter().all(|number| *number >= before) })
-            .await;
+        until("the sink has read what came", || async {
+            lock(&self.shared).open.iter().all(|number| *number >= before)
+        })
+        .await;
     }
 }
 
@@ -91,7 +93,7 @@ async fn serve(listener: TcpListener, shared: Arc<Mutex<Shared>>, deaf: bool) {
     let mut count = 0_u64;
     while let Ok((stream, _)) = listener.accept().await {
         count += 1;
-        if deaf && count % 2 == 1 {
+        if deaf && count % 3 == 1 {
             continue;
         }
         let shared = shared.clone();
@@ -141,7 +143,8 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
             if body.len() >= length {
                 return Some(head.to_owned());
             }
