@@ -6,17 +6,18 @@
 # FIRST_SEED=N   the first of them (1)
 # AGENTS=N       agents in each storm (200)
 # CONNECTIONS=N  connections that are dropped in the churn (20000)
+# CRASHES=N      rounds over all failpoints on each store, by seeds of their own (5)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-SEEDS=${SEEDS:-5} FIRST_SEED=${FIRST_SEED:-1} AGENTS=${AGENTS:-200} CONNECTIONS=${CONNECTIONS:-20000}
+SEEDS=${SEEDS:-5} FIRST_SEED=${FIRST_SEED:-1} AGENTS=${AGENTS:-200} CONNECTIONS=${CONNECTIONS:-20000} CRASHES=${CRASHES:-5}
 need_tools
 need python3 python3 'the agents of the storm are written in Python'
 cd "$ROOT"
 
 step 'building the programs and the tests'
-cargo build --workspace --bins --locked --quiet
+scripts/build-for-tests.sh
 cargo test --package agentos-e2e --locked --quiet --no-run
 
 failed=()
@@ -38,6 +39,14 @@ done
 story "churn of $CONNECTIONS connections, seed $FIRST_SEED" \
     chaos::connections::a_thousand_connections_dropped_at_every_stage_leave_nothing_behind \
     "AGENTOS_CHAOS_SEED=$FIRST_SEED" "AGENTOS_CHAOS_CONNECTIONS=$CONNECTIONS"
+for ((seed = FIRST_SEED; seed < FIRST_SEED + CRASHES; seed++)); do
+    for part in first second; do
+        for store in sqlite postgres; do
+            story "death at the $part half of all failpoints on $store, seed $seed" \
+                "failpoints::the_${part}_half_of_all_points_on_$store" "AGENTOS_CRASH_SEED=$seed"
+        done
+    done
+done
 story 'how soon an agent is back after one failure' \
     chaos::watchdog::one_failure_of_any_kind_is_over_within_ten_seconds
 story 'how soon an agent is back after repeated failures' \

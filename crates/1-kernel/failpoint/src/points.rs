@@ -1,7 +1,7 @@
 //! The table of points: name, the latest hit that tests let it come to, and what is true at that instant.
 
 /// One row a point. The number spreads the ends of a test run over the life of the server: a point that is passed with
-/// every write may wait for its fortieth pass, one that is passed once a start cannot.
+/// every write may wait for its three hundredth pass, one that is passed once a start cannot.
 macro_rules! points {
     ($($variant:ident, $name:literal, $hits:literal, $meaning:literal;)*) => {
         /// An instant at which the process can be made to die.
@@ -48,37 +48,37 @@ points! {
 
     StoreOpenLocked, "store.open.locked", 1, "the directory is locked, the database is closed";
     StoreOpenMigrated, "store.open.migrated", 1, "the schema is up to date, nothing reads or writes yet";
-    StoreBatchTaken, "store.batch.taken", 60, "the writer holds what waited, no transaction has begun";
-    StoreTransactionBegun, "store.transaction.begun", 60, "a transaction is open and empty";
-    StoreSavepointBegun, "store.savepoint.begun", 60, "one operation of a batch is about to run";
-    StoreOperationDone, "store.operation.done", 60, "the operation ran, its savepoint is open";
+    StoreBatchTaken, "store.batch.taken", 300, "the writer holds what waited, no transaction has begun";
+    StoreTransactionBegun, "store.transaction.begun", 300, "a transaction is open and empty";
+    StoreSavepointBegun, "store.savepoint.begun", 300, "one operation of a batch is about to run";
+    StoreOperationDone, "store.operation.done", 300, "the operation ran, its savepoint is open";
     StoreSavepointUndone, "store.savepoint.undone", 2, "a refused operation was taken back, the batch goes on";
-    StoreSavepointReleased, "store.savepoint.released", 60, "the operation is part of the transaction";
-    StoreCommitBefore, "store.commit.before", 60, "everything is written and sealed, nothing is durable";
-    StoreCommitAfter, "store.commit.after", 60, "the batch is durable, nobody knows";
-    StoreNoticesSent, "store.notices.sent", 60, "others woke up for the batch, its callers wait";
-    StoreAnswerFirst, "store.answer.first", 60, "one caller of the batch has its answer, the others wait";
+    StoreSavepointReleased, "store.savepoint.released", 300, "the operation is part of the transaction";
+    StoreCommitBefore, "store.commit.before", 300, "everything is written and sealed, nothing is durable";
+    StoreCommitAfter, "store.commit.after", 300, "the batch is durable, nobody knows";
+    StoreNoticesSent, "store.notices.sent", 300, "others woke up for the batch, its callers wait";
+    StoreAnswerFirst, "store.answer.first", 300, "one caller of the batch has its answer, the others wait";
 
     AuditTailLoaded, "audit.tail.loaded", 1, "the end of the log was checked at the start";
-    AuditSealBegun, "audit.seal.begun", 40, "the operations are done, their records have no place";
-    AuditRecordsWritten, "audit.records.written", 40, "records are written without a checkpoint";
-    AuditCheckpointWritten, "audit.checkpoint.written", 40, "the checkpoint is written, the tail is the old one";
-    AuditTailWritten, "audit.tail.written", 40, "the log is complete in the open transaction";
-    AuditTailSettled, "audit.tail.settled", 40, "the durable tail is the one in memory";
+    AuditSealBegun, "audit.seal.begun", 150, "the operations are done, their records have no place";
+    AuditRecordsWritten, "audit.records.written", 150, "records are written without a checkpoint";
+    AuditCheckpointWritten, "audit.checkpoint.written", 150, "the checkpoint is written, the tail is the old one";
+    AuditTailWritten, "audit.tail.written", 150, "the log is complete in the open transaction";
+    AuditTailSettled, "audit.tail.settled", 150, "the durable tail is the one in memory";
 
-    TasksSubmitInserted, "tasks.submit.inserted", 20, "a task has a row and no event";
-    TasksSubmitAnnounced, "tasks.submit.announced", 20, "row, event and record of a task are in the open transaction";
+    TasksSubmitInserted, "tasks.submit.inserted", 30, "a task has a row and no event";
+    TasksSubmitAnnounced, "tasks.submit.announced", 30, "row, event and record of a task are in the open transaction";
     TasksClaimTaken, "tasks.claim.taken", 10, "tasks are leased in the open transaction, without an event";
     TasksClaimWritten, "tasks.claim.written", 10, "the claim is complete in the open transaction";
     TasksRenewHalf, "tasks.renew.half", 2, "one of several leases is renewed";
-    TasksSaveUpdated, "tasks.save.updated", 20, "a task changed its state without an event";
-    TasksSaveAnnounced, "tasks.save.announced", 20, "state and event of a change are written, its record is not";
+    TasksSaveUpdated, "tasks.save.updated", 60, "a task changed its state without an event";
+    TasksSaveAnnounced, "tasks.save.announced", 60, "state and event of a change are written, its record is not";
     TasksFinishDecided, "tasks.finish.decided", 20, "how an attempt ended is decided and not written";
     TasksFinishWritten, "tasks.finish.written", 20, "the end of an attempt is complete in the open transaction";
     TasksProgressNumbered, "tasks.progress.numbered", 4, "a progress event has its number and no row";
-    TasksStepInserted, "tasks.step.inserted", 30, "a step is started in the open transaction";
+    TasksStepInserted, "tasks.step.inserted", 80, "a step is started in the open transaction";
     TasksStepAgain, "tasks.step.again", 1, "a step of an earlier attempt is started again in the open transaction";
-    TasksStepFinished, "tasks.step.finished", 30, "a step is done, its event is missing";
+    TasksStepFinished, "tasks.step.finished", 80, "a step is done, its event is missing";
     TasksCancelMarked, "tasks.cancel.marked", 2, "a cancel is written on the task and not saved";
     TasksRetryReleased, "tasks.retry.released", 1, "steps in doubt may be sent again, their task still waits";
     TasksRedriveReset, "tasks.redrive.reset", 1, "a dead letter is reset and not saved";
@@ -92,17 +92,17 @@ points! {
     TasksSweepWoken, "tasks.sweep.woken", 3, "agents are about to hear that tasks became ready";
 
     MonitorRefusalRecorded, "monitor.refusal.recorded", 2, "a refused call is in the log, its worker does not know";
-    MonitorCallDecided, "monitor.call.decided", 20, "a call passed every check and left no trace";
-    MonitorLocalActed, "monitor.local.acted", 20, "a change of our own store is made, its step and record are not";
-    MonitorLocalRecorded, "monitor.local.recorded", 20, "change, step and record are in the open transaction";
-    MonitorIntentRecorded, "monitor.intent.recorded", 10, "step and intent are in the open transaction";
-    MonitorIntentDurable, "monitor.intent.durable", 10, "the intent is durable, nothing was sent";
-    MonitorEffectReturned, "monitor.effect.returned", 10, "the world answered, nobody has written it down";
-    MonitorOutcomeRecorded, "monitor.outcome.recorded", 10, "the outcome is in the open transaction";
-    MonitorOutcomeDurable, "monitor.outcome.durable", 10, "the outcome is durable, the worker does not know";
+    MonitorCallDecided, "monitor.call.decided", 60, "a call passed every check and left no trace";
+    MonitorLocalActed, "monitor.local.acted", 40, "a change of our own store is made, its step and record are not";
+    MonitorLocalRecorded, "monitor.local.recorded", 40, "change, step and record are in the open transaction";
+    MonitorIntentRecorded, "monitor.intent.recorded", 20, "step and intent are in the open transaction";
+    MonitorIntentDurable, "monitor.intent.durable", 20, "the intent is durable, nothing was sent";
+    MonitorEffectReturned, "monitor.effect.returned", 20, "the world answered, nobody has written it down";
+    MonitorOutcomeRecorded, "monitor.outcome.recorded", 20, "the outcome is in the open transaction";
+    MonitorOutcomeDurable, "monitor.outcome.durable", 20, "the outcome is durable, the worker does not know";
 
-    ToolsFetchReady, "tools.fetch.ready", 6, "a request is complete and not sent";
-    ToolsFetchReturned, "tools.fetch.returned", 6, "the answer to a request is in memory alone";
+    ToolsFetchReady, "tools.fetch.ready", 12, "a request is complete and not sent";
+    ToolsFetchReturned, "tools.fetch.returned", 12, "the answer to a request is in memory alone";
     ToolsWebhookReady, "tools.webhook.ready", 3, "a webhook is signed and not sent";
     ToolsWebhookReturned, "tools.webhook.returned", 3, "a webhook was answered, in memory alone";
     ToolsKvWritten, "tools.kv.written", 6, "a value is written in the open transaction";
@@ -113,18 +113,18 @@ points! {
     SupervisorReady, "supervisor.worker.ready", 1, "the worker is ready, its agent's row does not say so";
     SupervisorClaimed, "supervisor.tasks.claimed", 6, "tasks are leased, their worker does not know";
     SupervisorAssigned, "supervisor.tasks.assigned", 6, "the worker was told of its tasks";
-    SupervisorCallReceived, "supervisor.call.received", 20, "a call came in and was not looked at";
-    SupervisorCallAnswered, "supervisor.call.answered", 20, "the worker was answered";
+    SupervisorCallReceived, "supervisor.call.received", 60, "a call came in and was not looked at";
+    SupervisorCallAnswered, "supervisor.call.answered", 60, "the worker was answered";
     SupervisorEndingReceived, "supervisor.ending.received", 12, "the worker has ended a task, nothing is written";
     SupervisorEndingWritten, "supervisor.ending.written", 12, "the end of a task is durable, its slot is not free";
     SupervisorCancelSent, "supervisor.cancel.sent", 1, "the worker was told to cancel";
     SupervisorWorkerGone, "supervisor.worker.gone", 1, "a worker has died with its tasks";
     SupervisorTaskGivenBack, "supervisor.task.given-back", 1, "a dead worker's task waits again, durably";
-    SupervisorStateWritten, "supervisor.state.written", 2, "a change of an agent's state is durable, its actor has not heard";
+    SupervisorStateWritten, "supervisor.state.written", 3, "a change of an agent's state is durable, its actor has not heard";
     SupervisorInstalled, "supervisor.deploy.installed", 1, "a new version is durable and does not run";
 
     KernelFilesInstalled, "kernel.deploy.files", 1, "a package lies in its place, no row names it";
-    KernelSubmitDurable, "kernel.submit.durable", 12, "a task is durable, its submitter has no answer";
+    KernelSubmitDurable, "kernel.submit.durable", 25, "a task is durable, its submitter has no answer";
     KernelCancelDurable, "kernel.cancel.durable", 1, "a cancel is durable, whoever asked has no answer";
     KernelRetryDurable, "kernel.retry.durable", 1, "a person's word is durable and not answered";
     SecretsVersionInserted, "secrets.rotate.inserted", 1, "a secret has a new value, its change is not committed";

@@ -240,7 +240,7 @@ impl Machine {
                     known.crash(now);
                 }
             }
-            return format!("recover: {count}, orderly: {orderly}");
+            return format!("{}: {count}", if orderly { "hand back" } else { "recover" });
         }
         let Some(id) = self.any_task() else { return "redrive: nothing".into() };
         let outcome = self.bench.tasks.redrive(&person(), &id, None).await;

@@ -45,6 +45,19 @@ async fn die_everywhere(backend: Backend, part: usize) {
     field.judge().await;
 }
 
+/// The names of the points are what a build with them cannot hide.
+#[test]
+fn the_ordinary_program_has_no_failpoints() {
+    let holds = |program: &str, name: &str| {
+        let bytes = std::fs::read(agentos_kit::program(program)).unwrap();
+        bytes.windows(name.len()).any(|part| part == name.as_bytes())
+    };
+    for name in ["store.commit.before", "server.stop.given-back", "AGENTOS_FAILPOINT"] {
+        assert!(holds("agent-os-failpoints", name), "{name} is not in the program for tests");
+        assert!(!holds("agent-os", name), "{name} is in the program that is shipped");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_half_of_all_points_on_sqlite() {
     die_everywhere(Backend::Sqlite, 0).await;

@@ -19,7 +19,9 @@ const REACHED_WITHIN: Duration = Duration::from_secs(45);
 const RESTS_WITHIN: Duration = Duration::from_secs(150);
 /// Beats before a server is asked to stop.
 const BEATS_BEFORE_STOP: usize = 8;
-const ARMED: &str = "agent-os-failpoints";
+/// The program for tests, and the variable that only it reads.
+pub const ARMED: &str = "agent-os-failpoints";
+pub const VARIABLE: &str = "AGENTOS_FAILPOINT";
 
 pub struct Field {
     os: TestOs,
@@ -67,7 +69,7 @@ impl Field {
         let armed = format!("{}:{hit}", point.name());
         let what = format!("{armed} (AGENTOS_CRASH_SEED, part: {})", self.seed);
         let (begun, told) = (Instant::now(), self.os.log().len());
-        let ready = self.os.try_up(&[(agentos_failpoint_variable(), &armed)]).await;
+        let ready = self.os.try_up(&[(VARIABLE, &armed)]).await;
         let stops = point.name().starts_with("server.stop.");
         let mut beats = 0;
         if ready {
@@ -180,11 +182,6 @@ impl Field {
         let lines: Vec<&str> = log[from..].lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
-}
-
-/// The armed program reads it; the constant exists only there.
-pub fn agentos_failpoint_variable() -> &'static str {
-    "AGENTOS_FAILPOINT"
 }
 
 fn worker() -> String {

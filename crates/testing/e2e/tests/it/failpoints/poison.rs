@@ -7,17 +7,19 @@ use agentos_types::{
 };
 use serde_json::json;
 
-const ARMED: [(&str, &str); 1] = [("AGENTOS_FAILPOINT", "tasks.progress.numbered")];
+use super::field::{ARMED, VARIABLE};
+
+const AT_PROGRESS: [(&str, &str); 1] = [(VARIABLE, "tasks.progress.numbered")];
 
 #[tokio::test]
 async fn a_task_that_kills_the_server_becomes_a_dead_letter() {
     let mut os = TestOs::start_with("[tasks]\nattempts_max = 3\n").await;
     os.deploy(&Package::python("reader", READER, "")).await;
     assert_eq!(os.down().await, 0);
-    os.serve_with("agent-os-failpoints");
+    os.serve_with(ARMED);
     let body = serde_json::from_value(json!({"agent": "reader", "input": {}})).unwrap();
     for attempt in 1..=3 {
-        assert!(os.try_up(&ARMED).await, "attempt {attempt}: {}", os.log());
+        assert!(os.try_up(&AT_PROGRESS).await, "attempt {attempt}: {}", os.log());
         if attempt == 1 {
             // The answer may be lost with the server; the key finds the task again.
             let _ = os.client().submit_task(&body, Some("poison")).await;
@@ -29,7 +31,7 @@ async fn a_task_that_kills_the_server_becomes_a_dead_letter() {
         .await;
     }
     // The cause stands ready to strike again, and is not touched any more.
-    assert!(os.try_up(&ARMED).await);
+    assert!(os.try_up(&AT_PROGRESS).await);
     let task = os.client().submit_task(&body, Some("poison")).await.unwrap();
     let failure = task.failure.unwrap();
     assert_eq!((task.state, task.attempt), (TaskState::Failed, 3), "{failure:?}");
