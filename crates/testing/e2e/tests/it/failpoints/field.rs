@@ -146,6 +146,7 @@ impl Field {
             findings.len(),
             findings.join("\n")
         );
+        assert_eq!(self.load.shown(), [], "clients still wait for an answer or an end");
         // A run that did little would have proven little.
         assert!(history.tasks.len() > self.strikes && history.requests.len() > self.strikes, "hardly any load");
     }
@@ -156,7 +157,10 @@ impl Field {
             client.pause_schedule(&schedule.id, true).await.unwrap();
         }
         while self.load.open() > 0 {
-            assert!(begun.elapsed() < RESTS_WITHIN, "no rest, open: {:?}\n{}", self.load.shown(), self.tail(0));
+            if begun.elapsed() > RESTS_WITHIN {
+                // The judge says more about it than a limit that was passed.
+                return println!("no rest, open: {:?}\n{}", self.load.shown(), self.tail(0));
+            }
             self.load.settle(&client).await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
