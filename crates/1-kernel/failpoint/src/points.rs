@@ -62,7 +62,7 @@ points! {
     AuditTailLoaded, "audit.tail.loaded", 1, "the end of the log was checked at the start";
     AuditSealBegun, "audit.seal.begun", 150, "the operations are done, their records have no place";
     AuditRecordsWritten, "audit.records.written", 150, "records are written without a checkpoint";
-    AuditCheckpointWritten, "audit.checkpoint.written", 150, "the checkpoint is written, the tail is the old one";
+    AuditCheckpointWritten, "audit.checkpoint.written", 150, "the checkpoint is written or on its way, the tail is the old one";
     AuditTailWritten, "audit.tail.written", 150, "the log is complete in the open transaction";
     AuditTailSettled, "audit.tail.settled", 150, "the durable tail is the one in memory";
 
@@ -73,7 +73,8 @@ points! {
     TasksRenewHalf, "tasks.renew.half", 2, "one of several leases is renewed";
     TasksSaveUpdated, "tasks.save.updated", 60, "a task changed its state without an event";
     TasksSaveAnnounced, "tasks.save.announced", 60, "state and event of a change are written, its record is not";
-    TasksFinishDecided, "tasks.finish.decided", 20, "how an attempt ended is decided and not written";
+    TasksCompleteUpdated, "tasks.complete.updated", 20, "a task is completed without an event";
+    TasksFinishDecided, "tasks.finish.decided", 8, "how an attempt fell short is decided and not written";
     TasksFinishWritten, "tasks.finish.written", 20, "the end of an attempt is complete in the open transaction";
     TasksProgressNumbered, "tasks.progress.numbered", 4, "a progress event has its number and no row";
     TasksStepInserted, "tasks.step.inserted", 80, "a step is started in the open transaction";

@@ -1,5 +1,6 @@
 //! The narrow SQL interface that both dialects can serve: `$1` placeholders, five types, rows read by position.
 
+use agentos_base::Ambient;
 use agentos_types::{Code, Fault, Result, Timestamp};
 use rusqlite::types::ToSqlOutput;
 
@@ -60,6 +61,15 @@ impl<'c> Conn<'c> {
         }
     }
 
+    /// The instant of this transaction by the clock that measures leases: that of the database where it keeps time for
+    /// all nodes, else the caller's own. It stands still until the transaction ends.
+    pub fn now(&self, own: &Ambient) -> Timestamp {
+        match self.0 {
+            On::Sqlite(_) => own.now(),
+            On::Postgres(link) => link.instant().unwrap_or_else(|| own.now()),
+        }
+    }
+
     /// Runs a statement and returns the number of rows that it changed.
     pub fn execute(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<usize> {
         match self.0 {
@@ -71,11 +81,20 @@ impl<'c> Conn<'c> {
         }
     }
 
-    /// Runs a statement once for each set of arguments. Postgres gets all of them without waiting for each answer.
-    pub fn execute_each(&self, sql: &'static str, sets: &[&[Arg<'_>]]) -> Result<()> {
+    /// Runs a statement whose failure could only be a defect or a database that cannot write. Postgres gets it together
+    /// with the next statement, so that it costs no round trip; if it fails, nothing of the transaction is committed.
+    pub fn execute_later(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<()> {
         match self.0 {
-            On::Sqlite(_) => sets.iter().try_for_each(|args| self.execute(sql, args).map(drop)),
-            On::Postgres(link) => link.execute_each(sql, sets),
+            On::Sqlite(_) => self.execute(sql, args).map(drop),
+            On::Postgres(link) => link.execute_later(sql, args),
+        }
+    }
+
+    /// Waits for everything that was left for later, and fails if any of it did.
+    pub fn settle(&self) -> Result<()> {
+        match self.0 {
+            On::Sqlite(_) => Ok(()),
+            On::Postgres(link) => link.settle(),
         }
     }
 

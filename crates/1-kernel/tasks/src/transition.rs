@@ -118,11 +118,10 @@ pub(crate) fn insert_event(
     data: &Value,
 ) -> Result<()> {
     let sealed = Envelope::seal(data)?;
-    conn.execute(
+    conn.execute_later(
         "INSERT INTO task_event (task, seq, at, kind, data_key, data) VALUES ($1, $2, $3, $4, $5, $6)",
         &[id.into(), seq.into(), at.into(), kind.into(), sealed.key_id.into(), (&sealed.bytes).into()],
-    )?;
-    Ok(())
+    )
 }
 
 impl Core {
@@ -225,7 +224,7 @@ impl Core {
 }
 
 /// What observers of the task learn from a change of its state.
-fn state_event(task: &Task, output: Option<&Envelope>) -> Value {
+pub(crate) fn state_event(task: &Task, output: Option<&Envelope>) -> Value {
     let mut data = Map::new();
     data.insert("state".into(), json!(task.state));
     data.insert("attempt".into(), json!(task.attempt));
