@@ -4,11 +4,7 @@
 //! It shares no code and no SQL with the product. Its rules, its table of allowed moves and its idea of a task are written
 //! here a second time on purpose. It says nothing about speed, and nothing about a run that has not come to rest.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a history that cannot be read must stop the test with a message"
-)]
+#![expect(clippy::expect_used, reason = "a history that cannot be read must stop the test with a message")]
 
 mod effects;
 mod fires;
