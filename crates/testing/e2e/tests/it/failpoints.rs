@@ -4,6 +4,8 @@
 //! `AGENTOS_CRASH_SEED` repeats a run, `AGENTOS_CRASH_POINTS` names the points (parts of names, by commas). The armed program is
 //! built by `scripts/build-for-tests.sh`; the last start of each run is that of the ordinary program.
 
+#![expect(clippy::print_stdout, clippy::panic, reason = "a run says what it has measured, and how to repeat it")]
+
 mod field;
 mod init;
 mod load;

@@ -1,7 +1,5 @@
 //! One installation that dies many times: its load, the strikes, the rest, and the verdict.
 
-#![expect(clippy::print_stdout, reason = "a run says what it has measured, and how to repeat it")]
-
 use std::time::{Duration, Instant};
 
 use agentos_failpoint::Point;

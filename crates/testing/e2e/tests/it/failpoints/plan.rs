@@ -108,7 +108,7 @@ impl Planner {
         let agent = if kind == Kind::Die { "frail" } else { "steady" };
         let mut body = json!({"agent": agent, "input": {"steps": steps}});
         // A third keeps the default and may become dead letters of too many crashes.
-        if number % 3 != 0 {
+        if !number.is_multiple_of(3) {
             body["attempts_max"] = json!(100);
         }
         let in_ms = |ms: i64| Timestamp(now.as_micros() + ms * 1_000);
