@@ -21,6 +21,8 @@ pub struct Tx<'c> {
     conn: Conn<'c>,
     events: Vec<AuditEvent>,
     notices: Vec<Notice>,
+    /// Of the notices, those that other nodes need not hear.
+    here: Vec<Notice>,
 }
 
 impl<'c> Tx<'c> {
@@ -29,9 +31,14 @@ impl<'c> Tx<'c> {
         self.events.push(event);
     }
 
-    /// Sends a notice to the store's subscribers after the commit.
+    /// Sends a notice to the store's subscribers after the commit, here and on every other node of the database.
     pub fn announce(&mut self, notice: Notice) {
         self.notices.push(notice);
+    }
+
+    /// Sends a notice to the subscribers of this node alone: the others find out for themselves.
+    pub fn announce_here(&mut self, notice: Notice) {
+        self.here.push(notice);
     }
 }
 
@@ -147,11 +154,11 @@ impl Writer {
             // The last commit may have been done without our hearing of it.
             sequencer.load(&conn)?;
         }
-        let mut tx = Tx { conn, events: Vec::new(), notices: Vec::new() };
+        let mut tx = Tx { conn, events: Vec::new(), notices: Vec::new(), here: Vec::new() };
         for operation in batch {
             run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
         }
-        let Tx { conn, events, mut notices } = tx;
+        let Tx { conn, events, mut notices, here } = tx;
         match &mut self.sequencer {
             Some(sequencer) if !events.is_empty() => {
                 sequencer.seal(&conn, &events)?;
@@ -163,14 +170,15 @@ impl Writer {
             None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
         }
         hit(Point::StoreCommitBefore);
-        self.link.commit()?;
+        self.link.commit(&notices)?;
         hit(Point::StoreCommitAfter);
+        notices.extend(here);
         Ok(notices)
     }
 }
 
 fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
-    let (events, notices) = (tx.events.len(), tx.notices.len());
+    let (events, notices, here) = (tx.events.len(), tx.notices.len(), tx.here.len());
     link.begin_operation()?;
     hit(Point::StoreSavepointBegun);
     let succeeded = operation.run(tx);
@@ -181,6 +189,7 @@ fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation)
     if !succeeded || link.is_spoilt() {
         tx.events.truncate(events);
         tx.notices.truncate(notices);
+        tx.here.truncate(here);
         link.undo_operation()?;
         hit(Point::StoreSavepointUndone);
     }

@@ -13,5 +13,6 @@ mod monitor;
 mod postgres;
 mod readme;
 mod rogue;
+mod schema;
 mod secrets;
 mod trust;

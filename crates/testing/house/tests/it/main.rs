@@ -10,6 +10,7 @@ mod documents;
 mod edges;
 mod failpoints;
 mod licence;
+mod migrations;
 mod scripts;
 mod sources;
 mod tree;
