@@ -37,7 +37,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 step 'building the programs and the tests'
-cargo build --workspace --bins --locked --quiet
+scripts/build-for-tests.sh
 cargo test --package agentos-e2e --locked --quiet --no-run
 
 failed=() section=

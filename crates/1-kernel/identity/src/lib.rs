@@ -12,6 +12,7 @@ mod rotate;
 mod token;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Arg, Row, Store, Tx};
 use agentos_types::{Actor, AgentName, Code, Fault, Result, Role, Scope, Timestamp, TokenId, audit::AuditEvent};
 pub use ended::{count_ended, prune_ended};
@@ -152,6 +153,7 @@ fn insert(tx: &mut Tx<'_>, row: &TokenRow, hash: &[u8]) -> Result<()> {
             row.expires_at.into(),
         ],
     )?;
+    hit(Point::IdentityTokenInserted);
     Ok(())
 }
 

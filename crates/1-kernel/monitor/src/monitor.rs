@@ -8,6 +8,7 @@ use agentos_base::{
     redact::Redactor,
     trace::{Kind, Span, TraceContext},
 };
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::{Syscall, frame::CallError};
 use agentos_store::{Store, Tx};
 use agentos_tasks::{Lease, NewStep, StepStart, Tasks};
@@ -155,6 +156,7 @@ impl Inner {
             safety: canonical.syscall.safety(),
             request_hash: request_hash(&canonical.syscall)?,
         };
+        hit(Point::MonitorCallDecided);
         Ok(Decided { caller: caller.clone(), lease: lease.clone(), step, canonical })
     }
 
@@ -173,9 +175,11 @@ impl Inner {
                 let (lease, key) = (decided.lease.clone(), decided.step.key.clone());
                 let call = this.mint(decided, traceparent)?;
                 let mut result = this.executors.local(tx, call)?;
+                hit(Point::MonitorLocalActed);
                 this.redactor.clean_json(&mut result);
                 this.tasks.finish_step(tx, &lease, &key, Ok(&result))?;
                 tx.record(record.phase(Phase::Fact, Decision::Succeeded));
+                hit(Point::MonitorLocalRecorded);
                 Ok(result)
             })
             .await;
@@ -197,6 +201,7 @@ impl Inner {
                 let start = this.tasks.begin_step(tx, &intent_lease, &intent_step)?;
                 if let StepStart::Fresh { .. } = start {
                     tx.record(intent);
+                    hit(Point::MonitorIntentRecorded);
                 }
                 Ok(start)
             })
@@ -207,11 +212,15 @@ impl Inner {
             Err(fault) => return self.not_done(record, fault).await,
         };
         let call = self.mint(decided, traceparent)?;
+        hit(Point::MonitorIntentDurable);
         let mut result = self.executors.outward(call).await;
+        hit(Point::MonitorEffectReturned);
         if let Ok(value) = &mut result {
             self.redactor.clean_json(value);
         }
-        self.settle(lease, key, record, result).await
+        let settled = self.settle(lease, key, record, result).await;
+        hit(Point::MonitorOutcomeDurable);
+        settled
     }
 
     /// Journals and records what came of an effect. While the store is away the result is held and written again: what
@@ -254,7 +263,9 @@ impl Inner {
             Ok(_) => record.phase(Phase::Outcome, Decision::Succeeded),
             Err(fault) => record.phase(Phase::Outcome, Decision::Failed).fact("code", fault.code.to_string()),
         });
-        Ok(self.tasks.finish_step(tx, lease, key, result.as_ref()).and_then(|()| result.clone()))
+        let finished = self.tasks.finish_step(tx, lease, key, result.as_ref()).and_then(|()| result.clone());
+        hit(Point::MonitorOutcomeRecorded);
+        Ok(finished)
     }
 
     /// Makes the proof that executors take. The grants are asked again, here, where the proof is made.
@@ -331,6 +342,7 @@ impl Inner {
     async fn refuse<T>(&self, record: Option<AuditEvent>, fault: Fault) -> Result<T> {
         if let Some(record) = record {
             self.store.record(record).await?;
+            hit(Point::MonitorRefusalRecorded);
         }
         Err(fault)
     }

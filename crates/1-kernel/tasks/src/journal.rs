@@ -4,6 +4,7 @@
 //! idempotent or keyed; an unsafe one waits for a person.
 
 use agentos_base::trace::TraceContext;
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Conn, Tx};
 use agentos_types::{
     Code, Envelope, Fault, Result, TaskId, Timestamp,
@@ -135,6 +136,7 @@ impl Tasks {
                 now.into(),
             ],
         )?;
+        hit(Point::TasksStepFinished);
         let mut data = json!({"key": key, "syscall": found.syscall, "status": shown});
         if let (Err(fault), Some(data)) = (outcome, data.as_object_mut()) {
             data.insert("code".into(), json!(fault.code));
@@ -307,6 +309,7 @@ fn insert(
             now.into(),
         ],
     )?;
+    hit(Point::TasksStepInserted);
     Ok(seq)
 }
 
@@ -326,6 +329,7 @@ fn start_again(conn: &Conn<'_>, lease: &Lease, step: &NewStep, traceparent: &str
             now.into(),
         ],
     )?;
+    hit(Point::TasksStepAgain);
     Ok(())
 }
 

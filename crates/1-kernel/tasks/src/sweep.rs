@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
@@ -20,9 +21,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Core, Tasks,
     clock::Mark,
-    journal, transition,
+    journal,
+    transition::{self, Record},
     worker::{self, action_of, in_doubt},
 };
+
+/// What becomes of one task whose lease is given back.
+type GiveBack = fn(&Core, &Conn<'_>, &mut Record) -> Result<()>;
 
 /// Rows that one transaction settles: the writer is shared with everybody else.
 const BATCH: i64 = 200;
@@ -62,17 +67,28 @@ pub(crate) const WAITING_AGENTS: &str = "WITH RECURSIVE waiting (agent, run_at) 
 
 impl Tasks {
     /// Gives back every lease of this node. Called once at start, before anything claims: whoever held them is gone with
-    /// the process. The death of the server costs the tasks no attempt.
+    /// the process. Each was a failed attempt, because one of them may be what the process died of: a task that kills its
+    /// server becomes a dead letter like one that kills its worker.
     pub async fn recover(&self) -> Result<u64> {
-        let mut recovered = 0;
+        self.give_back(Core::recover_one).await
+    }
+
+    /// Gives back every lease of this node at no cost of an attempt. Called at the end of an orderly stop, when nothing of
+    /// the tasks runs any more: they are known not to be the reason.
+    pub async fn hand_back(&self) -> Result<u64> {
+        self.give_back(Core::hand_back_one).await
+    }
+
+    async fn give_back(&self, one: GiveBack) -> Result<u64> {
+        let mut given_back = 0;
         // Ends because each round takes its tasks out of the state that the next one looks for.
         loop {
             let core = self.core.clone();
-            let count = self.store.write(move |tx| core.recover_batch(tx)).await?;
+            let count = self.store.write(move |tx| core.give_back_batch(tx, one)).await?;
             if count == 0 {
-                return Ok(recovered);
+                return Ok(given_back);
             }
-            recovered += count;
+            given_back += count;
         }
     }
 
@@ -174,7 +190,7 @@ fn next_due(conn: &Conn<'_>, ambient: &Ambient) -> Result<Option<Timestamp>> {
 }
 
 impl Core {
-    fn recover_batch(&self, tx: &mut Tx<'_>) -> Result<u64> {
+    fn give_back_batch(&self, tx: &mut Tx<'_>, one: GiveBack) -> Result<u64> {
         let ids: Vec<TaskId> = tx.query(
             "SELECT id FROM task WHERE state = 'working' AND lease_node = $1 LIMIT $2",
             &[(&self.options.node).into(), BATCH.into()],
@@ -183,21 +199,37 @@ impl Core {
         for id in &ids {
             let mut record = transition::load(tx, id)?;
             let guard = record.guard();
-            let task = &mut record.task;
-            task.attempt = task.attempt.saturating_sub(1);
-            if task.cancel_asked_at.is_some() {
-                worker::cancel(task);
-            } else if let Some(key) = journal::step_in_doubt(tx, id)? {
-                task.state = TaskState::InputRequired;
-                task.failure = Some(in_doubt(&key));
-            } else {
-                task.state = TaskState::Submitted;
-            }
+            one(self, tx, &mut record)?;
             self.trace_attempt(tx, &record.task, guard.fence(), true)?;
             self.save(tx, guard, &mut record)?;
             tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task).fact("recovered", true));
+            hit(Point::TasksRecoverOne);
         }
         Ok(ids.len() as u64)
+    }
+
+    fn recover_one(&self, conn: &Conn<'_>, record: &mut Record) -> Result<()> {
+        let failure = Failure {
+            class: ErrorClass::Crash,
+            code: Some(Code::TASK_CRASHED),
+            message: "the server ended while the task was being worked on".into(),
+            retry_after_s: None,
+        };
+        self.fall(conn, record, failure)
+    }
+
+    fn hand_back_one(&self, conn: &Conn<'_>, record: &mut Record) -> Result<()> {
+        let task = &mut record.task;
+        task.attempt = task.attempt.saturating_sub(1);
+        if task.cancel_asked_at.is_some() {
+            worker::cancel(task);
+        } else if let Some(key) = journal::step_in_doubt(conn, &task.id)? {
+            task.state = TaskState::InputRequired;
+            task.failure = Some(in_doubt(&key));
+        } else {
+            task.state = TaskState::Submitted;
+        }
+        Ok(())
     }
 
     fn sweep_batch(&self, tx: &mut Tx<'_>, mark: Option<Mark>) -> Result<i64> {
@@ -207,7 +239,9 @@ impl Core {
         }
         let late: Vec<TaskId> = tx.query(LATE, &[now.into(), BATCH.into()], |row| row.parsed(0))?;
         for id in &late {
+            hit(Point::TasksSweepLate);
             self.pass_deadline(tx, id, now)?;
+            hit(Point::TasksSweepEnded);
         }
         let by_leases = tx.now(&self.ambient);
         let expired: Vec<TaskId> = tx.query(EXPIRED, &[by_leases.into(), BATCH.into()], |row| row.parsed(0))?;
@@ -284,6 +318,7 @@ impl Core {
         };
         for agent in agents {
             tx.announce_here(Notice::WorkFor(agent));
+            hit(Point::TasksSweepWoken);
         }
         *woken = now;
         Ok(())

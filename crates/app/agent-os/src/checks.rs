@@ -45,6 +45,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("agents are walled in", walls),
     ("no private targets are open", private_targets),
     ("log level shows no internals", log_level),
+    ("no failpoints are built in", failpoints),
 ];
 
 pub fn run(layout: &Layout, config: &Config, ambient: &Ambient, launcher: &Path) -> Vec<Check> {
@@ -88,6 +89,14 @@ fn fail(message: impl Into<String>) -> (CheckOutcome, String) {
 fn foreign_rights(path: &Path) -> std::result::Result<u32, String> {
     let metadata = std::fs::metadata(path).map_err(|source| format!("{}: {source}", path.display()))?;
     Ok(metadata.permissions().mode() & 0o077)
+}
+
+/// A program for tests may be made to die by a variable.
+fn failpoints(_: &Subject<'_>) -> (CheckOutcome, String) {
+    match agentos_failpoint::BUILT_IN {
+        true => warn("this program was built for crash tests; install the ordinary one"),
+        false => pass("none"),
+    }
 }
 
 fn data_directory(subject: &Subject<'_>) -> (CheckOutcome, String) {

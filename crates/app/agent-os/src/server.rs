@@ -19,6 +19,7 @@ use agentos_base::{
 };
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
+use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
 use agentos_monitor::Monitor;
@@ -129,7 +130,9 @@ impl Server {
             tracing::warn!(code = %fault.code, detail = fault.detail, "the coming days could not be opened");
         }
         record_start(&store, &ambient).await?;
+        hit(Point::ServerStartRecorded);
         tasks.recover().await?;
+        hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
             supervisor_options(&config, &layout, launcher, redactor),
             store.clone(),
@@ -141,6 +144,7 @@ impl Server {
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
+        hit(Point::ServerAgentsStarted);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
@@ -165,6 +169,7 @@ impl Server {
             checks,
         });
         let gateway = Gateway::bind(gateway_options(&config)?, kernel.clone(), ambient, background.clone())?;
+        hit(Point::ServerGatewayBound);
         Ok(Self { kernel, gateway, background, config })
     }
 
@@ -193,7 +198,14 @@ impl Server {
         kernel.ready.store(false, Ordering::SeqCst);
         let agents_ended = kernel.supervisor.shutdown().await;
         let background_ended = background.stop(BACKGROUND_GRACE).await;
-        if !(agents_ended && background_ended) {
+        hit(Point::ServerStopAgentsEnded);
+        if agents_ended && background_ended {
+            // In vain is as after a crash: the next start gives them back.
+            if let Err(fault) = kernel.tasks.hand_back().await {
+                tracing::warn!(%fault, detail = fault.detail, "leases were not given back");
+            }
+            hit(Point::ServerStopGivenBack);
+        } else {
             tracing::warn!(agents_ended, background_ended, "stopped before everything had ended");
         }
         file.remove(kernel.layout.root())

@@ -32,6 +32,8 @@ pub struct TestOs {
     /// A volume whose namespace every program runs in, and the home as they see it.
     place: Option<(Vec<String>, PathBuf)>,
     environment: Vec<(String, String)>,
+    /// The program that runs as the server.
+    program: String,
     server: Option<Child>,
 }
 
@@ -68,13 +70,13 @@ impl TestOs {
     pub fn bare(environment: &[(&str, &str)]) -> Self {
         let home = TempDir::with_prefix("agentos-home-").expect("scratch is writable");
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { home: home.path().to_owned(), _temporary: Some(home), place: None, environment, server: None }
+        Self { home: home.path().to_owned(), _temporary: Some(home), place: None, environment, program: "agent-os".into(), server: None }
     }
 
     /// The same on a volume of the test.
     pub fn bare_on(volume: &Volume) -> Self {
         let place = Some((volume.entrance(), volume.inside().join("home")));
-        Self { home: volume.path().join("home"), _temporary: None, place, environment: Vec::new(), server: None }
+        Self { home: volume.path().join("home"), _temporary: None, place, environment: Vec::new(), program: "agent-os".into(), server: None }
     }
 
     /// Takes a variable away again.
@@ -91,11 +93,22 @@ impl TestOs {
         self.environment.push((name.into(), value.into()));
     }
 
+    /// Lets another program than `agent-os` be the server from the next start on.
+    pub fn serve_with(&mut self, program: &str) {
+        self.program = program.into();
+    }
+
     /// Starts the server and waits until it is ready.
     pub async fn up(&mut self) {
+        assert!(self.try_up(&[]).await, "the server did not start:\n{}", self.log());
+    }
+
+    /// Starts the server with further variables. False: it ended before it was ready.
+    pub async fn try_up(&mut self, variables: &[(&str, &str)]) -> bool {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("scratch is writable");
         let mut child = self
-            .command(&["--output", "jsonl", "up", "--port", "0"])
+            .command_of(&self.program, &["--output", "jsonl", "up", "--port", "0"])
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -104,8 +117,14 @@ impl TestOs {
             .expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
         let line = BufReader::new(stdout).lines().next_line().await.expect("readable");
-        assert!(line.is_some(), "the server did not start:\n{}", self.log());
         self.server = Some(child);
+        line.is_some()
+    }
+
+    /// Whether the server has ended by itself. What a crash leaves behind stays.
+    pub fn has_ended(&mut self) -> bool {
+        let server = self.server.as_mut().expect("a started server");
+        server.try_wait().expect("waited for").is_some()
     }
 
     /// SIGKILL to the server: what a crash leaves behind stays.
@@ -154,8 +173,18 @@ impl TestOs {
     }
 
     pub async fn cli_with_input(&self, args: &[&str], input: &str) -> CliOutput {
-        let mut child = self
-            .command(args)
+        Self::output_of(self.command(args), input).await
+    }
+
+    /// Runs the program that is the server as a command, with further variables.
+    pub async fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> CliOutput {
+        let mut command = self.command_of(&self.program, args);
+        command.envs(variables.iter().copied());
+        Self::output_of(command, "").await
+    }
+
+    async fn output_of(mut command: Command, input: &str) -> CliOutput {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -233,8 +262,12 @@ impl TestOs {
     }
 
     fn command(&self, args: &[&str]) -> Command {
+        self.command_of("agent-os", args)
+    }
+
+    fn command_of(&self, name: &str, args: &[&str]) -> Command {
         let (entrance, home) = self.place.clone().unwrap_or_else(|| (Vec::new(), self.home.clone()));
-        let program = program("agent-os").into_os_string();
+        let program = program(name).into_os_string();
         let mut words = entrance.into_iter().map(OsString::from).chain([program]);
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).env_clear().env("AGENT_OS_HOME", home).envs(self.environment.iter().cloned()).args(args);

@@ -84,6 +84,7 @@ async fn random_work_agrees_with_the_model_on_sqlite() {
         ("cancel: ", " canceled"),
         ("cancel: ", " working"),
         ("recover: ", "2"),
+        ("hand back: ", "1"),
         ("renew: lost ", "[]"),
     ] {
         let times = told.iter().filter(|line| line.starts_with(kind) && line.ends_with(end)).count();

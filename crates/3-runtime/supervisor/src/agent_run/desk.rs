@@ -10,6 +10,7 @@ use std::{
 };
 
 use agentos_base::trace::{Scope, scoped};
+use agentos_failpoint::{Point, hit};
 use agentos_tasks::{Claimed, Ending, Lease, Tasks};
 use agentos_types::{
     Actor, AgentName, Code, InstanceId, Result, TaskId,
@@ -255,6 +256,7 @@ impl Desk {
         let tasks = self.tasks.clone();
         self.begin(async move {
             write_ending(&tasks, &actor, &lease, ending).await;
+            hit(Point::SupervisorEndingWritten);
             Effect::Written
         });
     }

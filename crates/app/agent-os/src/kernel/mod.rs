@@ -27,6 +27,7 @@ use agentos_api::{
 };
 use agentos_audit::{AuditLog, Upkeep};
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_identity::Tokens;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
 use agentos_store::Store;
@@ -171,6 +172,7 @@ impl Kernel for ServerKernel {
             traceparent: body.traceparent,
         };
         let submitted = self.tasks.submit_for(&context.actor, context.owner.clone(), new).await?;
+        hit(Point::KernelSubmitDurable);
         Ok((submitted.task, submitted.replayed))
     }
 
@@ -199,11 +201,15 @@ impl Kernel for ServerKernel {
     }
 
     async fn cancel_task(&self, context: &Context, id: &TaskId) -> Result<Task> {
-        self.tasks.cancel(&context.actor, id).await
+        let task = self.tasks.cancel(&context.actor, id).await?;
+        hit(Point::KernelCancelDurable);
+        Ok(task)
     }
 
     async fn retry_task(&self, context: &Context, id: &TaskId) -> Result<Task> {
-        self.tasks.retry(&context.actor, id).await
+        let task = self.tasks.retry(&context.actor, id).await?;
+        hit(Point::KernelRetryDurable);
+        Ok(task)
     }
 
     async fn redrive_task(&self, context: &Context, id: &TaskId, input: Option<Value>) -> Result<Task> {
