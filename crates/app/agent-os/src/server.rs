@@ -124,7 +124,9 @@ impl Server {
         };
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
-        let retention = retention_of(&config, &store, &ambient);
+        let audit = AuditLog::new(identity, store.clone(), layout.root());
+        let upkeep = Upkeep::new(audit.clone(), ambient.clone());
+        let retention = retention_of(&config, &store, &ambient, &upkeep);
         if let Err(fault) = retention.prepare().await {
             // What is written meanwhile lies in the net and moves later.
             tracing::warn!(code = %fault.code, detail = fault.detail, "the coming days could not be opened");
@@ -146,8 +148,6 @@ impl Server {
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
-        let audit = AuditLog::new(identity, store.clone(), layout.root());
-        let upkeep = Upkeep::new(audit.clone(), ambient.clone());
         background.spawn("audit-clear", clear_pruned(upkeep.clone()));
         let kernel = Arc::new(ServerKernel {
             audit,
@@ -274,7 +274,7 @@ fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
     texts.iter().map(|text| text.parse()).collect()
 }
 
-fn retention_of(config: &Config, store: &Store, ambient: &Ambient) -> Retention {
+fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upkeep) -> Retention {
     let policy = Policy {
         task_days: config.retention_task_days(),
         dead_letter_days: config.retention_dead_letter_days(),
@@ -283,7 +283,9 @@ fn retention_of(config: &Config, store: &Store, ambient: &Ambient) -> Retention 
         credential_days: config.retention_credential_days(),
         hour_utc: config.retention_hour_utc(),
     };
-    Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy))
+    let log = retention::LogDays { upkeep: upkeep.clone(), age: config.retention_audit_log() };
+    let log = config.retention_prunes_audit_log().then_some(log);
+    Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log))
 }
 
 fn dialer_options(config: &Config) -> Result<DialerOptions> {

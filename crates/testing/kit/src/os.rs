@@ -70,13 +70,27 @@ impl TestOs {
     pub fn bare(environment: &[(&str, &str)]) -> Self {
         let home = TempDir::with_prefix("agentos-home-").expect("scratch is writable");
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { home: home.path().to_owned(), _temporary: Some(home), place: None, environment, program: "agent-os".into(), server: None }
+        Self {
+            home: home.path().to_owned(),
+            _temporary: Some(home),
+            place: None,
+            environment,
+            program: "agent-os".into(),
+            server: None,
+        }
     }
 
     /// The same on a volume of the test.
     pub fn bare_on(volume: &Volume) -> Self {
         let place = Some((volume.entrance(), volume.inside().join("home")));
-        Self { home: volume.path().join("home"), _temporary: None, place, environment: Vec::new(), program: "agent-os".into(), server: None }
+        Self {
+            home: volume.path().join("home"),
+            _temporary: None,
+            place,
+            environment: Vec::new(),
+            program: "agent-os".into(),
+            server: None,
+        }
     }
 
     /// Takes a variable away again.

@@ -188,6 +188,11 @@ impl Config {
         }
     }
 
+    /// False where days of the audit log go by the command alone.
+    pub fn retention_prunes_audit_log(&self) -> bool {
+        self.text("retention.audit_log_prune") == "daily"
+    }
+
     pub fn retention_audit_log(&self) -> Duration {
         Duration::from_secs(self.integer("retention.audit_log_days").saturating_mul(86_400))
     }

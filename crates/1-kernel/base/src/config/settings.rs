@@ -360,6 +360,13 @@ pub const SETTINGS: &[Setting] = &[
         "365",
         "Days that the audit log is kept before it is pruned, whole days at a time.",
     ),
+    setting(
+        "retention.audit_log_prune",
+        "AUDIT_LOG_PRUNE",
+        Kind::Choice(&["daily", "by-hand"]),
+        "daily",
+        "Whether the daily run prunes the audit log, or only agent-os audit prune does, which can archive first.",
+    ),
     reserved("retention.memory_episodic_days", "MEMORY_EPISODIC_RETENTION_DAYS", "Lifetime of episodic memories."),
     reserved("retention.memory_semantic_days", "MEMORY_SEMANTIC_RETENTION_DAYS", "Lifetime of semantic memories."),
     reserved(

@@ -21,7 +21,8 @@ use agentos_api::{
     body::{
         AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
         AuditVerification, Check, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health,
-        Notification, Page, PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+        Notification, Page, PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue,
+        SubmitTask, TokenInfo,
     },
     kernel::{AgentCommand, Principal, TaskQuery},
 };

@@ -1,13 +1,18 @@
 //! Retention through the API, and the list of everything that is pruned.
 
+use std::time::Duration;
+
 use agentos_api::body::{Context, RetentionCount, RetentionPolicy, RetentionRows, RetentionRun, RetentionStatus};
-use agentos_tasks::retention::{self, Policy, Pruner, Rows, Status};
-use agentos_types::Result;
+use agentos_audit::Upkeep;
+use agentos_store::Store;
+use agentos_tasks::retention::{self, Kind, Pass, Policy, Pruner, Rows, Status};
+use agentos_types::{Result, Timestamp};
+use async_trait::async_trait;
 
 use super::ServerKernel;
 
 /// All pruners, in the order in which they run. A component that has something to prune adds its line.
-pub fn pruners(policy: &Policy) -> Vec<Box<dyn Pruner>> {
+pub fn pruners(policy: &Policy, log: Option<LogDays>) -> Vec<Box<dyn Pruner>> {
     let days = policy.credential_days;
     let mut list = retention::pruners(policy);
     list.push(Box::new(Rows {
@@ -22,8 +27,38 @@ pub fn pruners(policy: &Policy) -> Vec<Box<dyn Pruner>> {
         count: agentos_secrets::count_replaced,
         take: agentos_secrets::prune_replaced,
     }));
+    list.extend(log.map(|log| Box::new(log) as Box<dyn Pruner>));
     list.push(retention::last());
     list
+}
+
+/// Days of the audit log. What may go, and how, is its own rule; a run only begins it.
+pub struct LogDays {
+    pub upkeep: Upkeep,
+    /// Age from which a day may go.
+    pub age: Duration,
+}
+
+impl LogDays {
+    const KIND: Kind = "audit-records";
+}
+
+#[async_trait]
+impl Pruner for LogDays {
+    async fn count(&self, store: &Store, now: Timestamp) -> Result<Vec<(Kind, u64)>> {
+        // Without the owner of the tables nothing would go; whoever starts the server so prunes at another time.
+        let may = store.may_administer();
+        let records = if may { self.upkeep.prune(now.before(self.age), true).await?.records } else { 0 };
+        Ok(vec![(Self::KIND, records)])
+    }
+
+    async fn batch(&self, pass: &Pass) -> Result<bool> {
+        if pass.store.may_administer() {
+            let records = self.upkeep.prune(pass.now.before(self.age), false).await?.records;
+            pass.write(move |_| Ok(vec![(Self::KIND, records)])).await?;
+        }
+        Ok(false)
+    }
 }
 
 pub(super) async fn status(kernel: &ServerKernel) -> Result<RetentionStatus> {
