@@ -1,9 +1,9 @@
-//! What tests from outside need: a real server in a scratch directory, agent packages, a page that changes, a collector of
-//! traces, and waiting
-//! on conditions. Only ever a dev-dependency.
+//! What tests from outside need: a real server in a scratch directory, agent packages, a page that changes, a clock that can be
+//! moved, a collector of traces, and waiting on conditions. Only ever a dev-dependency.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up must stop with a message")]
 
+mod clock;
 mod collector;
 mod os;
 mod package;
@@ -12,6 +12,7 @@ mod programs;
 mod volume;
 mod wait;
 
+pub use clock::ShiftedClock;
 pub use collector::{Collector, Mood, SeenSpan};
 pub use os::{CliOutput, TestOs};
 pub use package::Package;

@@ -8,67 +8,44 @@ use std::{
 };
 
 use agentos_api::body::PruneAudit;
-use agentos_kit::{TestOs, program, python};
+use agentos_kit::{ShiftedClock, TestOs, program, python};
 use agentos_scratch::{Backend, Scratch};
 use agentos_types::Code;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// 2026-11-23, noon.
 const NOON_S: i64 = 1_795_435_200;
-/// Adds a number of seconds to the wall clock of a program.
-const SHIFT: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stdlib.h>
-#include <time.h>
-int clock_gettime(clockid_t id, struct timespec *at) {
-  static int (*real)(clockid_t, struct timespec *);
-  if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-  const char *shift = getenv("CLOCK_SHIFT_S");
-  int outcome = real(id, at);
-  if (outcome == 0 && id == CLOCK_REALTIME && shift) at->tv_sec += atoll(shift);
-  return outcome;
-}
-"#;
-
 /// An installation whose programs live on other days.
 struct Days {
     os: TestOs,
     /// Seconds to the noon of day 0.
     shift_s: i64,
-    _library: TempDir,
+    clock: ShiftedClock,
     _scratch: Scratch,
 }
 
 impl Days {
     /// Initialised at the noon of day 0.
     async fn start(backend: Backend) -> Self {
-        let (library, scratch) = (tempfile::tempdir().unwrap(), backend.blank());
-        let (source, object) = (library.path().join("shift.c"), library.path().join("shift.so"));
-        fs::write(&source, SHIFT).unwrap();
-        let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&object).arg(&source).arg("-ldl").status();
-        assert!(made.unwrap().success(), "the C compiler that the build needs makes the library");
-        let mut os = TestOs::bare(&[
-            ("LD_PRELOAD", object.to_str().unwrap()),
-            ("AUDIT_LOG_RETENTION_DAYS", "2"),
-            ("AUDIT_LOG_PRUNE", "by-hand"),
-        ]);
+        let (clock, scratch) = (ShiftedClock::new(), backend.blank());
+        let mut os = TestOs::bare(&[("AUDIT_LOG_RETENTION_DAYS", "2"), ("AUDIT_LOG_PRUNE", "by-hand")]);
+        for (name, value) in clock.environment() {
+            os.set_env(name, &value);
+        }
         if let Some((url, admin)) = scratch.urls() {
             os.set_env("DATABASE_URL", url);
             os.set_env("DATABASE_ADMIN_URL", admin);
         }
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-        let mut days = Self { os, shift_s: NOON_S - now, _library: library, _scratch: scratch };
+        let days = Self { os, shift_s: NOON_S - now, clock, _scratch: scratch };
         days.to(0);
         days.os.cli_ok(&["init"]).await;
         days
     }
 
-    /// Programs that are started from now on live on this day.
-    fn to(&mut self, day: i64) {
-        self.os.unset_env("CLOCK_SHIFT_S");
-        self.os.set_env("CLOCK_SHIFT_S", &(self.shift_s + day * 86_400).to_string());
+    /// The noon of this day.
+    fn to(&self, day: i64) {
+        self.clock.set_s(self.shift_s + day * 86_400);
     }
 
     /// One server a day, which leaves some records.

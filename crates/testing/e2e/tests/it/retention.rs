@@ -1,10 +1,8 @@
 //! Retention as an operator meets it: what is shown, what a run does, who may ask for one.
 
-use agentos_kit::{Package, TestOs};
+use agentos_kit::{Package, ShiftedClock, TestOs};
 use agentos_types::Code;
 use serde_json::{Value, json};
-
-use crate::soak::clock::ShiftedClock;
 
 const DAY_S: i64 = 86_400;
 

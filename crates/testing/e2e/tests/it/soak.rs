@@ -5,13 +5,11 @@
 
 #![expect(clippy::print_stdout, reason = "a soak says what it has measured")]
 
-pub mod clock;
 mod gauge;
 
-use agentos_kit::{Package, TestOs};
+use agentos_kit::{Package, ShiftedClock, TestOs};
 use agentos_scratch::{Backend, Scratch};
 use agentos_types::task::TaskState;
-use clock::ShiftedClock;
 use futures_util::future::join_all;
 use gauge::Gauge;
 use serde_json::{Value, json};

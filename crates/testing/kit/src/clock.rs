@@ -10,6 +10,8 @@ use std::{
 
 use tempfile::TempDir;
 
+/// A wall clock that stands apart from the machine's.
+#[derive(Debug)]
 pub struct ShiftedClock {
     directory: TempDir,
     file: fs::File,
@@ -17,10 +19,12 @@ pub struct ShiftedClock {
 }
 
 impl ShiftedClock {
+    /// Right at first.
+    #[expect(clippy::new_without_default, reason = "it builds a library on the disk")]
     pub fn new() -> Self {
-        let directory = TempDir::with_prefix("agentos-clock-").unwrap();
+        let directory = TempDir::with_prefix("agentos-clock-").expect("scratch is writable");
         let source = directory.path().join("clock.c");
-        fs::write(&source, include_str!("clock.c")).unwrap();
+        fs::write(&source, include_str!("clock.c")).expect("scratch is writable");
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-o"])
             .arg(directory.path().join("clock.so"))
@@ -28,9 +32,11 @@ impl ShiftedClock {
             .output()
             .expect("a C compiler, which the build needs as well");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let file = fs::OpenOptions::new().write(true).create_new(true).open(directory.path().join("shift")).unwrap();
-        file.write_all_at(&0_i64.to_ne_bytes(), 0).unwrap();
-        Self { directory, file, shift_s: AtomicI64::new(0) }
+        let shift = directory.path().join("shift");
+        let file = fs::OpenOptions::new().write(true).create_new(true).open(shift).expect("scratch is writable");
+        let clock = Self { directory, file, shift_s: AtomicI64::new(0) };
+        clock.set_s(0);
+        clock
     }
 
     /// For every program of the installation.
@@ -42,8 +48,14 @@ impl ShiftedClock {
         ]
     }
 
+    /// Ahead of where it stands, or back by a negative number.
     pub fn advance_s(&self, seconds: i64) {
-        let shift = self.shift_s.fetch_add(seconds, Ordering::SeqCst) + seconds;
-        self.file.write_all_at(&shift.to_ne_bytes(), 0).unwrap();
+        self.set_s(self.shift_s.load(Ordering::SeqCst) + seconds);
+    }
+
+    /// Seconds ahead of the machine's clock.
+    pub fn set_s(&self, shift_s: i64) {
+        self.shift_s.store(shift_s, Ordering::SeqCst);
+        self.file.write_all_at(&shift_s.to_ne_bytes(), 0).expect("scratch is writable");
     }
 }
