@@ -9,7 +9,9 @@
 //! history or a shorter one; only a checkpoint that was kept elsewhere (a held checkpoint) shows that.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod finding;
+pub mod held;
 pub mod leaf;
 pub mod merkle;
 pub mod note;
@@ -19,6 +21,7 @@ pub mod source;
 pub mod verify;
 
 pub use checkpoint::Checkpoint;
+pub use cosignature::{Cosigner, WitnessKey};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use finding::{Finding, FindingKind, VerifyError};
 pub use leaf::{Indexed, Record};
