@@ -149,6 +149,13 @@ codes! {
     AUDIT_TAMPERED = 1901, 409, "Audit log does not verify", "A record was changed, removed, inserted or reordered, or a checkpoint does not match.", "Treat it as an incident: keep the files, compare with exported checkpoints.";
     AUDIT_QUERY_INVALID = 1902, 400, "Invalid audit query", "A filter has an unknown value.", "See `agent-os audit query --help`.";
     AUDIT_KEY_UNUSABLE = 1903, 500, "Audit key unusable", "The log's signing key is missing, has an unsafe mode, or is not the key of this log.", "Restore `keys/audit.key` with mode 600.";
+    WITNESS_LOG_NOT_FOUND = 1920, 404, "Log is not witnessed here", "No log of this name is registered at this node, or it has shown no checkpoint yet.", "Register it at the witness with `agent-os witness add NAME --public-key KEY`.";
+    WITNESS_LOG_INVALID = 1921, 400, "Log cannot be registered", "The public key is not that of a log, the log stands under another name already, or too many logs are registered.", "Take the key from `keys/audit.vkey` of the other node; `agent-os witness list` shows the names.";
+    CHECKPOINT_INVALID = 1922, 400, "Checkpoint refused", "The checkpoint is malformed or not signed by the key that is registered for its log.", "After a change of the log's key, register the new one with `agent-os witness add`.";
+    CHECKPOINT_STALE = 1923, 409, "Witness stands elsewhere", "The proof does not start at the size that the witness holds.", "Ask for the held checkpoint and send a proof from its size; a server does so by itself.";
+    LOG_FORKED = 1924, 409, "Log was forked or rewritten", "A checkpoint that is held elsewhere states another history than the one that the log has now: two servers went on from one copy, or records were rewritten and signed anew.", "Treat it as an incident: see the runbook `The witness refuses a checkpoint`.";
+    LOG_SHRUNK = 1925, 409, "Log is shorter than a checkpoint that is held", "The log ends before a checkpoint that is held elsewhere: an older database was put back, or its end was cut.", "Put the newest database back; after a deliberate restore see the runbook `The witness refuses a checkpoint`.";
+    WITNESS_FILE_UNUSABLE = 1926, 500, "Witness file unusable", "The file of `audit.witness_file` cannot be read, written or rotated.", "Make it writable for the server's user, or name another file.";
 }
 
 impl Code {

@@ -55,9 +55,10 @@ impl WitnessKey {
     pub fn seen_at(&self, note: &str) -> Result<Timestamp> {
         let refuse = |why: &str| Fault::new(Code::AUDIT_TAMPERED, format!("a cosignature is refused: {why}"));
         let (text, lines) = split(note).ok_or_else(|| refuse("the note is malformed or too large"))?;
-        let own = lines.lines().filter_map(note::parse_signature).find(|(name, id, _)| {
-            *name == self.name && *id == self.key_id
-        });
+        let own = lines
+            .lines()
+            .filter_map(note::parse_signature)
+            .find(|(name, id, _)| *name == self.name && *id == self.key_id);
         let (_, _, bytes) = own.ok_or_else(|| refuse(&format!("there is none of {}", self.name)))?;
         let (seconds, signature) = bytes.split_first_chunk::<8>().ok_or_else(|| refuse("it is cut"))?;
         let seconds = u64::from_be_bytes(*seconds);
@@ -131,11 +132,11 @@ impl Cosigner {
         let signature = self.key.sign(message(text, seconds).as_bytes()).to_bytes();
         let bytes = [self.public.key_id.as_slice(), &seconds.to_be_bytes(), &signature].concat();
         let is_own = |line: &&str| {
-            note::parse_signature(line).is_some_and(|(name, id, _)| name == self.public.name && id == self.public.key_id)
+            note::parse_signature(line)
+                .is_some_and(|(name, id, _)| name == self.public.name && id == self.public.key_id)
         };
         let others: String = lines.lines().filter(|line| !is_own(line)).flat_map(|line| [line, "\n"]).collect();
-        let cosigned =
-            format!("{text}\n{others}{SIGNATURE_PREFIX}{} {}\n", self.public.name, BASE64.encode(bytes));
+        let cosigned = format!("{text}\n{others}{SIGNATURE_PREFIX}{} {}\n", self.public.name, BASE64.encode(bytes));
         if cosigned.len() > NOTE_BYTES_MAX { Err(malformed()) } else { Ok(cosigned) }
     }
 }

@@ -85,9 +85,10 @@ pub fn consistency_proof_from(
     for leaves in after {
         let mut subtree = Frontier::new();
         while subtree.size() < leaves.end - leaves.start {
-            let leaf = later.next().transpose()?.ok_or_else(|| {
-                Fault::new(Code::AUDIT_TAMPERED, format!("records below {new_size} are missing"))
-            })?;
+            let leaf = later
+                .next()
+                .transpose()?
+                .ok_or_else(|| Fault::new(Code::AUDIT_TAMPERED, format!("records below {new_size} are missing")))?;
             subtree.append(leaf);
         }
         roots.push((leaves.clone(), subtree.root()));

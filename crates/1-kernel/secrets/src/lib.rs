@@ -5,6 +5,7 @@
 //! the end of the process an erased value is masked too: a call that took it before may print it afterwards.
 
 mod cipher;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use agentos_types::{Actor, Code, Fault, Result, SecretName, Timestamp, audit::Au
 pub use cipher::SecretsKey;
 pub use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
+pub use webhook::{WEBHOOK_SIGNATURE_HEADER, webhook_signature};
 
 /// Largest value: room for a private key or a service account file.
 pub const SECRET_BYTES_MAX: usize = 16 * 1024;

@@ -22,15 +22,27 @@ pub struct Migration {
     pub down_postgres: &'static str,
 }
 
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "first_light",
-    up: include_str!("../migrations/0001_first_light.up.sql"),
-    up_sqlite: include_str!("../migrations/0001_first_light.sqlite.up.sql"),
-    up_postgres: include_str!("../migrations/0001_first_light.postgres.up.sql"),
-    down: include_str!("../migrations/0001_first_light.down.sql"),
-    down_postgres: include_str!("../migrations/0001_first_light.postgres.down.sql"),
-}];
+/// In the order in which they are applied; numbers grow, and may leave gaps.
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "first_light",
+        up: include_str!("../migrations/0001_first_light.up.sql"),
+        up_sqlite: include_str!("../migrations/0001_first_light.sqlite.up.sql"),
+        up_postgres: include_str!("../migrations/0001_first_light.postgres.up.sql"),
+        down: include_str!("../migrations/0001_first_light.down.sql"),
+        down_postgres: include_str!("../migrations/0001_first_light.postgres.down.sql"),
+    },
+    Migration {
+        number: 3,
+        name: "witnesses",
+        up: include_str!("../migrations/0003_witnesses.up.sql"),
+        up_sqlite: "",
+        up_postgres: "",
+        down: include_str!("../migrations/0003_witnesses.down.sql"),
+        down_postgres: "",
+    },
+];
 
 /// Applies what is missing. Runs inside the caller's transaction. Returns the schema's number.
 pub(crate) fn up(conn: &Conn<'_>, now: Timestamp) -> Result<i64> {

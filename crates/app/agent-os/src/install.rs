@@ -104,6 +104,7 @@ fn make_keys(layout: &Layout, ambient: &Ambient) -> Result<()> {
     root.save(&layout.root_key())?;
     publisher.save(&layout.publisher_key())?;
     SigningKeyFile::generate(&ambient.random()).save(&layout.audit_key())?;
+    crate::witness::witness_key(layout, ambient)?;
     let seal: [u8; 32] = ambient.random();
     fs::create_private(&layout.secrets_key(), hex::encode(&seal).as_bytes(), Code::SECRET_KEY_UNUSABLE)?;
     TrustRoot::create(&root, &publisher.public(), "operator", ambient.now())?.save(&layout.trust_root())

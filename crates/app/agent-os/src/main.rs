@@ -11,6 +11,7 @@ mod layout;
 mod programs;
 mod server;
 mod syscalls;
+mod witness;
 
 use std::process::ExitCode;
 

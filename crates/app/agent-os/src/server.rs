@@ -29,6 +29,7 @@ use agentos_tasks::{Tasks, TasksOptions};
 use agentos_tools::BuiltinTools;
 use agentos_trust::TrustRoot;
 use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
+use agentos_witness::PublisherParts;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -36,7 +37,7 @@ use tokio::{
 
 use crate::{
     checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, programs,
-    syscalls::MonitoredSyscalls,
+    syscalls::MonitoredSyscalls, witness,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -96,16 +97,21 @@ impl Server {
         install::require_own(&store, &installation.node).await?;
         let secrets_key = SecretsKey::new(install::secrets_key(&layout)?);
         let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
-        let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
-        let tools = BuiltinTools {
-            dialer: Dialer::new(dialer_options(&config)?)?,
-            secrets: secrets.clone(),
-            tasks: tasks.clone(),
+        let dialer = Dialer::new(dialer_options(&config)?)?;
+        let parts = PublisherParts {
+            store: store.clone(),
             ambient: ambient.clone(),
+            identity: identity.clone(),
+            dialer: dialer.clone(),
+            secrets: secrets.clone(),
         };
+        let witnesses = witness::open(&config, &layout, &installation, parts).await?;
+        let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
+        let tools = BuiltinTools { dialer, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
         record_start(&store, &ambient).await?;
+        witnesses.record_contradictions().await?;
         tasks.recover().await?;
         let supervisor = Supervisor::start(
             supervisor_options(&config, &layout, launcher, redactor),
@@ -117,6 +123,7 @@ impl Server {
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
+        witnesses.publisher.spawn(&background);
 
         let kernel = Arc::new(ServerKernel {
             audit: AuditLog::new(identity, store.clone(), layout.root()),
@@ -128,6 +135,7 @@ impl Server {
             tasks,
             secrets,
             supervisor,
+            witnesses,
             ambient: ambient.clone(),
             layout,
             started_at,

@@ -7,6 +7,7 @@ mod keys;
 mod server;
 mod settings;
 mod tasks;
+mod witnesses;
 
 use agentos_types::Timestamp;
 use serde::Serialize;

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use agentos_types::{
-    AgentName, Result, Role, ScheduleId, Scope, SecretName, TaskId, TokenId,
+    AgentName, LogName, Result, Role, ScheduleId, Scope, SecretName, TaskId, TokenId,
     agent::Agent,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent, TaskState},
+    witness::{AddWitnessedLog, HeldCheckpoint, SubmitCheckpoint, WitnessTarget, WitnessedLog, WitnessedLogDetail},
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -126,6 +127,17 @@ pub trait Kernel: Send + Sync + 'static {
     async fn audit_checkpoint(&self) -> Result<AuditCheckpoint>;
     /// The whole log from `from_seq` as an export segment (JSON lines), recorded as an act of the actor.
     async fn export_audit(&self, context: &Context, from_seq: i64) -> Result<Vec<u8>>;
+
+    // Witnesses
+    /// Where the checkpoints of this node's own log go.
+    async fn audit_witnesses(&self) -> Result<Vec<WitnessTarget>>;
+    /// A checkpoint of another node's log. Its acceptance leaves no record but itself, a refusal does.
+    async fn submit_checkpoint(&self, context: &Context, body: SubmitCheckpoint) -> Result<HeldCheckpoint>;
+    async fn held_checkpoint(&self, log: &LogName) -> Result<HeldCheckpoint>;
+    async fn list_witnessed_logs(&self) -> Result<Vec<WitnessedLog>>;
+    async fn add_witnessed_log(&self, context: &Context, body: AddWitnessedLog) -> Result<WitnessedLog>;
+    async fn get_witnessed_log(&self, name: &LogName) -> Result<WitnessedLogDetail>;
+    async fn remove_witnessed_log(&self, context: &Context, name: &LogName) -> Result<()>;
 
     // Status
     async fn ready(&self) -> bool;

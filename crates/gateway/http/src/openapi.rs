@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    handlers::{agents, audit, schedules, secrets, status, tasks, tokens},
+    handlers::{agents, audit, schedules, secrets, status, tasks, tokens, witnesses},
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -32,6 +32,9 @@ const BEARER: &str = "bearer";
         secrets::list_secrets, secrets::set_secret, secrets::rotate_secret, secrets::revoke_secret,
         tokens::list_tokens, tokens::create_token, tokens::rotate_token, tokens::revoke_token,
         audit::query_audit, audit::verify_audit, audit::audit_checkpoint, audit::export_audit, audit::stream_audit,
+        witnesses::audit_witnesses, witnesses::submit_checkpoint, witnesses::held_checkpoint,
+        witnesses::list_witnessed_logs, witnesses::add_witnessed_log, witnesses::get_witnessed_log,
+        witnesses::remove_witnessed_log,
         ws::websocket,
     ),
     components(schemas(Problem)),
@@ -43,6 +46,7 @@ const BEARER: &str = "bearer";
         (name = "secrets", description = "Values that agents use and never see"),
         (name = "tokens", description = "Rights of callers"),
         (name = "audit", description = "The tamper-evident log"),
+        (name = "witness", description = "Checkpoints of other nodes' logs"),
         (name = "websocket", description = "Calls and pushes over one connection"),
     )
 )]

@@ -46,7 +46,7 @@ impl Input {
         Self::from_pipe(file).map_err(failed)
     }
 
-    fn from_pipe(pipe: impl Read) -> io::Result<Self> {
+    pub fn from_pipe(pipe: impl Read) -> io::Result<Self> {
         let mut bytes = Vec::new();
         pipe.take(PIPE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > PIPE_BYTES_MAX {

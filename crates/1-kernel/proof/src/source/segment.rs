@@ -123,8 +123,17 @@ pub fn verify_file(path: &Path, key: &VerifierKey) -> Result<Report, VerifyError
 /// The same against checkpoints that were kept elsewhere. The segment has to reach up to the newest of them; those below its
 /// first record cannot be judged and are not counted. `-` is standard input, and what is no regular file is read as a pipe.
 pub fn verify(path: &Path, key: &VerifierKey, held: &[String]) -> Result<Report, VerifyError> {
-    let input = Input::open(path)?;
-    let mut lines = Lines::open(path, &input)?;
+    verify_input(path, &Input::open(path)?, key, held)
+}
+
+/// The same for a segment that somebody else reads, such as standard input; `name` stands for it in messages.
+pub fn verify_pipe(name: &Path, pipe: impl Read, key: &VerifierKey, held: &[String]) -> Result<Report, VerifyError> {
+    let input = Input::from_pipe(pipe).map_err(|error| unreadable(name, error))?;
+    verify_input(name, &input, key, held)
+}
+
+fn verify_input(path: &Path, input: &Input, key: &VerifierKey, held: &[String]) -> Result<Report, VerifyError> {
+    let mut lines = Lines::open(path, input)?;
     let header = match lines.next() {
         // A file without any line end is another kind of file, not a damaged segment.
         Err(VerifyError::Finding(_)) => None,
@@ -145,7 +154,7 @@ pub fn verify(path: &Path, key: &VerifierKey, held: &[String]) -> Result<Report,
         Finding::new(FindingKind::Edited, None, "the segment's first line does not fit together or to the key")
     })?;
 
-    let checkpoints = Checkpoints::open(path, &input, key)?;
+    let checkpoints = Checkpoints::open(path, input, key)?;
     let mut verifier = Verifier::new(key, start, checkpoints, held)?.threads(super::threads());
     while let Some(line) = lines.next()?.filter(|line| !line.starts_with(CHECKPOINT_START)) {
         let parsed = serde_json::from_slice::<RecordLine<'_>>(line).ok();

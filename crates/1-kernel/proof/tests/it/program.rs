@@ -20,8 +20,7 @@ pub fn run(arguments: Vec<OsString>) -> (u8, String, String) {
 /// The same with bytes on standard input.
 pub fn run_with(arguments: Vec<OsString>, input: &str) -> (u8, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent-os-verify"));
-    let mut child =
-        command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     // A program that has seen enough closes its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();

@@ -144,7 +144,9 @@ fn a_segment_is_compared_with_held_checkpoints() {
         let path = log.file("segment", text);
         match (segment::verify(&path, &verifier_key(), held), expected) {
             (Ok(_), Verified) => {}
-            (Err(VerifyError::Finding(finding)), Found(kind, seq)) => assert_eq!((finding.kind, finding.seq), (kind, seq)),
+            (Err(VerifyError::Finding(finding)), Found(kind, seq)) => {
+                assert_eq!((finding.kind, finding.seq), (kind, seq))
+            }
             (outcome, expected) => panic!("{name}: {outcome:?} instead of {expected:?}"),
         }
     };

@@ -21,6 +21,8 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         })
         .await?;
     let agents = kernel.supervisor.list().await?;
+    let targets = kernel.witnesses.publisher.status().await?;
+    let witnessed = kernel.witnesses.witness.list().await?;
     let mut text = String::new();
     let mut write = || -> std::fmt::Result {
         family(&mut text, "agentos_tasks", "gauge", "Tasks by agent and state.")?;
@@ -46,6 +48,34 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         }
         family(&mut text, "agentos_audit_records_total", "counter", "Records in the audit log.")?;
         writeln!(text, "agentos_audit_records_total {audit_size}")?;
+        family(
+            &mut text,
+            "agentos_witness_records",
+            "gauge",
+            "Records of the own log under the newest checkpoint at a witness.",
+        )?;
+        for target in &targets {
+            writeln!(text, "agentos_witness_records{{target=\"{}\"}} {}", target.target, target.size.unwrap_or(0))?;
+        }
+        family(&mut text, "agentos_witness_failures_total", "counter", "Attempts to reach a witness that failed.")?;
+        for target in &targets {
+            writeln!(text, "agentos_witness_failures_total{{target=\"{}\"}} {}", target.target, target.failures_total)?;
+        }
+        family(&mut text, "agentos_witness_refuses", "gauge", "1 while a witness refuses the own log.")?;
+        for target in &targets {
+            let refuses = i32::from(target.refused.is_some());
+            writeln!(text, "agentos_witness_refuses{{target=\"{}\"}} {refuses}", target.target)?;
+        }
+        family(
+            &mut text,
+            "agentos_witnessed_log_refused",
+            "gauge",
+            "1 for another node's log that contradicts what is held.",
+        )?;
+        for log in &witnessed {
+            let refused = i32::from(log.refused_code.is_some());
+            writeln!(text, "agentos_witnessed_log_refused{{log=\"{}\"}} {refused}", log.name)?;
+        }
         family(&mut text, "agentos_schema_version", "gauge", "Newest applied migration.")?;
         writeln!(text, "agentos_schema_version {schema}")
     };
