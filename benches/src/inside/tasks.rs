@@ -148,7 +148,7 @@ async fn throughput(
     let rate = median(ours.iter().copied());
     let rounds = Rounds::from_iter(ours.into_iter().map(|rate| vec![rate]));
     let figure = Figure::values(format!("durable tasks, {in_flight} in flight"), "tasks/s", vec![("", rate)], &rounds)
-        .beside("raw SQLite queue", median(raw))
+        .beside("raw SQLite of this shape", median(raw))
         .note(format!("{tasks} tasks a round, claim and complete, each durable; {}", syncs.text()));
     Ok(match aim {
         Some(aim) => figure.goal(Goal::at_least(aim)),
@@ -171,7 +171,10 @@ async fn throughput_on_postgres(
         progress.say(&format!("durable tasks on Postgres with {in_flight} in flight, round {round} of {ROUNDS}"));
         let directory = place.fresh("throughput-")?;
         syncs.before_round()?;
-        raw.push(raw_postgres::run(&cluster.database().1, in_flight, tasks).await?);
+        let (url, admin_url) = cluster.database();
+        let database = Database::parse(&url, Some(&admin_url))?;
+        let apart = place.fresh("raw-")?;
+        raw.push(raw_postgres::run(database, &admin_url, apart.path(), in_flight, tasks).await?);
         let (url, admin_url) = cluster.database();
         let database = Database::parse(&url, Some(&admin_url))?;
         let kernel = Arc::new(Kernel::open_on(directory.path(), Some(database)).await?);
@@ -183,7 +186,7 @@ async fn throughput_on_postgres(
     let rounds = Rounds::from_iter(ours.into_iter().map(|rate| vec![rate]));
     let name = format!("durable tasks on Postgres, {in_flight} in flight");
     let figure = Figure::values(name, "tasks/s", vec![("", rate)], &rounds)
-        .beside("raw Postgres queue", median(raw))
+        .beside("raw Postgres of this shape", median(raw))
         .note(format!("{tasks} tasks a round, claim and complete, each durable; {}", syncs.text()));
     Ok(match aim {
         Some(aim) => figure.goal(Goal::at_least(aim)),
@@ -192,7 +195,7 @@ async fn throughput_on_postgres(
 }
 
 async fn enqueue(kernel: &Arc<Kernel>, tasks: usize) -> Result<()> {
-    // As large as the row of the raw queue.
+    // As large as the row of the raw probe.
     let input = Value::String("x".repeat(300));
     let mut left = tasks;
     while left > 0 {

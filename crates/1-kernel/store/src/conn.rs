@@ -1,5 +1,6 @@
 //! The narrow SQL interface that both dialects can serve: `$1` placeholders, five types, rows read by position.
 
+use agentos_base::Ambient;
 use agentos_types::{Code, Fault, Result, Timestamp};
 use rusqlite::types::ToSqlOutput;
 
@@ -57,6 +58,15 @@ impl<'c> Conn<'c> {
         match self.0 {
             On::Sqlite(_) => Dialect::Sqlite,
             On::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// The instant of this transaction by the clock that measures leases: that of the database where it keeps time for
+    /// all nodes, else the caller's own. It stands still until the transaction ends.
+    pub fn now(&self, own: &Ambient) -> Timestamp {
+        match self.0 {
+            On::Sqlite(_) => own.now(),
+            On::Postgres(link) => link.instant().unwrap_or_else(|| own.now()),
         }
     }
 

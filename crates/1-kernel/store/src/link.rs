@@ -32,14 +32,14 @@ impl Link {
     /// True when the connection is another one than at the last call, so that what was read before may be out of date.
     pub(crate) fn begin_write(&mut self) -> Result<bool> {
         match self {
-            Self::Sqlite(connection) => batch(connection, "BEGIN IMMEDIATE").map(|()| false),
+            Self::Sqlite(connection) => cached(connection, "BEGIN IMMEDIATE").map(|()| false),
             Self::Postgres(link) => link.begin_write(),
         }
     }
 
     pub(crate) fn begin_read(&mut self) -> Result<()> {
         match self {
-            Self::Sqlite(connection) => batch(connection, "BEGIN"),
+            Self::Sqlite(connection) => cached(connection, "BEGIN"),
             Self::Postgres(link) => link.begin_read(),
         }
     }
@@ -47,7 +47,7 @@ impl Link {
     /// Durable when this returns `Ok`.
     pub(crate) fn commit(&mut self) -> Result<()> {
         match self {
-            Self::Sqlite(connection) => batch(connection, "COMMIT"),
+            Self::Sqlite(connection) => cached(connection, "COMMIT"),
             Self::Postgres(link) => link.commit(),
         }
     }

@@ -227,7 +227,10 @@ fn open_links(options: StoreOptions) -> Result<Opened> {
             (writer, schema, (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?)
         }
         Some(database) => {
-            let open = |role| postgres::Link::new(&database.server, role, &ambient);
+            let open = |role| {
+                let link = postgres::Link::new(&database.server, role, &ambient)?;
+                Ok::<_, Fault>(link.keeping_time(database.keeps_time))
+            };
             let mut writer = open(postgres::Role::Writer)?;
             // Holds the writer's lock from here on: nobody else migrates under a running server.
             writer.connect()?;

@@ -130,7 +130,8 @@ pub struct Lease {
     pub task: TaskId,
     pub agent: AgentName,
     pub fence: i64,
-    /// When it ends unless renewed; a renewal moves the stored end, not this copy.
+    /// When it ends unless renewed, by the clock of leases ([`agentos_store::Conn::now`]); a renewal moves the stored end,
+    /// not this copy.
     pub until: Timestamp,
     /// The span of this attempt; steps are its children.
     pub traceparent: String,

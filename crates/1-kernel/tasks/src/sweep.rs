@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use agentos_base::Ambient;
 use agentos_store::{Conn, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
@@ -25,13 +26,14 @@ const ROUNDS_MAX: usize = 500;
 /// The loop looks at the clock this often, because a wall clock can be moved.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Each kind of instant that the sweeper waits for. One branch a state, so that each reads one entry of an index.
-pub(crate) const NEXT_DUE: &str = "SELECT min(run_at) FROM task WHERE state = 'submitted' AND run_at > $1
-         UNION ALL SELECT min(lease_until) FROM task WHERE state = 'working'
-         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'submitted' AND deadline_at IS NOT NULL
-         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'working' AND deadline_at IS NOT NULL
-         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'input-required' AND deadline_at IS NOT NULL
-         UNION ALL SELECT min(deadline_at) FROM task WHERE state = 'auth-required' AND deadline_at IS NOT NULL";
+/// Each kind of instant that the sweeper waits for, and 1 beside the one that is measured by the clock of leases. One
+/// branch a state, so that each reads one entry of an index.
+pub(crate) const NEXT_DUE: &str = "SELECT 0, min(run_at) FROM task WHERE state = 'submitted' AND run_at > $1
+         UNION ALL SELECT 1, min(lease_until) FROM task WHERE state = 'working'
+         UNION ALL SELECT 0, min(deadline_at) FROM task WHERE state = 'submitted' AND deadline_at IS NOT NULL
+         UNION ALL SELECT 0, min(deadline_at) FROM task WHERE state = 'working' AND deadline_at IS NOT NULL
+         UNION ALL SELECT 0, min(deadline_at) FROM task WHERE state = 'input-required' AND deadline_at IS NOT NULL
+         UNION ALL SELECT 0, min(deadline_at) FROM task WHERE state = 'auth-required' AND deadline_at IS NOT NULL";
 
 /// Tasks whose deadline has passed.
 pub(crate) const LATE: &str = "SELECT id FROM task WHERE deadline_at IS NOT NULL AND deadline_at <= $1
@@ -75,7 +77,7 @@ impl Tasks {
             .store
             .write(move |tx| {
                 core.wake_ready(tx)?;
-                next_due(tx, core.ambient.now())
+                next_due(tx, &core.ambient)
             })
             .await;
         if next.is_err() {
@@ -127,9 +129,14 @@ async fn schedules_changed(notices: &mut broadcast::Receiver<Notice>) {
     }
 }
 
-/// The earliest instant at which a task becomes ready, a lease runs out or a deadline passes.
-fn next_due(conn: &Conn<'_>, now: Timestamp) -> Result<Option<Timestamp>> {
-    let instants = conn.query(NEXT_DUE, &[now.into()], |row| row.time_or_null(0))?;
+/// The earliest instant, by our own clock, at which a task becomes ready, a lease runs out or a deadline passes.
+fn next_due(conn: &Conn<'_>, ambient: &Ambient) -> Result<Option<Timestamp>> {
+    let (own, of_leases) = (ambient.now(), conn.now(ambient));
+    let ahead = own.as_micros().saturating_sub(of_leases.as_micros());
+    let instants = conn.query(NEXT_DUE, &[own.into()], |row| {
+        let ahead = if row.integer(0)? == 1 { ahead } else { 0 };
+        Ok(row.time_or_null(1)?.map(|instant| Timestamp(instant.as_micros().saturating_add(ahead))))
+    })?;
     Ok(instants.into_iter().flatten().min())
 }
 
@@ -165,7 +172,8 @@ impl Core {
         for id in &late {
             self.pass_deadline(tx, id, now)?;
         }
-        let expired: Vec<TaskId> = tx.query(EXPIRED, &[now.into(), BATCH.into()], |row| row.parsed(0))?;
+        let by_leases = tx.now(&self.ambient);
+        let expired: Vec<TaskId> = tx.query(EXPIRED, &[by_leases.into(), BATCH.into()], |row| row.parsed(0))?;
         for id in &expired {
             self.expire_lease(tx, id)?;
         }

@@ -222,7 +222,7 @@ impl Core {
 }
 
 /// What observers of the task learn from a change of its state.
-fn state_event(task: &Task, output: Option<&Envelope>) -> Value {
+pub(crate) fn state_event(task: &Task, output: Option<&Envelope>) -> Value {
     let mut data = Map::new();
     data.insert("state".into(), json!(task.state));
     data.insert("attempt".into(), json!(task.attempt));

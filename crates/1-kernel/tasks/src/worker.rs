@@ -2,7 +2,7 @@
 
 use agentos_store::{Arg, Conn, Dialect, Tx};
 use agentos_types::{
-    Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
+    Actor, AgentName, Code, Envelope, Fault, Result, TaskId, Timestamp,
     limits::PAGE_MAX,
     notify::Notice,
     task::{ErrorClass, Failure, Task, TaskState},
@@ -37,6 +37,14 @@ pub(crate) const CLAIM: &str = claim!("");
 /// With many writers at once each passes over what another one is just taking.
 pub(crate) const CLAIM_POSTGRES: &str = claim!("FOR UPDATE SKIP LOCKED");
 
+const COMPLETE: &str = concat!(
+    "UPDATE task SET state = 'completed', output_key = $3, output = $4, failure_class = NULL, failure_code = NULL,
+       failure_message = NULL, failure_retry_after_s = NULL, updated_at = $5, event_seq = event_seq + 1,
+       lease_node = NULL, lease_until = NULL
+     WHERE id = $1 AND fence = $2 AND state = 'working' RETURNING ",
+    task_columns!()
+);
+
 impl Tasks {
     /// Takes up to `slots` waiting tasks of `agent` whose time has come, oldest first.
     pub async fn claim(&self, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
@@ -55,7 +63,7 @@ impl Tasks {
         let (core, leases) = (self.core.clone(), leases.to_vec());
         self.store
             .write(move |tx| {
-                let until = core.ambient.now().after(core.options.lease);
+                let until = tx.now(&core.ambient).after(core.options.lease);
                 let mut lost = Vec::new();
                 for lease in leases {
                     let renewed = tx.execute(
@@ -126,7 +134,7 @@ impl Tasks {
 impl Core {
     fn claim(&self, tx: &mut Tx<'_>, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
         let now = self.ambient.now();
-        let until = now.after(self.options.lease);
+        let until = tx.now(&self.ambient).after(self.options.lease);
         let claim = match tx.dialect() {
             Dialect::Sqlite => CLAIM,
             Dialect::Postgres => CLAIM_POSTGRES,
@@ -163,30 +171,51 @@ impl Core {
     }
 
     fn finish(&self, tx: &mut Tx<'_>, actor: &Actor, lease: &Lease, ending: Ending) -> Result<Task> {
+        let task = match ending {
+            Ending::Completed(output) => match payload::seal("output", &output) {
+                Ok(sealed) => self.complete(tx, lease, &sealed)?,
+                // The worker cannot mend this; leaving the task to its lease would only repeat the work.
+                Err(fault) => self.fall_short(tx, lease, Some(permanent(Some(fault.code), fault.message)))?,
+            },
+            Ending::Failed(failure) => self.fall_short(tx, lease, Some(failure))?,
+            Ending::Canceled => self.fall_short(tx, lease, None)?,
+        };
+        tx.record(self.audit(actor, action_of(task.state), &task));
+        Ok(task)
+    }
+
+    /// The common end, in one statement: it needs nothing of the row but that the lease still holds.
+    fn complete(&self, tx: &mut Tx<'_>, lease: &Lease, output: &Envelope) -> Result<Task> {
+        let now = self.ambient.now();
+        let record = tx
+            .query_one(
+                COMPLETE,
+                &[(&lease.task).into(), lease.fence.into(), output.key_id.into(), (&output.bytes).into(), now.into()],
+                Record::read,
+            )?
+            .ok_or_else(|| lease_lost(&lease.task, lease.fence))?;
+        let data = transition::state_event(&record.task, Some(output));
+        insert_event(tx, &lease.task, record.event_seq, now, "state", &data)?;
+        tx.announce(Notice::TaskEvents(lease.task.clone()));
+        Ok(record.task)
+    }
+
+    /// Any other end: with this failure, or by a cancellation.
+    fn fall_short(&self, tx: &mut Tx<'_>, lease: &Lease, failure: Option<Failure>) -> Result<Task> {
         let mut record = transition::load(tx, &lease.task)?;
         if record.fence != lease.fence || record.task.state != TaskState::Working {
             return Err(lease_lost(&lease.task, lease.fence));
         }
         let guard = record.guard();
-        match ending {
-            Ending::Completed(output) => match payload::seal("output", &output) {
-                Ok(_) => {
-                    record.task.state = TaskState::Completed;
-                    record.task.output = Some(output);
-                    record.task.failure = None;
-                }
-                // The worker cannot mend this; leaving the task to its lease would only repeat the work.
-                Err(fault) => self.fall(tx, &mut record, permanent(Some(fault.code), fault.message))?,
-            },
-            Ending::Failed(failure) => self.fall(tx, &mut record, failure)?,
-            Ending::Canceled if record.task.cancel_asked_at.is_some() => cancel(&mut record.task),
-            Ending::Canceled => {
+        match failure {
+            Some(failure) => self.fall(tx, &mut record, failure)?,
+            None if record.task.cancel_asked_at.is_some() => cancel(&mut record.task),
+            None => {
                 let message = "the worker reported a cancellation that nobody asked for";
                 self.fall(tx, &mut record, permanent(None, message.into()))?;
             }
         }
         self.save(tx, guard, &mut record)?;
-        tx.record(self.audit(actor, action_of(record.task.state), &record.task));
         Ok(record.task)
     }
 

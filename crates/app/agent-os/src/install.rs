@@ -152,7 +152,7 @@ async fn require_empty(store: &Store) -> Result<()> {
 /// The database that the configuration names; none means the embedded one.
 pub fn database(config: &Config) -> Result<Option<Database>> {
     match (config.database_url(), config.database_admin_url()) {
-        (Some(url), admin_url) => Database::parse(url, admin_url).map(Some),
+        (Some(url), admin_url) => Ok(Some(Database::parse(url, admin_url)?.keeping_time())),
         (None, None) => Ok(None),
         (None, Some(_)) => {
             Err(Fault::new(Code::CONFIG_INVALID_VALUE, "DATABASE_ADMIN_URL is set without DATABASE_URL")

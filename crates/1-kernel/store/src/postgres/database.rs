@@ -29,6 +29,8 @@ pub struct Database {
     pub(crate) server: Target,
     /// Owns the tables. Only migrations and pruning use it.
     pub(crate) admin: Option<Target>,
+    /// Leases are measured by its clock.
+    pub(crate) keeps_time: bool,
 }
 
 /// One role at one address.
@@ -53,7 +55,14 @@ impl Database {
             )
             .hint("give the server a role of its own that owns nothing"));
         }
-        Ok(Self { server, admin })
+        Ok(Self { server, admin, keeps_time: false })
+    }
+
+    /// Its clock becomes the only one for leases, so that a node whose own clock is wrong neither steals nor loses any.
+    /// Without it the store's ambient clock counts, which a test can move.
+    #[must_use]
+    pub fn keeping_time(self) -> Self {
+        Self { keeps_time: true, ..self }
     }
 
     /// The passwords, for the redactor.

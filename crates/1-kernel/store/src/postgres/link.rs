@@ -6,7 +6,7 @@ use std::{
 };
 
 use agentos_base::Ambient;
-use agentos_types::{Code, Fault, Result};
+use agentos_types::{Code, Fault, Result, Timestamp};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -29,6 +29,13 @@ const PAUSE_MAX_MS: u64 = 5_000;
 const FATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names the one writer of a database among all advisory locks: "agentos" in ASCII, and 1.
 const WRITER_LOCK: i64 = 0x0061_6765_6e74_6f01;
+
+/// The database's clock in microseconds. Its own rounding is to the microsecond, so that nothing is lost.
+macro_rules! micros {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    };
+}
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,9 @@ pub(crate) struct Link {
     open: bool,
     /// Number of the transaction in the database's own count, to ask after its fate.
     transaction: Option<String>,
+    keeps_time: bool,
+    /// When the open transaction began, by the database's clock.
+    instant: Option<Timestamp>,
     /// A session was opened since the last transaction.
     renewed: bool,
     failures: u32,
@@ -75,10 +85,23 @@ impl Link {
             spoilt: Cell::new(false),
             open: false,
             transaction: None,
+            keeps_time: false,
+            instant: None,
             renewed: false,
             failures: 0,
             next_attempt: None,
         })
+    }
+
+    /// With the database's clock as that of its transactions.
+    pub(crate) fn keeping_time(mut self, keeps_time: bool) -> Self {
+        self.keeps_time = keeps_time;
+        self
+    }
+
+    /// When the open transaction began, if the database keeps the time.
+    pub(crate) fn instant(&self) -> Option<Timestamp> {
+        self.instant
     }
 
     /// Connects now, so that a wrong address is found at the start.
@@ -90,13 +113,27 @@ impl Link {
     /// True when the session is another one than at the last call.
     pub(crate) fn begin_write(&mut self) -> Result<bool> {
         // The number is taken now and not at the commit, when there may be nobody to ask any more.
-        let number = self.begin("BEGIN; SELECT pg_current_xact_id()::text")?;
-        self.transaction = number;
+        let answer = self.begin(concat!("BEGIN; SELECT pg_current_xact_id()::text || ' ' || ", micros!()))?;
+        let (number, now) = answer.as_deref().and_then(|answer| answer.split_once(' ')).unzip();
+        self.transaction = number.map(str::to_owned);
+        self.instant = self.time_of(now)?;
         Ok(std::mem::take(&mut self.renewed))
     }
 
     pub(crate) fn begin_read(&mut self) -> Result<()> {
-        self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map(drop)
+        let now = self.begin(concat!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT ", micros!()))?;
+        self.instant = self.time_of(now.as_deref())?;
+        Ok(())
+    }
+
+    fn time_of(&self, micros: Option<&str>) -> Result<Option<Timestamp>> {
+        if !self.keeps_time {
+            return Ok(None);
+        }
+        let micros = micros.and_then(|micros| micros.parse().ok());
+        micros
+            .map(|micros| Some(Timestamp(micros)))
+            .ok_or_else(|| Fault::internal("the database did not tell the time"))
     }
 
     fn begin(&mut self, sql: &str) -> Result<Option<String>> {

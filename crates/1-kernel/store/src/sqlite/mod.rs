@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use agentos_types::{Code, Fault, Result};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 /// Prepared statements kept by each connection; above the number of distinct statements of the product.
 const STATEMENTS_CACHED: usize = 256;
@@ -31,6 +31,8 @@ fn prepare(connection: Connection) -> Result<Connection> {
     // Only a backup or a foreign reader can hold the file for a moment; our own writers never compete.
     connection.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    // A plan holds for all arguments. Else every statement with a range is planned anew at each call.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fault)?;
     Ok(connection)
 }
 

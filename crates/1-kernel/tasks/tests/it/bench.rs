@@ -71,10 +71,19 @@ pub fn database(scratch: &Scratch) -> Option<Database> {
 }
 
 pub fn open(directory: &Path, scratch: &Scratch, ambient: Ambient, audited: Arc<Mutex<Vec<AuditEvent>>>) -> Store {
+    open_on(directory, database(scratch), ambient, audited)
+}
+
+pub fn open_on(
+    directory: &Path,
+    database: Option<Database>,
+    ambient: Ambient,
+    audited: Arc<Mutex<Vec<AuditEvent>>>,
+) -> Store {
     let sequencer = Remembering { sealed: Vec::new(), durable: audited };
     Store::open(StoreOptions {
         directory: directory.into(),
-        database: database(scratch),
+        database,
         queue_max: 4_096,
         readers: 2,
         sequencer: Some(Box::new(sequencer)),

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
 
+mod clocks;
+
 #[path = "."]
 mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
@@ -24,7 +26,7 @@ mod on_postgres {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Postgres;
 
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
-    mod bench;
+    pub(super) mod bench;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod claiming;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
