@@ -73,6 +73,7 @@ pub async fn init(layout: &Layout, source: &config::Source, ambient: &Ambient) -
     make_keys(layout, ambient)?;
     let identity = installation.log_identity(layout)?;
     fs::replace(&layout.audit_verifier_key(), format!("{}\n", identity.verifier_key()).as_bytes(), 0o644)?;
+    crate::witness::cosigner(layout, ambient, &installation.node)?;
     make_database(layout, database, ambient, identity).await?;
     write_config(&layout.config())?;
     // Last, because its presence means that everything else stands.
@@ -104,7 +105,6 @@ fn make_keys(layout: &Layout, ambient: &Ambient) -> Result<()> {
     root.save(&layout.root_key())?;
     publisher.save(&layout.publisher_key())?;
     SigningKeyFile::generate(&ambient.random()).save(&layout.audit_key())?;
-    crate::witness::witness_key(layout, ambient)?;
     let seal: [u8; 32] = ambient.random();
     fs::create_private(&layout.secrets_key(), hex::encode(&seal).as_bytes(), Code::SECRET_KEY_UNUSABLE)?;
     TrustRoot::create(&root, &publisher.public(), "operator", ambient.now())?.save(&layout.trust_root())

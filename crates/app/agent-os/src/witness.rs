@@ -26,9 +26,7 @@ pub async fn open(
     installation: &Installation,
     parts: PublisherParts,
 ) -> Result<Witnesses> {
-    let seed = witness_key(layout, &parts.ambient)?.signing_key().to_bytes();
-    let cosigner = Cosigner::new(&installation.node, &seed)?;
-    publish_key(layout, &cosigner)?;
+    let cosigner = cosigner(layout, &parts.ambient, &installation.node)?;
     let witness = Witness::new(parts.store.clone(), parts.ambient.clone(), cosigner);
     let publisher = Publisher::new(WitnessOptions::of(config, layout.root())?, parts);
     let found = publisher.contradictions().await;
@@ -61,26 +59,24 @@ fn refused(target: &str, fault: &Fault) -> Fault {
     )
 }
 
-/// Made at the first start that finds none, so that a data directory of an earlier release has one too.
-pub fn witness_key(layout: &Layout, ambient: &Ambient) -> Result<SigningKeyFile> {
+/// The key of this node as a witness, with its public half beside it. Made by `init`, or at the first start that finds none,
+/// so that a data directory of an earlier release has one too.
+pub fn cosigner(layout: &Layout, ambient: &Ambient, node: &str) -> Result<Cosigner> {
     let path = layout.witness_key();
     if !path.exists() {
         SigningKeyFile::generate(&ambient.random()).save(&path)?;
     }
-    SigningKeyFile::load(&path).map_err(|fault| {
+    let key = SigningKeyFile::load(&path).map_err(|fault| {
         let code = if fault.code == Code::FILE_MODE { fault.code } else { Code::AUDIT_KEY_UNUSABLE };
         Fault { code, ..fault }
-    })
-}
-
-/// The public half beside it, for the operators of the nodes whose logs are witnessed here.
-fn publish_key(layout: &Layout, cosigner: &Cosigner) -> Result<()> {
-    let text = format!("{}\n", cosigner.public());
-    let path = layout.witness_verifier_key();
+    })?;
+    let cosigner = Cosigner::new(node, &key.signing_key().to_bytes())?;
+    let (path, text) = (layout.witness_verifier_key(), format!("{}\n", cosigner.public()));
     if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
-        return Ok(());
+        return Ok(cosigner);
     }
-    agentos_base::fs::replace(&path, text.as_bytes(), 0o644)
+    agentos_base::fs::replace(&path, text.as_bytes(), 0o644)?;
+    Ok(cosigner)
 }
 
 /// What can be said without a running server: whether the settings name a witness.

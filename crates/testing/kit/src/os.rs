@@ -82,9 +82,14 @@ impl TestOs {
 
     /// Starts the server and waits until it is ready.
     pub async fn up(&mut self) {
+        self.up_on(0).await;
+    }
+
+    /// The same on a port that others know.
+    pub async fn up_on(&mut self, port: u16) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("scratch is writable");
         let mut child = self
-            .command(&["--output", "jsonl", "up", "--port", "0"])
+            .command(&["--output", "jsonl", "up", "--port", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -4,12 +4,15 @@
 #[path = "."]
 mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
+    mod attacks;
     mod suite;
 }
 
 #[path = "."]
 mod on_postgres {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Postgres;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod attacks;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod suite;
 }

@@ -13,4 +13,5 @@ mod output;
 #[cfg(test)]
 mod parse;
 #[cfg(test)]
+mod witnesses;
 mod world;

@@ -14,3 +14,4 @@ mod readme;
 mod rogue;
 mod secrets;
 mod trust;
+mod witnesses;
