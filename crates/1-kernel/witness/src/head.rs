@@ -41,7 +41,8 @@ impl Head {
 
 /// A note that the own log has signed.
 pub(crate) fn own(note: &str, identity: &LogIdentity) -> Result<Checkpoint> {
-    checkpoint::parse_and_verify(note, identity.verifier_key(), &checkpoint::origin(identity.log()))
+    let key = identity.verifier_key().clone();
+    checkpoint::parse_and_verify(note, &key, &checkpoint::origin(identity.log()))
 }
 
 /// The proof that the tree of `head` continues that of `old`.

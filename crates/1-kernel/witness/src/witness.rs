@@ -114,7 +114,7 @@ impl Witness {
         let key: VerifierKey = log.public_key.parse()?;
         let held = held_checkpoints(tx, &log.log, 1)?.pop();
         // Held under the key of its time; the witness's own store is what it trusts.
-        let kept = held.as_ref().map(|held| parse_held(held)).transpose()?;
+        let kept = held.as_ref().map(parse_held).transpose()?;
         match submission.judge(&key, kept.as_ref())? {
             Verdict::Same => held.map(Ok).ok_or_else(|| Fault::internal("the same as nothing")),
             Verdict::Grown(shown) => {

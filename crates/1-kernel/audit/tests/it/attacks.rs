@@ -53,7 +53,7 @@ impl Log {
     async fn judged(&self, held: &[String]) -> Result<Report, VerifyError> {
         let path = self.directory.path().join("segment.jsonl");
         std::fs::write(&path, self.log.export(0).await.unwrap()).unwrap();
-        segment::verify(&path, self.log.identity().verifier_key(), held)
+        segment::verify(&path, &self.log.identity().verifier_key().clone(), held)
     }
 }
 

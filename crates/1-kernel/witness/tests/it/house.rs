@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use agentos_audit::{AuditLog, Filter, LogIdentity, LogWriter, query};
 use agentos_base::{Ambient, redact::Redactor};
 use agentos_dialer::{Dialer, DialerOptions};
-use agentos_proof::{Cosigner, Frontier, Hash, checkpoint, proofs};
+use agentos_proof::{Cosigner, Frontier, Hash, VerifierKey, checkpoint, proofs};
 use agentos_scratch::Scratch;
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Database, Store, StoreOptions};
@@ -135,6 +135,11 @@ impl Node {
 
 pub fn identity(name: &str) -> LogIdentity {
     LogIdentity::new(name, &[7; 32]).unwrap()
+}
+
+/// The public key of a node's log.
+pub fn key_of(name: &str) -> VerifierKey {
+    identity(name).verifier_key().clone()
 }
 
 /// No target; a test adds its own.

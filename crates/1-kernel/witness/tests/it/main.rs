@@ -1,5 +1,5 @@
 //! Witnesses on both databases: what is held against a log, and what the log's own side makes of it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 #[path = "."]
 mod on_sqlite {

@@ -18,7 +18,7 @@ use agentos_types::{
 use agentos_witness::{Publisher, Webhook, Witness, WitnessOptions};
 use serde_json::{Value, json};
 
-use super::house::{Node, identity, no_targets, size_of};
+use super::house::{Node, key_of, no_targets, size_of};
 use crate::receiver::{Receiver, Seen};
 
 /// Longer than anything here takes, short enough to fail a test.
@@ -62,7 +62,7 @@ async fn route(witness: &Witness, seen: Seen) -> (u16, String) {
 /// A witness node that has `node-1` registered, behind an HTTP server that can be switched off.
 async fn witness_node() -> (Node, Receiver, Arc<AtomicBool>) {
     let node = Node::new("node-2").await;
-    let public_key = identity("node-1").verifier_key().to_string();
+    let public_key = key_of("node-1").to_string();
     let body = AddWitnessedLog { name: "first".parse().unwrap(), public_key };
     node.witness.add(&Actor::System, body).await.unwrap();
     let (witness, away) = (node.witness.clone(), Arc::new(AtomicBool::new(false)));

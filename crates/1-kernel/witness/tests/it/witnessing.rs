@@ -6,10 +6,10 @@ use agentos_types::{
     witness::{AddWitnessedLog, SubmitCheckpoint},
 };
 
-use super::house::{Node, identity, other_tree, size_of};
+use super::house::{Node, key_of, other_tree, size_of};
 
 async fn register(witness: &Node, name: &str) {
-    let public_key = identity("node-1").verifier_key().to_string();
+    let public_key = key_of("node-1").to_string();
     let body = AddWitnessedLog { name: name.parse().unwrap(), public_key };
     witness.witness.add(&Actor::System, body).await.unwrap();
 }
@@ -32,7 +32,7 @@ async fn a_growing_log_is_cosigned_and_held() {
         assert!(held.note.starts_with(shown.note.split("\n\n").next().unwrap()));
         witness.witness.key().seen_at(&held.note).unwrap();
         let origin = checkpoint::origin("node-1");
-        checkpoint::parse_and_verify(&held.note, identity("node-1").verifier_key(), &origin).unwrap();
+        checkpoint::parse_and_verify(&held.note, &key_of("node-1"), &origin).unwrap();
         // An answer may be lost: the same again is the same.
         assert_eq!(witness.witness.submit(&Actor::System, shown).await.unwrap(), held);
         assert_eq!(witness.witness.held(&"node-1".parse().unwrap()).await.unwrap(), held);
@@ -61,7 +61,7 @@ async fn a_witness_refuses_a_fork_and_keeps_the_proof_of_it() {
     assert_eq!((first.log.refused_code, first.log.refusals, first.checkpoints.len()), (Some(Code::LOG_FORKED), 2, 1));
     let evidence = first.log.refused_note.unwrap();
     assert_eq!(size_of(&evidence), 6, "the first contradiction is the evidence");
-    checkpoint::parse_and_verify(&evidence, identity("node-1").verifier_key(), "agent-os/node-1").unwrap();
+    checkpoint::parse_and_verify(&evidence, &key_of("node-1"), "agent-os/node-1").unwrap();
     assert_eq!(witness.recorded("witness.checkpoint").await, 1, "repetitions do not fill the log");
     // The true log is held as before, and the alarm stays until somebody has looked.
     log.work("test.true", 1).await;
@@ -126,8 +126,8 @@ async fn registration_is_one_name_for_one_log() {
         async move { witness.add(&Actor::System, body).await.map_err(|fault| fault.code) }
     };
     let invalid = Err(Code::WITNESS_LOG_INVALID);
-    let other = identity("node-3").verifier_key().to_string();
-    assert_eq!(add("second", identity("node-1").verifier_key().to_string()).await.map(drop), invalid);
+    let other = key_of("node-3").to_string();
+    assert_eq!(add("second", key_of("node-1").to_string()).await.map(drop), invalid);
     assert_eq!(add("first", other.clone()).await.map(drop), invalid);
     for key in ["", "garbage", &witness.witness.key().to_string()] {
         assert_eq!(add("second", key.to_owned()).await.map(drop), invalid, "{key}");

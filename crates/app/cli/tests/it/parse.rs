@@ -20,6 +20,8 @@ fn documented() -> Vec<String> {
         schedule create monitor hourly --every 1h|audit tail|audit tail --lines 0 -f|audit query --actor system|\
         audit query --action net.fetch --decision denied --since 24h --until 2026-01-31T08:00:00Z --ascending --cursor 9|\
         audit verify|audit verify --held a --held b --key k|audit export --out FILE --from-seq 7|audit checkpoint|\
+        audit verify --segment - --held a|audit export --out -|audit witness status|audit witness export --out FILE|\
+        witness add NAME --public-key KEY|witness list|witness show NAME --notes|witness remove NAME|\
         secret set NAME|secret list|secret rotate NAME|secret revoke NAME|token create ci --scope read --scope tasks|\
         token create ci --scope read,audit --expires-in 30d|token create ci --role viewer|\
         token create ci --role agent-caller --agent monitor --agent b|token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\
