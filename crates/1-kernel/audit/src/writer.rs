@@ -67,30 +67,30 @@ impl LogWriter {
     }
 
     fn insert(&self, conn: &Conn<'_>, leaves: &[Leaf<'_>]) -> Result<()> {
-        let sets: Vec<[Arg<'_>; 13]> = leaves.iter().map(|leaf| leaf.args(self.identity.log())).collect();
-        let sets: Vec<&[Arg<'_>]> = sets.iter().map(<[Arg<'_>; 13]>::as_slice).collect();
-        conn.execute_each(
-            "INSERT INTO audit_record
-               (log, seq, at, actor, action, resource, phase, decision, task, correlation, body, prev_hash, leaf_hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-            &sets,
-        )
+        leaves.iter().try_for_each(|leaf| {
+            conn.execute_later(
+                "INSERT INTO audit_record
+                   (log, seq, at, actor, action, resource, phase, decision, task, correlation, body, prev_hash, leaf_hash)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                &leaf.args(self.identity.log()),
+            )
+        })
     }
 
     fn close(&self, conn: &Conn<'_>, tail: &Tail, now: Timestamp) -> Result<()> {
         let log = self.identity.log();
         let count = size(tail.frontier.size())?;
         let note = self.identity.sign(tail.frontier.size(), &tail.frontier.root());
-        conn.execute(
+        conn.execute_later(
             "INSERT INTO audit_checkpoint (log, size, at, note) VALUES ($1, $2, $3, $4)",
             &[log.into(), count.into(), now.into(), Arg::Text(&note)],
         )?;
-        conn.execute(
+        conn.execute_later(
             "INSERT INTO audit_frontier (log, size, frontier, last_leaf) VALUES ($1, $2, $3, $4)
              ON CONFLICT (log) DO UPDATE SET size = excluded.size, frontier = excluded.frontier, last_leaf = excluded.last_leaf",
             &[log.into(), count.into(), Arg::Bytes(&tail.frontier.to_bytes()), Arg::Bytes(&tail.last_leaf)],
         )?;
-        Ok(())
+        conn.settle()
     }
 }
 

@@ -81,11 +81,20 @@ impl<'c> Conn<'c> {
         }
     }
 
-    /// Runs a statement once for each set of arguments. Postgres gets all of them without waiting for each answer.
-    pub fn execute_each(&self, sql: &'static str, sets: &[&[Arg<'_>]]) -> Result<()> {
+    /// Runs a statement whose failure could only be a defect or a database that cannot write. Postgres gets it together
+    /// with the next statement, so that it costs no round trip; if it fails, nothing of the transaction is committed.
+    pub fn execute_later(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<()> {
         match self.0 {
-            On::Sqlite(_) => sets.iter().try_for_each(|args| self.execute(sql, args).map(drop)),
-            On::Postgres(link) => link.execute_each(sql, sets),
+            On::Sqlite(_) => self.execute(sql, args).map(drop),
+            On::Postgres(link) => link.execute_later(sql, args),
+        }
+    }
+
+    /// Waits for everything that was left for later, and fails if any of it did.
+    pub fn settle(&self) -> Result<()> {
+        match self.0 {
+            On::Sqlite(_) => Ok(()),
+            On::Postgres(link) => link.settle(),
         }
     }
 

@@ -117,11 +117,10 @@ pub(crate) fn insert_event(
     data: &Value,
 ) -> Result<()> {
     let sealed = Envelope::seal(data)?;
-    conn.execute(
+    conn.execute_later(
         "INSERT INTO task_event (task, seq, at, kind, data_key, data) VALUES ($1, $2, $3, $4, $5, $6)",
         &[id.into(), seq.into(), at.into(), kind.into(), sealed.key_id.into(), (&sealed.bytes).into()],
-    )?;
-    Ok(())
+    )
 }
 
 impl Core {

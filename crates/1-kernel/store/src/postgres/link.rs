@@ -16,6 +16,7 @@ use tokio_postgres::{Error, Row};
 use super::{
     database::Target,
     fault::{ends_session, fault, unavailable},
+    pipeline::{Answer, Call, Kept, Later},
     session::Session,
 };
 use crate::Arg;
@@ -27,6 +28,8 @@ const PAUSE_FIRST_MS: u64 = 100;
 const PAUSE_MAX_MS: u64 = 5_000;
 /// How long the fate of a commit without an answer is looked for, while everybody waits.
 const FATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Statements that are kept for the next round trip; more are sent at once, so that memory stays bounded.
+const LATER_MAX: usize = 512;
 /// Names the one writer of a database among all advisory locks: "agentos" in ASCII, and 1.
 const WRITER_LOCK: i64 = 0x0061_6765_6e74_6f01;
 
@@ -53,12 +56,14 @@ pub(crate) struct Link {
     /// Gone only while the link is dropped.
     runtime: Option<Runtime>,
     session: RefCell<Option<Session>>,
-    /// Sent together with the next statement.
-    prelude: Cell<Option<&'static str>>,
-    /// The savepoint stands on the server.
+    /// Sent together with the next call that is waited for.
+    later: RefCell<Vec<Later>>,
+    /// The savepoint stands on the server, or will when `later` has been sent.
     marked: Cell<bool>,
     /// A statement failed since the savepoint: the server refuses all others up to a rollback.
     spoilt: Cell<bool>,
+    /// A kept statement failed after its operation had ended well: nothing of this transaction may be committed.
+    doomed: RefCell<Option<Fault>>,
     open: bool,
     /// Number of the transaction in the database's own count, to ask after its fate.
     transaction: Option<String>,
@@ -80,9 +85,10 @@ impl Link {
             ambient: ambient.clone(),
             runtime: Some(runtime),
             session: RefCell::new(None),
-            prelude: Cell::new(None),
+            later: RefCell::default(),
             marked: Cell::new(false),
             spoilt: Cell::new(false),
+            doomed: RefCell::default(),
             open: false,
             transaction: None,
             keeps_time: false,
@@ -137,7 +143,8 @@ impl Link {
     }
 
     fn begin(&mut self, sql: &str) -> Result<Option<String>> {
-        self.prelude.set(None);
+        self.later.take();
+        self.doomed.take();
         self.marked.set(false);
         self.spoilt.set(false);
         self.ensure_session()?;
@@ -158,17 +165,17 @@ impl Link {
 
     /// Durable when this returns `Ok`. If the answer is lost, the database is asked what became of the transaction.
     pub(crate) fn commit(&mut self) -> Result<()> {
-        self.prelude.set(None);
-        if self.spoilt.get() {
+        if self.spoilt.get() || self.doomed.borrow().is_some() {
             // The server would answer such a COMMIT without an error, and roll back.
             self.roll_back();
-            return Err(Fault::internal("a transaction with a failed statement was to be committed"));
+            let unsaid = || Fault::internal("a transaction with a failed statement was to be committed");
+            return Err(self.doomed.take().unwrap_or_else(unsaid));
         }
         self.open = false;
-        let answer = self.run(async |session| session.script("COMMIT").await);
+        let answer = self.exchange(Call::Script("COMMIT"));
         match (answer, self.transaction.take()) {
             (Err(lost), Some(number)) if self.session.borrow().is_none() => self.fate(&number, lost),
-            (answer, _) => answer,
+            (answer, _) => answer.map(drop),
         }
     }
 
@@ -190,7 +197,7 @@ impl Link {
     }
 
     pub(crate) fn roll_back(&mut self) {
-        self.prelude.set(None);
+        self.later.take();
         if std::mem::take(&mut self.open)
             && self.session.borrow().is_some()
             && self.run(async |session| session.script("ROLLBACK").await).is_err()
@@ -201,10 +208,11 @@ impl Link {
 
     pub(crate) fn begin_operation(&self) {
         self.spoilt.set(false);
-        // One that is still to be sent is empty: no statement has run since.
-        if self.prelude.get().is_none() {
-            let marked = self.marked.get();
-            self.prelude.set(Some(if marked {
+        let mut later = self.later.borrow_mut();
+        // One that is the last to be sent is empty: no statement has come since.
+        if !later.last().is_some_and(Later::is_mark) {
+            let again = self.marked.replace(true);
+            later.push(Later::Mark(if again {
                 "RELEASE operation; SAVEPOINT operation"
             } else {
                 "SAVEPOINT operation"
@@ -213,9 +221,14 @@ impl Link {
     }
 
     pub(crate) fn undo_operation(&self) -> Result<()> {
-        if self.prelude.get().is_some() {
+        let mut later = self.later.borrow_mut();
+        if let Some(mark) = later.iter().rposition(Later::is_mark) {
+            // Nothing of this operation has left.
+            later.truncate(mark + 1);
             return Ok(());
         }
+        later.clear();
+        drop(later);
         self.spoilt.set(false);
         self.run(async |session| session.script("ROLLBACK TO operation").await)
     }
@@ -225,19 +238,55 @@ impl Link {
     }
 
     pub(crate) fn query(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<Row>> {
-        let prelude = self.take_prelude();
-        self.run(async |session| session.query(prelude, sql, args).await)
+        match self.exchange(Call::Query(sql, args))? {
+            Answer::Rows(rows) => Ok(rows),
+            other => Err(Fault::internal(format!("a query was answered with {other:?}"))),
+        }
     }
 
     pub(crate) fn execute(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<usize> {
-        let prelude = self.take_prelude();
-        let count = self.run(async |session| session.execute(prelude, sql, args).await)?;
-        usize::try_from(count).map_err(Fault::internal)
+        match self.exchange(Call::Execute(sql, args))? {
+            Answer::Count(count) => usize::try_from(count).map_err(Fault::internal),
+            other => Err(Fault::internal(format!("a statement was answered with {other:?}"))),
+        }
     }
 
-    pub(crate) fn execute_each(&self, sql: &'static str, sets: &[&[Arg<'_>]]) -> Result<()> {
-        let prelude = self.take_prelude();
-        self.run(async |session| session.execute_each(prelude, sql, sets).await)
+    /// Sends the statement with the next call that is waited for. If it fails, nothing of the transaction is committed.
+    pub(crate) fn execute_later(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<()> {
+        let waiting = {
+            let mut later = self.later.borrow_mut();
+            later.push(Later::Statement(sql, args.iter().map(Kept::of).collect()));
+            later.len()
+        };
+        if waiting < LATER_MAX { Ok(()) } else { self.settle() }
+    }
+
+    /// Waits for everything that was left for later.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.exchange(Call::Script("")).map(drop)
+    }
+
+    /// Sends what was left for later and then `last`, all in one round trip, and returns the answer to `last`.
+    fn exchange(&self, last: Call<'_>) -> Result<Answer> {
+        let later = self.later.take();
+        let lent: Vec<Vec<Arg<'_>>> = later.iter().map(Later::args).collect();
+        let mut calls: Vec<Call<'_>> = later.iter().zip(&lent).map(|(later, args)| later.call(args)).collect();
+        calls.push(last);
+        let failed_early = Cell::new(false);
+        let outcome = self.run(async |session| {
+            let mut newest = None;
+            for (index, answer) in session.exchange(&calls).await.into_iter().enumerate() {
+                failed_early.set(answer.is_err() && index < later.len());
+                newest = Some(answer?);
+            }
+            Ok(newest)
+        });
+        if let Err(fault) = &outcome
+            && failed_early.get()
+        {
+            self.doomed.replace(Some(fault.clone()));
+        }
+        outcome?.ok_or_else(|| Fault::internal("the database was asked nothing"))
     }
 
     pub(crate) fn execute_script(&self, sql: &str) -> Result<()> {
@@ -254,14 +303,6 @@ impl Link {
             };
             let _ = runtime.block_on(async { timeout(Duration::from_secs(1), goodbye).await });
         }
-    }
-
-    fn take_prelude(&self) -> Option<&'static str> {
-        let prelude = self.prelude.take();
-        if prelude.is_some() {
-            self.marked.set(true);
-        }
-        prelude
     }
 
     /// Runs one exchange with the server. A session that ends with it is dropped.

@@ -7,6 +7,7 @@
 mod database;
 mod fault;
 mod link;
+mod pipeline;
 mod schema;
 mod session;
 mod value;

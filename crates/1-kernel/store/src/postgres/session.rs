@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use agentos_types::Result;
-use futures_util::future::{join, join_all};
 use tokio::{runtime::Runtime, task::JoinHandle};
-use tokio_postgres::{Client, Error, Row, SimpleQueryMessage, Statement, types::ToSql};
+use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement, types::ToSql};
 
 use super::{
     database::Target,
     fault::{fault, unavailable},
+    pipeline::{self, Answer, Call},
 };
 use crate::Arg;
 
@@ -61,78 +61,54 @@ impl Session {
         Ok(row.and_then(|row| row.get(0)).map(str::to_owned))
     }
 
-    /// Sends `prelude` ahead of the statement, without a round trip of its own if the statement is known already.
-    pub(super) async fn query(
-        &mut self,
-        prelude: Option<&'static str>,
-        sql: &'static str,
-        args: &[Arg<'_>],
-    ) -> Result<Vec<Row>, Error> {
-        let prelude = self.prepare(prelude, sql).await?;
-        let Some(statement) = self.statements.get(sql) else { return Ok(Vec::new()) };
-        let args = references(args);
-        match prelude {
-            None => self.client.query(statement, &args).await,
-            Some(first) => {
-                let (first, rows) = join(self.client.batch_execute(first), self.client.query(statement, &args)).await;
-                first.and(rows)
-            }
-        }
-    }
-
-    pub(super) async fn execute(
-        &mut self,
-        prelude: Option<&'static str>,
-        sql: &'static str,
-        args: &[Arg<'_>],
-    ) -> Result<u64, Error> {
-        let prelude = self.prepare(prelude, sql).await?;
-        let Some(statement) = self.statements.get(sql) else { return Ok(0) };
-        let args = references(args);
-        match prelude {
-            None => self.client.execute(statement, &args).await,
-            Some(first) => {
-                let (first, count) =
-                    join(self.client.batch_execute(first), self.client.execute(statement, &args)).await;
-                first.and(count)
-            }
-        }
-    }
-
-    pub(super) async fn execute_each(
-        &mut self,
-        prelude: Option<&'static str>,
-        sql: &'static str,
-        sets: &[&[Arg<'_>]],
-    ) -> Result<(), Error> {
-        if let Some(first) = self.prepare(prelude, sql).await? {
-            self.client.batch_execute(first).await?;
-        }
-        let Some(statement) = self.statements.get(sql) else { return Ok(()) };
-        let sets: Vec<_> = sets.iter().map(|args| references(args)).collect();
-        // All are waited for, also after a failure: an answer that is still on its way would be somebody else's.
-        let answers = join_all(sets.iter().map(|args| self.client.execute(statement, args))).await;
-        answers.into_iter().try_for_each(|answer| answer.map(drop))
-    }
-
-    /// Returns the prelude if it is still to be sent. A statement that cannot be prepared must fail inside it.
-    async fn prepare(
-        &mut self,
-        prelude: Option<&'static str>,
-        sql: &'static str,
-    ) -> Result<Option<&'static str>, Error> {
-        if self.statements.contains_key(sql) {
-            return Ok(prelude);
-        }
-        if let Some(first) = prelude {
-            self.client.batch_execute(first).await?;
-        }
+    /// One answer for each call, in their order, up to the first that failed to be prepared. One round trip, unless a
+    /// statement is new to this connection.
+    pub(super) async fn exchange(&mut self, calls: &[Call<'_>]) -> Vec<Result<Answer, Error>> {
         if self.statements.len() >= STATEMENTS_MAX {
             self.statements.clear();
         }
+        let mut answers = Vec::with_capacity(calls.len());
+        let mut sent = 0;
+        for (index, call) in calls.iter().enumerate() {
+            let (Call::Execute(sql, _) | Call::Query(sql, _)) = call else { continue };
+            if self.statements.contains_key(sql) {
+                continue;
+            }
+            // What comes before must have happened: a statement that cannot be prepared fails inside its savepoint.
+            answers.extend(self.send(calls.get(sent..index).unwrap_or_default()).await);
+            sent = index;
+            let prepared = if answers.iter().all(Result::is_ok) { self.prepare(sql).await } else { return answers };
+            if let Err(failure) = prepared {
+                answers.push(Err(failure));
+                return answers;
+            }
+        }
+        answers.extend(self.send(calls.get(sent..).unwrap_or_default()).await);
+        answers
+    }
+
+    async fn send(&self, calls: &[Call<'_>]) -> Vec<Result<Answer, Error>> {
+        pipeline::in_order(calls.iter().map(|call| self.call(call))).await
+    }
+
+    async fn call(&self, call: &Call<'_>) -> Result<Answer, Error> {
+        match call {
+            Call::Script(sql) => self.client.batch_execute(sql).await.map(|()| Answer::Done),
+            Call::Execute(sql, args) => match self.statements.get(sql) {
+                Some(statement) => self.client.execute(statement, &references(args)).await.map(Answer::Count),
+                None => self.client.execute(*sql, &references(args)).await.map(Answer::Count),
+            },
+            Call::Query(sql, args) => match self.statements.get(sql) {
+                Some(statement) => self.client.query(statement, &references(args)).await.map(Answer::Rows),
+                None => self.client.query(*sql, &references(args)).await.map(Answer::Rows),
+            },
+        }
+    }
+
+    async fn prepare(&mut self, sql: &'static str) -> Result<(), Error> {
         let statement = self.client.prepare(sql).await?;
         self.statements.insert(sql, statement);
-        Ok(None)
+        Ok(())
     }
 
     /// Says goodbye, so that the server lets go of the session's locks now.

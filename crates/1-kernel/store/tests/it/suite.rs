@@ -306,6 +306,72 @@ async fn a_batch_with_failures_keeps_what_succeeded() {
 }
 
 #[tokio::test]
+async fn what_is_left_for_later_happens_in_its_order_and_goes_with_its_operation() {
+    const INSERT: &str = "INSERT INTO installation (name, value) VALUES ($1, 'v')";
+    let house = house();
+    let store = house.open(None).unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let first = store.write(move |_| held.recv().map_err(Fault::internal));
+    let kept = store.write(|tx| {
+        tx.execute_later(INSERT, &["a".into()])?;
+        tx.execute_later("UPDATE installation SET value = 'w' WHERE name = $1", &["a".into()])?;
+        let seen = tx.query_one("SELECT value FROM installation WHERE name = 'a'", &[], |row| row.text(0))?;
+        tx.execute_later(INSERT, &["b".into()])?;
+        Ok(seen)
+    });
+    let refused_at_once = store.write(|tx| {
+        tx.execute_later(INSERT, &["c".into()])?;
+        Err::<(), _>(Fault::new(Code::KV_CONFLICT, "no"))
+    });
+    let refused_after_a_look = store.write(|tx| {
+        tx.execute_later(INSERT, &["d".into()])?;
+        tx.query_one("SELECT 1", &[], |_| Ok(()))?;
+        tx.execute_later(INSERT, &["e".into()])?;
+        Err::<(), _>(Fault::new(Code::KV_CONFLICT, "no"))
+    });
+    let last = store.write(|tx| tx.execute_later(INSERT, &["f".into()]));
+    let (first, kept, at_once, after_a_look, last, ()) =
+        tokio::join!(first, kept, refused_at_once, refused_after_a_look, last, async {
+            tokio::task::yield_now().await;
+            release.send(()).unwrap();
+        });
+    first.unwrap();
+    last.unwrap();
+    assert_eq!(kept.unwrap().as_deref(), Some("w"));
+    assert_eq!((at_once.unwrap_err().code, after_a_look.unwrap_err().code), (Code::KV_CONFLICT, Code::KV_CONFLICT));
+    let names = store.read(|conn| conn.query("SELECT name FROM installation ORDER BY name", &[], |row| row.text(0)));
+    assert_eq!(names.await.unwrap(), ["a", "b", "f"]);
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_success_when_a_kept_statement_failed() {
+    const INSERT: &str = "INSERT INTO installation (name, value) VALUES ('x', 'v')";
+    let house = house();
+    let store = house.open(None).unwrap();
+    for more_follows in [false, true] {
+        let broken = store.write(move |tx| {
+            tx.execute_later(INSERT, &[])?;
+            tx.execute_later(INSERT, &[])?;
+            if more_follows { tx.query_one("SELECT 1", &[], |_| Ok(())).map(drop) } else { Ok(()) }
+        });
+        assert_eq!(broken.await.unwrap_err().code, Code::INTERNAL, "more follows: {more_follows}");
+        assert_eq!(count(&store).await, 0);
+    }
+    // The same beside an innocent neighbour, who may be refused but not deceived.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let first = store.write(move |_| held.recv().map_err(Fault::internal));
+    let broken = store.write(|tx| tx.execute_later(INSERT, &[]).and_then(|()| tx.execute_later(INSERT, &[])));
+    let neighbour = put(&store, "neighbour", "v");
+    let (_, broken, neighbour, ()) = tokio::join!(first, broken, neighbour, async {
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+    });
+    broken.unwrap_err();
+    assert_eq!(count(&store).await, i64::from(neighbour.is_ok()));
+    put(&store, "after", "v").await.unwrap();
+}
+
+#[tokio::test]
 async fn values_come_back_as_they_were() {
     let house = house();
     let store = house.open(None).unwrap();
