@@ -136,10 +136,14 @@ mod tests {
         for end in 1..one.len() {
             let Some(cut) = one.get(..end) else { continue };
             let held = Held::parse(&format!("{two}{cut}"), LOG);
-            assert_eq!(held.notes, [two.clone()], "{cut}");
+            assert_eq!(held.notes, std::slice::from_ref(&two), "{cut}");
             // The writer starts anew on a line of its own.
             let marked = Held::parse(&format!("{cut}{CUT_MARK}{two}"), LOG);
-            assert_eq!((marked.notes.as_slice(), marked.damaged_lines > 0), ([two.clone()].as_slice(), true), "{cut}");
+            assert_eq!(
+                (marked.notes.as_slice(), marked.damaged_lines > 0),
+                (std::slice::from_ref(&two), true),
+                "{cut}"
+            );
         }
         check(&format!("garbage\n{one}"), &[1], 1, 0);
     }
