@@ -53,11 +53,13 @@ codes! {
     STORE_LOCKED = 1101, 409, "Data directory in use", "Another server holds the lock of this data directory or of its Postgres database.", "Stop that server with `agent-os down`, or use another directory and database.";
     STORE_UNAVAILABLE = 1102, 503, "Store unavailable", "The database could not be reached, written or read: disk full, read-only, away, or failing.", "Free or repair the disk. Requests are refused until then; nothing acknowledged is lost.";
     STORE_BUSY = 1103, 503, "Store overloaded", "More writes wait than `store.queue_max` allows.", "Retry after the time given; raise `store.queue_max` if it stays.";
-    SCHEMA_NEWER = 1104, 409, "Schema is newer than this program", "The database was migrated by a newer release.", "Start that release, or restore the backup that was made before the upgrade.";
+    SCHEMA_NEWER = 1104, 409, "Schema is newer than this program", "The database was migrated by a newer release, further than this program can bear.", "Start the release that the message names or a later one. To go back, run `agent-os migrate down --to N` with it, or restore the backup that was made before the upgrade.";
     STORE_CORRUPT = 1105, 500, "Database damaged", "The database reports damage.", "Stop the server and restore the newest verified backup.";
-    MIGRATION_CHANGED = 1106, 409, "Applied migration differs", "A migration that was applied has another text in this program.", "Use the release that applied it; released migrations are never edited.";
-    SCHEMA_OLDER = 1107, 409, "Schema is older than this program", "The Postgres database lacks migrations of this release, and the server's own role may not change the schema.", "Start once, or run `agent-os init`, with `DATABASE_ADMIN_URL` set to the role that owns the tables.";
+    MIGRATION_CHANGED = 1106, 409, "Applied migration differs", "A migration that was applied has another text in this program, or one is missing below it.", "Use the release that applied it, which `agent-os migrate status` names; released migrations are never edited.";
+    SCHEMA_OLDER = 1107, 409, "Schema is older than this program", "The Postgres database lacks migrations of this release, and the server's own role may not change the schema.", "Run `agent-os migrate up`, or start once, with `DATABASE_ADMIN_URL` set to the role that owns the tables.";
     STORE_ROLE = 1108, 403, "Database role unfit", "The role of `DATABASE_URL` owns tables or may change audit records, or it is the admin role.", "Give the server a role of its own that owns nothing, and let the migration grant it its rights.";
+
+    BACKUP_FAILED = 1120, 507, "Backup before a migration failed", "Before a database that holds data is migrated it is backed up; there is too little room, `pg_dump` is missing, or the copy failed. Nothing was changed.", "Remedy what the message names, or take a backup yourself and run `agent-os migrate up --backup-taken`.";
 
     // 12xx: tasks and schedules
     TASK_NOT_FOUND = 1201, 404, "Task not found", "No task has this id.", "List tasks with `agent-os task list`.";

@@ -16,4 +16,6 @@ pub enum Notice {
     Schedules,
     /// New audit records exist.
     Audit,
+    /// Announcements of other nodes may have been lost: like a receiver that lagged, read the state again.
+    Missed,
 }

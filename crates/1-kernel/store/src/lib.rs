@@ -5,18 +5,22 @@
 //! commits them together: one fsync serves many. Reads use a pool. Operations are synchronous closures, because a
 //! transaction that awaits something else holds the writer for everybody.
 
+mod backup;
 mod conn;
 mod link;
 mod lock;
 mod migrate;
+mod migrator;
 mod postgres;
 mod sequencer;
 mod sqlite;
 mod store;
 mod writer;
 
+pub use backup::DIRECTORY as BACKUPS_DIRECTORY;
 pub use conn::{Arg, Conn, Dialect, Row};
-pub use migrate::{MIGRATIONS, Migration};
+pub use migrate::{Applied, MIGRATIONS, Migration};
+pub use migrator::{Backup, Migrated, Migrator, Schema, Way};
 pub use postgres::Database;
 pub use sequencer::Sequencer;
 pub use store::{Store, StoreOptions};

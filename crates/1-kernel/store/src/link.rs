@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agentos_types::Result;
+use agentos_types::{Result, notify::Notice};
 
 use crate::{Conn, postgres, sqlite};
 
@@ -44,11 +44,11 @@ impl Link {
         }
     }
 
-    /// Durable when this returns `Ok`.
-    pub(crate) fn commit(&mut self) -> Result<()> {
+    /// Durable when this returns `Ok`. Other nodes hear the notices with it; on SQLite there are none.
+    pub(crate) fn commit(&mut self, notices: &[Notice]) -> Result<()> {
         match self {
             Self::Sqlite(connection) => cached(connection, "COMMIT"),
-            Self::Postgres(link) => link.commit(),
+            Self::Postgres(link) => link.commit(notices),
         }
     }
 

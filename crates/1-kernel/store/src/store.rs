@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -15,10 +15,12 @@ use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use crate::{
-    Conn, Database, Dialect, MIGRATIONS, Sequencer, Tx,
+    Backup, Conn, Database, Dialect, MIGRATIONS, Migration, Sequencer, Tx, Way,
     link::Link,
     lock::DirectoryLock,
-    migrate, postgres,
+    migrate,
+    migrator::{self, Order},
+    postgres,
     writer::{Operation, Pending, Writer, overloaded},
 };
 
@@ -57,6 +59,8 @@ struct Inner {
     /// The medium refused a write, and no probe has succeeded since.
     refused: AtomicBool,
     dialect: Dialect,
+    /// Hears other nodes, on Postgres.
+    _listener: Option<postgres::Listener>,
     _lock: DirectoryLock,
 }
 
@@ -66,13 +70,19 @@ impl Store {
 
     /// Takes the lock, opens, migrates, starts the writer.
     pub fn open(options: StoreOptions) -> Result<Self> {
+        Self::open_as(options, MIGRATIONS)
+    }
+
+    /// As a program that knows other migrations, for tests of compatibility.
+    #[doc(hidden)]
+    pub fn open_as(options: StoreOptions, known: &'static [Migration]) -> Result<Self> {
         let lock = DirectoryLock::take(&options.directory.join("store.lock"))?;
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
-        let Opened { writer, sequencer, readers, schema } = apart(move || open_links(options))?;
-        let (sender, queue) = mpsc::channel(queue_max);
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
+        let Opened { writer, sequencer, readers, schema, listener } = apart(|| open_links(options, known, &notices))?;
+        let (sender, queue) = mpsc::channel(queue_max);
         let writer = Writer { link: writer, queue, sequencer, notices: notices.clone() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -89,18 +99,9 @@ impl Store {
                 schema,
                 refused: AtomicBool::new(false),
                 dialect,
+                _listener: listener,
                 _lock: lock,
             }),
-        })
-    }
-
-    /// Reverts the schema of a closed store to `target`, for a downgrade.
-    pub fn migrate_down(directory: &Path, database: Option<&Database>, ambient: &Ambient, target: i64) -> Result<()> {
-        let _lock = DirectoryLock::take(&directory.join("store.lock"))?;
-        let (path, database, ambient) = (directory.join(Self::FILE_NAME), database.cloned(), ambient.clone());
-        apart(move || match &database {
-            Some(database) => postgres::revert(database, &ambient, target),
-            None => in_transaction(&mut Link::sqlite_writer(&path)?, |conn| migrate::down(conn, target)),
         })
     }
 
@@ -116,7 +117,7 @@ impl Store {
 
     /// Number of the newest migration that this program has.
     pub fn schema_known() -> i64 {
-        MIGRATIONS.last().map_or(0, |migration| migration.number)
+        migrate::newest(MIGRATIONS)
     }
 
     /// Runs `operation` on the writer and returns when its effects, audit events included, are durable.
@@ -215,16 +216,23 @@ struct Opened {
     sequencer: Option<Box<dyn Sequencer>>,
     readers: Vec<Link>,
     schema: i64,
+    listener: Option<postgres::Listener>,
 }
 
-fn open_links(options: StoreOptions) -> Result<Opened> {
+fn open_links(
+    options: StoreOptions,
+    known: &'static [Migration],
+    notices: &broadcast::Sender<Notice>,
+) -> Result<Opened> {
     let StoreOptions { directory, database, readers, mut sequencer, ambient, .. } = options;
-    let (mut writer, schema, readers) = match &database {
+    let order =
+        Order { known, directory: &directory, database: database.as_ref(), ambient: &ambient, backup: Backup::Take };
+    let (mut writer, schema, readers, listener) = match &database {
         None => {
             let path = directory.join(Store::FILE_NAME);
             let mut writer = Link::sqlite_writer(&path)?;
-            let schema = in_transaction(&mut writer, |conn| migrate::up(conn, ambient.now()))?;
-            (writer, schema, (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?)
+            let schema = migrator::migrate(&mut writer, &order, Way::Up)?.to;
+            (writer, schema, (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?, None)
         }
         Some(database) => {
             let open = |role| {
@@ -234,10 +242,14 @@ fn open_links(options: StoreOptions) -> Result<Opened> {
             let mut writer = open(postgres::Role::Writer)?;
             // Holds the writer's lock from here on: nobody else migrates under a running server.
             writer.connect()?;
-            let schema = postgres::prepare(database, &ambient)?;
+            let schema = match &database.admin {
+                Some(admin) => migrator::migrate(&mut postgres::admin(admin, &ambient)?, &order, Way::Up)?.to,
+                None => postgres::require_current(database, &ambient, known)?.schema(),
+            };
             // Readers connect when they are first needed.
             let readers = (0..readers).map(|_| open(postgres::Role::Reader).map(Box::new).map(Link::Postgres));
-            (Link::Postgres(Box::new(writer)), schema, readers.collect::<Result<Vec<_>>>()?)
+            let listener = postgres::Listener::start(&database.server, &ambient, notices.clone(), writer.process())?;
+            (Link::Postgres(Box::new(writer)), schema, readers.collect::<Result<Vec<_>>>()?, Some(listener))
         }
     };
     in_snapshot(&mut writer, |conn| {
@@ -246,27 +258,16 @@ fn open_links(options: StoreOptions) -> Result<Opened> {
         }
         sequencer.as_mut().map_or(Ok(()), |sequencer| sequencer.load(conn))
     })?;
-    Ok(Opened { writer, sequencer, readers, schema })
+    Ok(Opened { writer, sequencer, readers, schema, listener })
 }
 
 /// Runs `work` on a thread of its own and waits for it.
-fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| scope.spawn(work).join())
         .unwrap_or_else(|_| Err(Fault::internal("opening the store panicked")))
 }
 
-fn in_transaction<T>(link: &mut Link, work: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
-    link.begin_write()?;
-    match work(&link.conn()) {
-        Ok(value) => link.commit().map(|()| value),
-        Err(fault) => {
-            link.roll_back();
-            Err(fault)
-        }
-    }
-}
-
-fn in_snapshot<T>(link: &mut Link, query: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
+pub(crate) fn in_snapshot<T>(link: &mut Link, query: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
     link.begin_read()?;
     let outcome = query(&link.conn());
     match outcome {

@@ -20,6 +20,8 @@ pub struct Tx<'c> {
     conn: Conn<'c>,
     events: Vec<AuditEvent>,
     notices: Vec<Notice>,
+    /// Of the notices, those that other nodes need not hear.
+    here: Vec<Notice>,
 }
 
 impl<'c> Tx<'c> {
@@ -28,9 +30,14 @@ impl<'c> Tx<'c> {
         self.events.push(event);
     }
 
-    /// Sends a notice to the store's subscribers after the commit.
+    /// Sends a notice to the store's subscribers after the commit, here and on every other node of the database.
     pub fn announce(&mut self, notice: Notice) {
         self.notices.push(notice);
+    }
+
+    /// Sends a notice to the subscribers of this node alone: the others find out for themselves.
+    pub fn announce_here(&mut self, notice: Notice) {
+        self.here.push(notice);
     }
 }
 
@@ -142,11 +149,11 @@ impl Writer {
             // The last commit may have been done without our hearing of it.
             sequencer.load(&conn)?;
         }
-        let mut tx = Tx { conn, events: Vec::new(), notices: Vec::new() };
+        let mut tx = Tx { conn, events: Vec::new(), notices: Vec::new(), here: Vec::new() };
         for operation in batch {
             run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
         }
-        let Tx { conn, events, mut notices } = tx;
+        let Tx { conn, events, mut notices, here } = tx;
         match &mut self.sequencer {
             Some(sequencer) if !events.is_empty() => {
                 sequencer.seal(&conn, &events)?;
@@ -157,13 +164,14 @@ impl Writer {
             // A store without a log would drop the record and let the act happen.
             None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
         }
-        self.link.commit()?;
+        self.link.commit(&notices)?;
+        notices.extend(here);
         Ok(notices)
     }
 }
 
 fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
-    let (events, notices) = (tx.events.len(), tx.notices.len());
+    let (events, notices, here) = (tx.events.len(), tx.notices.len(), tx.here.len());
     link.begin_operation()?;
     let succeeded = operation.run(tx);
     if succeeded && link.is_spoilt() {
@@ -172,6 +180,7 @@ fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation)
     if !succeeded || link.is_spoilt() {
         tx.events.truncate(events);
         tx.notices.truncate(notices);
+        tx.here.truncate(here);
         link.undo_operation()?;
     }
     link.end_operation()

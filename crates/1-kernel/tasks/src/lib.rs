@@ -70,6 +70,8 @@ struct Core {
     wake: Notify,
     /// Waiting tasks whose time came up to here were announced already.
     woken_until: Mutex<Timestamp>,
+    /// When tasks that others have put there were last looked for.
+    polled_at: Mutex<Timestamp>,
     /// Tasks that each agent may get before its queue is counted again.
     room: Mutex<BTreeMap<AgentName, u64>>,
 }
@@ -200,6 +202,7 @@ impl Tasks {
             options,
             wake: Notify::new(),
             woken_until: Mutex::new(Timestamp(i64::MIN)),
+            polled_at: Mutex::new(Timestamp(i64::MIN)),
             room: Mutex::new(BTreeMap::new()),
         };
         Self { store, core: Arc::new(core) }

@@ -85,3 +85,34 @@ async fn a_row_that_changed_since_it_was_read_is_not_saved() {
         assert_eq!(outcome.err().map(|fault| fault.code), refused.then_some(Code::LEASE_LOST), "{change}");
     }
 }
+
+/// Only Postgres runs it, and a node does so each second: with a large backlog it must read a few rows an agent.
+#[tokio::test]
+async fn the_search_for_tasks_of_others_walks_no_backlog_on_postgres() {
+    let directory = tempfile::tempdir().unwrap();
+    let scratch = agentos_scratch::Backend::Postgres.scratch();
+    let database = scratch.urls().map(|(url, admin)| agentos_store::Database::parse(url, Some(admin)).unwrap());
+    let (ambient, _) = Ambient::fake(1, Timestamp::ZERO);
+    let options = StoreOptions {
+        directory: directory.path().into(),
+        database,
+        queue_max: 8,
+        readers: 1,
+        sequencer: None,
+        ambient,
+    };
+    let store = Store::open(options).unwrap();
+    scratch.postgres().run(
+        "INSERT INTO agent_os.task (id, agent, state, input_key, input, attempts_max, submitted_by, submitted_at,
+           updated_at, run_at, traceparent)
+         SELECT 'task_' || n, 'agent-' || n % 3, 'submitted', 0, '1', 3, 'other', 0, 0, n, 't'
+         FROM generate_series(1, 30000) AS n; ANALYZE agent_os.task",
+    );
+    let explain: &'static str =
+        Box::leak(format!("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {}", sweep::WAITING_AGENTS).into_boxed_str());
+    let plan = store.read(move |conn| conn.query(explain, &[Arg::Integer(10)], |row| row.text(0))).await;
+    let plan = plan.unwrap().join("\n");
+    let first = plan.lines().find(|line| line.contains("Buffers: shared")).unwrap();
+    let pages: u32 = first.split("hit=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(!plan.contains("Seq Scan") && plan.contains("task_ready") && pages < 40, "{plan}");
+}

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
-use agentos_store::{Conn, Tx};
+use agentos_store::{Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
     notify::Notice,
@@ -45,6 +45,15 @@ pub(crate) const EXPIRED: &str = "SELECT id FROM task WHERE state = 'working' AN
 /// Agents whose tasks became ready between two looks.
 pub(crate) const READY: &str =
     "SELECT DISTINCT agent FROM task WHERE state = 'submitted' AND run_at > $1 AND run_at <= $2";
+
+/// Agents that have ready tasks, however those came there. Each step of the recursion reads the first entry of the next
+/// agent in `task_ready`; in another form the planner walks the backlog. Only Postgres has it to run.
+pub(crate) const WAITING_AGENTS: &str = "WITH RECURSIVE waiting (agent, run_at) AS (
+           (SELECT agent, run_at FROM task WHERE state = 'submitted' ORDER BY agent, run_at, id LIMIT 1)
+           UNION ALL SELECT next.agent, next.run_at FROM waiting CROSS JOIN LATERAL
+             (SELECT task.agent, task.run_at FROM task WHERE state = 'submitted' AND task.agent > waiting.agent
+              ORDER BY task.agent, task.run_at, task.id LIMIT 1) AS next)
+         SELECT agent FROM waiting WHERE run_at <= $1";
 
 impl Tasks {
     /// Gives back every lease of this node. Called once at start, before anything claims: whoever held them is gone with
@@ -121,7 +130,7 @@ impl Tasks {
 async fn schedules_changed(notices: &mut broadcast::Receiver<Notice>) {
     loop {
         match notices.recv().await {
-            Ok(Notice::Schedules) | Err(RecvError::Lagged(_)) => return,
+            Ok(Notice::Schedules | Notice::Missed) | Err(RecvError::Lagged(_)) => return,
             Ok(_) => {}
             // The store is closing; the sleep beside this goes on until the shutdown comes.
             Err(RecvError::Closed) => std::future::pending().await,
@@ -227,21 +236,32 @@ impl Core {
     }
 
     /// Announces each agent once whose tasks became ready since the last look. Runs on the writer, so that no submission
-    /// can slip between two looks.
+    /// can slip between two looks. Where others may write as well, their tasks are looked for too, at most once in
+    /// [`LOOK_EVERY`]: a hint about them may be lost. Every node looks for itself.
     fn wake_ready(&self, tx: &mut Tx<'_>) -> Result<()> {
         let now = self.ambient.now();
         let mut woken = self.woken_until.lock().map_err(|_| Fault::internal("the sweeper's mark is poisoned"))?;
-        let agents: Vec<AgentName> = tx.query(READY, &[(*woken).into(), now.into()], |row| row.parsed(0))?;
+        let mut polled = self.polled_at.lock().map_err(|_| Fault::internal("the sweeper's mark is poisoned"))?;
+        // A clock that was set back must not put the look off.
+        let is_time = now >= polled.after(LOOK_EVERY) || now < *polled;
+        let agents: Vec<AgentName> = if is_time && tx.dialect() == Dialect::Postgres {
+            *polled = now;
+            tx.query(WAITING_AGENTS, &[now.into()], |row| row.parsed(0))?
+        } else {
+            tx.query(READY, &[(*woken).into(), now.into()], |row| row.parsed(0))?
+        };
         for agent in agents {
-            tx.announce(Notice::WorkFor(agent));
+            tx.announce_here(Notice::WorkFor(agent));
         }
         *woken = now;
         Ok(())
     }
 
     fn forget_woken(&self) {
-        if let Ok(mut woken) = self.woken_until.lock() {
-            *woken = Timestamp(i64::MIN);
+        for mark in [&self.woken_until, &self.polled_at] {
+            if let Ok(mut mark) = mark.lock() {
+                *mark = Timestamp(i64::MIN);
+            }
         }
     }
 }

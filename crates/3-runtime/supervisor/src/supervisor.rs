@@ -252,11 +252,11 @@ impl Shared {
             match notice {
                 Ok(Notice::WorkFor(agent)) => self.to(&agent, |card| card.mailbox.work()),
                 Ok(Notice::CancelAsked { agent, task }) => self.to(&agent, |card| card.mailbox.cancel(task)),
-                Ok(_) => {}
-                Err(broadcast::error::RecvError::Lagged(_)) => {
+                Ok(Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => {
                     let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
                     agents.values().for_each(|handle| handle.card.mailbox.missed());
                 }
+                Ok(_) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             }
         }

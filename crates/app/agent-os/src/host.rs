@@ -1,15 +1,15 @@
-//! What the command line needs of the server's code: `init`, `up`, `doctor`.
+//! What the command line needs of the server's code: `init`, `up`, `doctor`, `migrate`.
 
 use std::path::Path;
 
 use agentos_base::{Ambient, config, config::Source};
-use agentos_cli::{DoctorReport, Host, InitReport, MadeFile, UpOptions, UpReport};
+use agentos_cli::{DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, UpOptions, UpReport};
 use agentos_trust::SigningKeyFile;
 use agentos_types::Result;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::{checks, detach, install, install::Installation, layout::Layout, programs, server};
+use crate::{checks, detach, install, install::Installation, layout::Layout, migrate, programs, server};
 
 pub struct ProgramHost;
 
@@ -46,5 +46,9 @@ impl Host for ProgramHost {
         let config = config::load(&layout.config(), &source)?;
         let checks = checks::run(&layout, &config, &Ambient::system(), &programs::launcher()?);
         Ok(DoctorReport { checks, controls: agentos_supervisor::controls() })
+    }
+
+    async fn migrate(&self, data_dir: &Path, source: Source, order: MigrateOrder) -> Result<MigrateReport> {
+        migrate::run(&Layout::new(data_dir), &source, order, Ambient::system())
     }
 }

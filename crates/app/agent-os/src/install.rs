@@ -195,3 +195,16 @@ pub fn secrets_key(layout: &Layout) -> Result<[u8; 32]> {
     let digits = std::str::from_utf8(&text).map_err(|_| malformed())?;
     hex::decode(digits.trim()).ok_or_else(malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_postgres_the_product_leaves_leases_to_the_clock_of_the_database() {
+        let url = "postgres://server:password@localhost/agent_os".to_owned();
+        let source = config::Source { environment: [("DATABASE_URL".to_owned(), url)].into(), flags: Vec::new() };
+        let config = config::load(Path::new("/nonexistent/agent-os.toml"), &source).unwrap();
+        assert!(database(&config).unwrap().unwrap().keeps_time());
+    }
+}

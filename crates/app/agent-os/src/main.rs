@@ -8,6 +8,7 @@ mod host;
 mod install;
 mod kernel;
 mod layout;
+mod migrate;
 mod programs;
 mod server;
 mod syscalls;

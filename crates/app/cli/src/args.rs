@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod config;
+mod migrate;
 mod schedule;
 mod secret;
 mod server;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use agent::{AgentCommands, Notifications};
 pub(crate) use audit::{AuditCommands, Export, ExportNotes, Query, Tail, Verify, WitnessStatusCommands};
 pub(crate) use config::{Completions, ConfigCommands, Explain};
+pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
 pub(crate) use secret::SecretCommands;
 pub(crate) use server::{Down, Sign, Up};
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     Status,
     /// Examine this machine and the installation, and say what is enforced
     Doctor,
+    /// The schema of the database of a stopped installation: look, bring up, take back
+    #[command(subcommand)]
+    Migrate(MigrateCommands),
     /// Sign an agent package
     Sign(Sign),
     /// Agents: deploy, look at, control

@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod config;
+mod migrate;
 mod process;
 mod schedule;
 mod secret;
@@ -70,6 +71,7 @@ pub(crate) async fn run(session: &mut Session<'_>, command: Command) -> Outcome 
         Command::Down(args) => process::down(session, &args).await,
         Command::Status => server::status(session).await,
         Command::Doctor => server::doctor(session).await,
+        Command::Migrate(command) => migrate::run(session, command).await,
         Command::Sign(args) => sign::sign(session, args).await,
         Command::Agent(command) => agent::run(session, command).await,
         Command::Task(command) => task::run(session, command).await,

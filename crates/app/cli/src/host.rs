@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use agentos_api::body::Check;
 use agentos_base::config::Source;
-use agentos_types::{Result, agent::Control};
+use agentos_types::{Result, Timestamp, agent::Control};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -20,6 +20,68 @@ pub trait Host: Send + Sync {
 
     /// Examines this machine and the installation without changing either. Works with and without a running server.
     async fn doctor(&self, data_dir: &Path, source: Source) -> Result<DoctorReport>;
+
+    /// Looks at the schema of a stopped installation, or changes it.
+    async fn migrate(&self, data_dir: &Path, source: Source, order: MigrateOrder) -> Result<MigrateReport>;
+}
+
+/// What `migrate` is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrateOrder {
+    Status,
+    Plan(MigrateWay),
+    Change {
+        way: MigrateWay,
+        /// Everything is taken back.
+        trial: bool,
+        /// The operator answers for a backup.
+        backup_taken: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrateWay {
+    Up,
+    /// Newest migration that stays.
+    Down(i64),
+}
+
+/// Where the schema stands, and what was or would be done.
+#[derive(Clone, Debug, Serialize)]
+pub struct MigrateReport {
+    pub database: String,
+    /// Newest applied migration.
+    pub schema: i64,
+    /// Newest migration that this program knows.
+    pub known: i64,
+    pub migrations: Vec<MigrationLine>,
+    pub steps: Vec<MigrateStep>,
+    /// The steps were done, and stay.
+    pub changed: bool,
+    pub backup: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct MigrationLine {
+    pub number: i64,
+    pub name: String,
+    /// applied, pending or unknown.
+    pub state: String,
+    /// The oldest program that may run after it, by the newest migration that it knows.
+    pub runs_from: i64,
+    pub applied_at: Option<Timestamp>,
+    /// Release of the program that applied it.
+    pub applied_by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct MigrateStep {
+    pub number: i64,
+    pub name: String,
+    /// up or down.
+    pub direction: String,
+    /// What a step down takes away.
+    pub loses: Option<String>,
 }
 
 /// What `init` has made.

@@ -1,7 +1,7 @@
 //! The command line `agent-os`: its arguments, one function for each command, and one printer.
 //!
 //! Commands talk to a running server through the API's client. The few that need the server's own code in this process
-//! (`init`, `up`, `doctor`) go through the trait [`Host`], which the program implements. Arguments, environment, clock
+//! (`init`, `up`, `doctor`, `migrate`) go through the trait [`Host`], which the program implements. Arguments, environment, clock
 //! and the three standard streams are passed in, so that a test runs any command line in its own process.
 
 mod args;
@@ -25,7 +25,10 @@ use clap::{CommandFactory, FromArgMatches};
 
 pub use console::Console;
 pub use exit::Exit;
-pub use host::{DoctorReport, Host, InitReport, MadeFile, UpOptions, UpReport};
+pub use host::{
+    DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, MigrateStep, MigrateWay, MigrationLine,
+    UpOptions, UpReport,
+};
 pub use reference::reference_markdown;
 pub use server_file::ServerFile;
 pub use target::{AUDIT_VERIFIER_KEY_FILE, DATABASE_FILE, PUBLISHER_KEY_FILE, TOKEN_FILE};

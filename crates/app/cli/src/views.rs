@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod keys;
+mod migrate;
 mod server;
 mod settings;
 mod tasks;
@@ -13,6 +14,7 @@ use agentos_types::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use migrate::migrate_text;
 pub(crate) use server::{health_text, report_text};
 pub(crate) use settings::{SettingRow, ValueRow};
 

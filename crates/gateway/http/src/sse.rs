@@ -96,7 +96,7 @@ impl Follower {
                     }
                 }
                 notice = self.notices.recv() => match notice {
-                    Ok(notice) if concerns(&notice) => return true,
+                    Ok(notice) if notice == Notice::Missed || concerns(&notice) => return true,
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => return true,
                     Err(RecvError::Closed) => return false,

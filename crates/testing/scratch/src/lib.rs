@@ -134,6 +134,21 @@ impl ScratchDatabase {
         dump
     }
 
+    /// Schema and rows as statements that [`ScratchDatabase::run`] takes.
+    pub fn whole_dump(&self) -> String {
+        self.dump(&["--inserts", "--no-comments"])
+    }
+
+    /// Puts a backup in the custom format into this database.
+    pub fn restore(&self, backup: &Path) {
+        let url = self.url_as("postgres", self.cluster.superuser_password());
+        // Read here: the program runs as another user, whom the backup keeps out.
+        let file = std::fs::File::open(backup).unwrap();
+        let mut restore = programs::command("pg_restore");
+        let output = restore.args(["--exit-on-error", "--dbname"]).arg(&url).stdin(file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     fn dump(&self, arguments: &[&str]) -> String {
         let url = self.url_as("postgres", self.cluster.superuser_password());
         let output = programs::command("pg_dump").args(arguments).arg(&url).output().unwrap();

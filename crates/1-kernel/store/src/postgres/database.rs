@@ -39,7 +39,9 @@ pub(crate) struct Target {
     pub(crate) config: Config,
     pub(crate) tls: MakeRustlsConnect,
     pub(crate) user: String,
-    encrypted: bool,
+    pub(crate) encrypted: bool,
+    /// The operator's own authority.
+    pub(crate) authority: Option<PathBuf>,
     local: bool,
 }
 
@@ -63,6 +65,11 @@ impl Database {
     #[must_use]
     pub fn keeping_time(self) -> Self {
         Self { keeps_time: true, ..self }
+    }
+
+    /// Whether leases go by its clock.
+    pub fn keeps_time(&self) -> bool {
+        self.keeps_time
     }
 
     /// The passwords, for the redactor.
@@ -122,13 +129,13 @@ impl Target {
             .keepalives_idle(Duration::from_secs(5))
             .keepalives_interval(Duration::from_secs(2))
             .keepalives_retries(3);
-        let roots = if encrypted { roots(name, root)? } else { RootCertStore::empty() };
+        let roots = if encrypted { roots(name, root.clone())? } else { RootCertStore::empty() };
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(Fault::internal)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { config, tls: MakeRustlsConnect::new(tls), user, encrypted, local })
+        Ok(Self { config, tls: MakeRustlsConnect::new(tls), user, encrypted, authority: root, local })
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::{
     cell::{Cell, RefCell},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use agentos_base::Ambient;
-use agentos_types::{Code, Fault, Result, Timestamp};
+use agentos_types::{Code, Fault, Result, Timestamp, notify::Notice};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -16,6 +20,7 @@ use tokio_postgres::{Error, Row};
 use super::{
     database::Target,
     fault::{ends_session, fault, unavailable},
+    hints,
     pipeline::{Answer, Call, Kept, Later},
     session::Session,
 };
@@ -23,9 +28,12 @@ use crate::Arg;
 
 /// Above the database's own limit for a statement: only a connection that is dead answers later.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// For the admin role: a migration of large tables takes its time, and nobody waits for it meanwhile.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3_600);
+const MIGRATION_SETTINGS: &str = "SET statement_timeout = '1h'; SET lock_timeout = '30s'";
 /// Pauses between attempts to reach the database: the first, doubled up to the last, each shortened by chance.
-const PAUSE_FIRST_MS: u64 = 100;
-const PAUSE_MAX_MS: u64 = 5_000;
+pub(super) const PAUSE_FIRST_MS: u64 = 100;
+pub(super) const PAUSE_MAX_MS: u64 = 5_000;
 /// How long the fate of a commit without an answer is looked for, while everybody waits.
 const FATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements that are kept for the next round trip; more are sent at once, so that memory stays bounded.
@@ -68,6 +76,8 @@ pub(crate) struct Link {
     /// Number of the transaction in the database's own count, to ask after its fate.
     transaction: Option<String>,
     keeps_time: bool,
+    /// Process of the database that serves this connection.
+    process: Arc<AtomicI32>,
     /// When the open transaction began, by the database's clock.
     instant: Option<Timestamp>,
     /// A session was opened since the last transaction.
@@ -92,6 +102,7 @@ impl Link {
             open: false,
             transaction: None,
             keeps_time: false,
+            process: Arc::default(),
             instant: None,
             renewed: false,
             failures: 0,
@@ -103,6 +114,11 @@ impl Link {
     pub(crate) fn keeping_time(mut self, keeps_time: bool) -> Self {
         self.keeps_time = keeps_time;
         self
+    }
+
+    /// Process of the database that serves this connection, whenever it is asked; 0 for none yet.
+    pub(crate) fn process(&self) -> Arc<AtomicI32> {
+        self.process.clone()
     }
 
     /// When the open transaction began, if the database keeps the time.
@@ -163,16 +179,19 @@ impl Link {
         answer
     }
 
-    /// Durable when this returns `Ok`. If the answer is lost, the database is asked what became of the transaction.
-    pub(crate) fn commit(&mut self) -> Result<()> {
+    /// Durable when this returns `Ok`. If the answer is lost, the database is asked what became of the transaction. What
+    /// other nodes should hear goes with it, in the same round trip.
+    pub(crate) fn commit(&mut self, notices: &[Notice]) -> Result<()> {
         if self.spoilt.get() || self.doomed.borrow().is_some() {
             // The server would answer such a COMMIT without an error, and roll back.
             self.roll_back();
             let unsaid = || Fault::internal("a transaction with a failed statement was to be committed");
             return Err(self.doomed.take().unwrap_or_else(unsaid));
         }
-        self.open = false;
-        let answer = self.exchange(Call::Script("COMMIT"));
+        let commit = format!("{}COMMIT", hints::statements(notices));
+        let answer = self.exchange(Call::Script(&commit));
+        // A hint that is refused, or anything before it, leaves the transaction open.
+        self.open = answer.is_err() && self.session.borrow().is_some();
         match (answer, self.transaction.take()) {
             (Err(lost), Some(number)) if self.session.borrow().is_none() => self.fate(&number, lost),
             (answer, _) => answer.map(drop),
@@ -309,7 +328,7 @@ impl Link {
     fn run<T>(&self, exchange: impl AsyncFnOnce(&mut Session) -> Result<T, Error>) -> Result<T> {
         let mut place = self.session.borrow_mut();
         let session = place.as_mut().ok_or_else(|| unavailable("the connection to the database is lost"))?;
-        let outcome = self.runtime()?.block_on(async { timeout(ANSWER_TIMEOUT, exchange(session)).await });
+        let outcome = self.runtime()?.block_on(async { timeout(self.patience(), exchange(session)).await });
         let (lost, fault) = match outcome {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(source)) => (ends_session(&source), fault(&source)),
@@ -351,8 +370,15 @@ impl Link {
         runtime.block_on(async {
             let opening = async {
                 let session = Session::open(&self.target, runtime).await?;
-                if self.role == Role::Writer {
-                    take_lock(&session).await?;
+                match self.role {
+                    Role::Writer => {
+                        take_lock(&session).await?;
+                        let process = session.ask("SELECT pg_backend_pid()").await.map_err(|source| fault(&source))?;
+                        let process = process.and_then(|process| process.parse().ok()).unwrap_or(0);
+                        self.process.store(process, Ordering::SeqCst);
+                    }
+                    Role::Admin => session.script(MIGRATION_SETTINGS).await.map_err(|source| fault(&source))?,
+                    Role::Reader => {}
                 }
                 Ok(session)
             };
@@ -360,6 +386,11 @@ impl Link {
                 .await
                 .unwrap_or_else(|_| Err(unavailable("the database did not let us in")))
         })
+    }
+
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        if self.role == Role::Admin { MIGRATION_TIMEOUT } else { ANSWER_TIMEOUT }
     }
 
     fn runtime(&self) -> Result<&Runtime> {

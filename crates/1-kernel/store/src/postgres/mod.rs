@@ -5,14 +5,20 @@
 //! a statement, because only the writer knows what is safe to do again.
 
 mod database;
+mod dump;
 mod fault;
+mod hints;
 mod link;
+mod listener;
 mod pipeline;
 mod schema;
 mod session;
 mod value;
 
 pub use database::Database;
+pub(crate) use database::Target;
+pub(crate) use dump::{bytes as dump_bytes, dump};
 pub(crate) use link::{Link, Role};
-pub(crate) use schema::{check_server, prepare, revert};
+pub(crate) use listener::Listener;
+pub(crate) use schema::{admin, check_server, enter, grant, require_current};
 pub(crate) use value::{get, integer};

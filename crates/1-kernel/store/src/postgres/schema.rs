@@ -5,72 +5,46 @@ use agentos_base::Ambient;
 use agentos_types::{Code, Fault, Result};
 
 use super::{Database, Link, Role, database::Target};
-use crate::{Conn, migrate};
+use crate::{Conn, Migration, link, migrate};
 
 /// Names the migration among all advisory locks: "agentos" in ASCII, and 2.
 const MIGRATION_LOCK: i64 = 0x0061_6765_6e74_6f02;
 
-/// Brings the schema up to date with the admin role, if there is one. Returns the schema's number.
-pub(crate) fn prepare(database: &Database, ambient: &Ambient) -> Result<i64> {
-    match &database.admin {
-        Some(admin) => as_admin(admin, ambient, |conn| {
-            let schema = migrate::up(&conn, ambient.now())?;
-            conn.execute_script(&rights(&database.server.user))?;
-            Ok(schema)
-        }),
-        None => current(database, ambient),
-    }
+/// A connection that may migrate, if its role may.
+pub(crate) fn admin(target: &Target, ambient: &Ambient) -> Result<link::Link> {
+    let mut link = Link::new(target, Role::Admin, ambient)?;
+    link.connect()?;
+    Ok(link::Link::Postgres(Box::new(link)))
 }
 
-/// Reverts every migration above `target`.
-pub(crate) fn revert(database: &Database, ambient: &Ambient, target: i64) -> Result<()> {
-    let admin = database.admin.as_ref().ok_or_else(|| {
-        Fault::new(Code::STORE_ROLE, "the server's role may not migrate").hint("set DATABASE_ADMIN_URL")
-    })?;
-    as_admin(admin, ambient, |conn| migrate::down(&conn, target))
+/// At the begin of a transaction that migrates.
+pub(crate) fn enter(conn: &Conn<'_>) -> Result<()> {
+    conn.execute_script(&format!(
+        "SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); CREATE SCHEMA IF NOT EXISTS agent_os"
+    ))
 }
 
-fn as_admin<T>(admin: &Target, ambient: &Ambient, work: impl FnOnce(Conn<'_>) -> Result<T>) -> Result<T> {
-    let mut link = Link::new(admin, Role::Admin, ambient)?;
-    link.begin_write()?;
-    let outcome = Ok(())
-        .and_then(|()| {
-            link.execute_script(&format!(
-                "SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); CREATE SCHEMA IF NOT EXISTS agent_os"
-            ))
-        })
-        .and_then(|()| work(Conn::postgres(&link)));
-    match outcome {
-        Ok(value) => link.commit().map(|()| value),
-        Err(fault) => {
-            link.roll_back();
-            Err(fault)
-        }
-    }
-}
-
-fn current(database: &Database, ambient: &Ambient) -> Result<i64> {
+/// Number of the schema, for a server whose role may not migrate: it must let this program run as it is.
+pub(crate) fn require_current(
+    database: &Database,
+    ambient: &Ambient,
+    known: &'static [Migration],
+) -> Result<migrate::State> {
     let mut link = Link::new(&database.server, Role::Reader, ambient)?;
     link.begin_read()?;
-    let conn = Conn::postgres(&link);
-    // A role without the right to use the schema sees none.
-    let there =
-        conn.query_one("SELECT count(*) FROM pg_class WHERE oid = to_regclass('schema_migration')", &[], |row| {
-            row.integer(0)
-        })?;
-    if there == Some(0) { Err(migrate::older(0)) } else { migrate::require_current(&conn) }
+    migrate::require_current(&Conn::postgres(&link), known)
 }
 
 /// All rights of the server's role, each time anew: a table that a migration adds is covered by the same text.
-fn rights(role: &str) -> String {
+pub(crate) fn grant(conn: &Conn<'_>, role: &str) -> Result<()> {
     let role = format!("\"{}\"", role.replace('"', "\"\""));
-    format!(
+    conn.execute_script(&format!(
         "GRANT USAGE ON SCHEMA agent_os TO {role};
          REVOKE ALL ON ALL TABLES IN SCHEMA agent_os FROM {role}, PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA agent_os TO {role};
          REVOKE UPDATE, DELETE ON audit_record, audit_checkpoint FROM {role};
          REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM {role}"
-    )
+    ))
 }
 
 /// Refuses a database that would break what the product promises: a role that can change the audit log or owns anything,

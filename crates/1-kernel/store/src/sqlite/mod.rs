@@ -1,8 +1,11 @@
 //! The embedded database: how a file is opened, and what its errors mean to a caller.
 
+mod copy;
+
 use std::{path::Path, time::Duration};
 
 use agentos_types::{Code, Fault, Result};
+pub(crate) use copy::{bytes, copy};
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 /// Prepared statements kept by each connection; above the number of distinct statements of the product.

@@ -12,7 +12,7 @@ use std::{
 
 use agentos_base::Ambient;
 use agentos_scratch::{Backend, Scratch};
-use agentos_store::{Database, Store, StoreOptions};
+use agentos_store::{Backup, Database, Migrator, Store, StoreOptions, Way};
 use agentos_types::{Code, Result, Timestamp};
 use tempfile::TempDir;
 
@@ -37,7 +37,11 @@ impl House {
 }
 
 fn open_at(directory: &std::path::Path, url: &str, admin: Option<&str>) -> Result<Store> {
-    Store::open(StoreOptions {
+    Store::open(options_at(directory, url, admin)?)
+}
+
+fn options_at(directory: &std::path::Path, url: &str, admin: Option<&str>) -> Result<StoreOptions> {
+    Ok(StoreOptions {
         directory: directory.into(),
         database: Some(Database::parse(url, admin)?),
         queue_max: 64,
@@ -121,6 +125,62 @@ async fn without_the_admin_role_the_schema_must_be_there() {
         "DELETE FROM agent_os.schema_migration WHERE number = (SELECT max(number) FROM agent_os.schema_migration)",
     );
     assert_eq!(house.open_as(url, None).unwrap_err().code, Code::SCHEMA_OLDER);
+}
+
+/// Whether the server's role may change rows of this table.
+const MAY_UPDATE: &str = "SELECT has_table_privilege('agent_os_server', 'agent_os.later', 'UPDATE')::text";
+
+#[tokio::test]
+async fn an_older_program_leaves_the_rights_of_a_newer_schema_alone() {
+    let house = house();
+    let (url, admin) = house.scratch.urls().unwrap();
+    let options = |admin| options_at(house.directory.path(), url, admin).unwrap();
+    drop(Store::open_as(options(Some(admin)), crate::future::next_release()).unwrap());
+    // As a release would that keeps its rows from the server.
+    house.scratch.postgres().run("REVOKE UPDATE ON agent_os.later FROM agent_os_server");
+    drop(Store::open(options(Some(admin))).unwrap());
+    assert_eq!(house.scratch.postgres().ask(MAY_UPDATE).as_deref(), Some("false"));
+    // And its server needs nobody who may migrate.
+    put(&Store::open(options(None)).unwrap(), "a").await.unwrap();
+    drop(Store::open_as(options(Some(admin)), crate::future::release_after_next()).unwrap());
+    assert_eq!(Store::open(options(None)).unwrap_err().code, Code::SCHEMA_NEWER);
+}
+
+#[tokio::test]
+async fn without_a_backup_nothing_is_migrated_unless_somebody_says_that_there_is_one() {
+    let house = house();
+    put(&house.open().unwrap(), "kept").await.unwrap();
+    // Something that the role of the migration cannot read stops pg_dump.
+    house.scratch.postgres().run("CREATE SEQUENCE agent_os.strange");
+    let (url, admin) = house.scratch.urls().unwrap();
+    let options = options_at(house.directory.path(), url, Some(admin)).unwrap();
+    let refused = Store::open_as(options, crate::future::next_release()).unwrap_err();
+    assert_eq!(refused.code, Code::BACKUP_FAILED);
+    let text = format!("{refused:?}");
+    assert!(text.contains("strange") && text.contains("--backup-taken") && !text.contains("-password"), "{text}");
+    assert_eq!(std::fs::read_dir(house.directory.path().join("backups")).unwrap().count(), 0);
+    let migrator = Migrator::open_as(
+        house.directory.path(),
+        Some(Database::parse(url, Some(admin)).unwrap()),
+        Ambient::fake(1, Timestamp::from_millis(1)).0,
+        crate::future::next_release(),
+    )
+    .unwrap();
+    assert_eq!(migrator.schema().unwrap().number, Store::schema_known());
+    let done = migrator.migrate(Way::Up, Backup::Taken).unwrap();
+    assert_eq!((done.to, done.backup), (crate::future::EXPANDED, None));
+}
+
+#[tokio::test]
+async fn the_backup_is_made_over_the_same_checked_tls() {
+    let house = house();
+    let (url, admin) = house.scratch.urls().unwrap();
+    let authority = house.scratch.postgres().authority();
+    let admin = format!("{admin}?sslmode=verify-full&sslrootcert={}", authority.display());
+    drop(house.open_as(url, Some(&admin)).unwrap());
+    let options = options_at(house.directory.path(), url, Some(&admin)).unwrap();
+    drop(Store::open_as(options, crate::future::next_release()).unwrap());
+    assert_eq!(std::fs::read_dir(house.directory.path().join("backups")).unwrap().count(), 1);
 }
 
 #[tokio::test]
@@ -287,7 +347,8 @@ async fn the_way_there_is_encrypted_and_checked() {
     let store = house.open_as(&over_tls(url), Some(&over_tls(admin))).unwrap();
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                      WHERE ssl AND usename = 'agent_os_server' AND datname = current_database()";
-    assert_eq!(house.scratch.postgres().ask(encrypted).as_deref(), Some("1"));
+    // The writer, and the ear that hears other nodes.
+    assert_eq!(house.scratch.postgres().ask(encrypted).as_deref(), Some("2"));
     put(&store, "a").await.unwrap();
     drop(store);
     // An authority that did not sign it, and a name that is not its own.

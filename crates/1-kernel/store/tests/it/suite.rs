@@ -1,11 +1,11 @@
 //! What a store promises, whichever database it is.
 
 use agentos_scratch::Scratch;
-use agentos_store::{Arg, Conn, Database, Dialect, Sequencer, Store, StoreOptions};
+use agentos_store::{Arg, Conn, Database, Sequencer, Store, StoreOptions};
 use agentos_types::{Actor, AgentName, Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
 use tempfile::TempDir;
 
-use super::BACKEND;
+use super::{BACKEND, NEXT_SCHEMA};
 use agentos_base::Ambient;
 
 /// A place that outlives the stores that are opened in it.
@@ -24,15 +24,22 @@ impl House {
     }
 
     fn open(&self, sequencer: Option<Box<dyn Sequencer>>) -> Result<Store> {
+        if NEXT_SCHEMA {
+            drop(Store::open_as(self.options(None), crate::future::next_release())?);
+        }
+        Store::open(self.options(sequencer))
+    }
+
+    fn options(&self, sequencer: Option<Box<dyn Sequencer>>) -> StoreOptions {
         let (ambient, _) = Ambient::fake(1, Timestamp::from_millis(1));
-        Store::open(StoreOptions {
+        StoreOptions {
             directory: self.directory.path().into(),
             database: self.database(),
             queue_max: 64,
             readers: 2,
             sequencer,
             ambient,
-        })
+        }
     }
 }
 
@@ -104,55 +111,6 @@ async fn notices_come_only_after_a_commit() {
         .await
         .unwrap();
     assert_eq!(notices.recv().await.unwrap(), notice);
-}
-
-#[tokio::test]
-async fn migrations_go_up_down_and_up_again_to_the_same_schema() {
-    let house = house();
-    let dump = |store: Store| {
-        let house = &house;
-        async move {
-            if store.dialect() == Dialect::Postgres {
-                return house.scratch.postgres().schema_dump();
-            }
-            let schema = store
-                .read(|conn| {
-                    conn.query("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name", &[], |row| {
-                        Ok(format!("{}: {}", row.text(0)?, row.text(1)?))
-                    })
-                })
-                .await;
-            schema.unwrap().join("\n")
-        }
-    };
-    let store = house.open(None).unwrap();
-    let first = dump(store.clone()).await;
-    assert!(first.contains("audit_record") && first.contains("task_ready"), "{first}");
-    drop(store);
-    let (ambient, _) = Ambient::fake(1, Timestamp::from_millis(1));
-    Store::migrate_down(house.directory.path(), house.database().as_ref(), &ambient, 0).unwrap();
-    let store = house.open(None).unwrap();
-    assert_eq!(store.schema(), Store::schema_known());
-    assert_eq!(dump(store).await, first);
-}
-
-#[tokio::test]
-async fn a_newer_schema_and_a_changed_migration_are_refused() {
-    for (change, code) in [
-        ("INSERT INTO schema_migration VALUES (999, 'future', '', 0)", Code::SCHEMA_NEWER),
-        ("UPDATE schema_migration SET sha256 = 'other' WHERE number = 1", Code::MIGRATION_CHANGED),
-    ] {
-        let house = house();
-        let store = house.open(None).unwrap();
-        if store.dialect() == Dialect::Postgres {
-            assert!(store.write(move |tx| tx.execute(change, &[])).await.is_err(), "the server's role may: {change}");
-            house.scratch.postgres().run(&change.replace("schema_migration", "agent_os.schema_migration"));
-        } else {
-            store.write(move |tx| tx.execute(change, &[])).await.unwrap();
-        }
-        drop(store);
-        assert_eq!(house.open(None).unwrap_err().code, code);
-    }
 }
 
 /// Refuses to seal as long as it is told to.

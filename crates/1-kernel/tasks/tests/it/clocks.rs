@@ -51,7 +51,7 @@ async fn a_server_whose_clock_is_wrong_neither_steals_nor_loses_a_lease() {
         bench.clock.advance(HOUR);
         bench.tasks.sweep().await.unwrap();
         assert_eq!(bench.state(&claimed.task.id).await, TaskState::Working, "ahead {ahead}");
-        assert_eq!(bench.tasks.renew(&[claimed.lease.clone()]).await, Ok(vec![]));
+        assert_eq!(bench.tasks.renew(std::slice::from_ref(&claimed.lease)).await, Ok(vec![]));
         let renewed = bench.stored_end().await;
         assert!(renewed > end && renewed <= bench.database_now().after(lease), "ahead {ahead}: {renewed}");
         // Another node's lease is measured in the same way.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
 
 mod clocks;
+mod others;
 
 #[path = "."]
 mod on_sqlite {

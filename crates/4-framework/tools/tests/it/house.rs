@@ -216,7 +216,7 @@ pub fn caller(name: &str, grants: &[[&str; 3]]) -> Caller {
     }
 }
 
-fn tasks_options() -> TasksOptions {
+pub fn tasks_options() -> TasksOptions {
     TasksOptions {
         node: LOG.into(),
         attempts_max: 5,

@@ -11,6 +11,7 @@ mod floods;
 mod house;
 mod kv;
 mod leases;
+mod next_schema;
 mod notices;
 mod replay;
 mod secrets;

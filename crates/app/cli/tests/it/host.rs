@@ -7,9 +7,12 @@ use std::{
 
 use agentos_api::body::{Check, CheckOutcome};
 use agentos_base::config::Source;
-use agentos_cli::{DoctorReport, Exit, Host, InitReport, MadeFile, UpOptions, UpReport};
+use agentos_cli::{
+    DoctorReport, Exit, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, MigrateStep, MigrateWay,
+    MigrationLine, UpOptions, UpReport,
+};
 use agentos_types::{
-    Code, Fault, Result,
+    Code, Fault, Result, Timestamp,
     agent::{Control, Enforcement},
 };
 use tokio::sync::oneshot;
@@ -20,6 +23,7 @@ use crate::world::World;
 pub struct Program {
     pub outcome: Option<CheckOutcome>,
     pub started: Mutex<Vec<String>>,
+    pub migrated: Mutex<Vec<String>>,
 }
 
 #[async_trait::async_trait]
@@ -48,6 +52,32 @@ impl Host for Program {
         Ok(())
     }
 
+    async fn migrate(&self, _: &Path, _: Source, order: MigrateOrder) -> Result<MigrateReport> {
+        self.migrated.lock().unwrap().push(format!("{order:?}"));
+        let line = |number, name: &str, state: &str, by: Option<&str>| MigrationLine {
+            number,
+            name: name.into(),
+            state: state.into(),
+            runs_from: 1,
+            applied_at: by.map(|_| Timestamp::ZERO),
+            applied_by: by.map(Into::into),
+        };
+        let (direction, loses) = match order {
+            MigrateOrder::Plan(MigrateWay::Down(_)) => ("down", Some("notes".to_owned())),
+            _ => ("up", None),
+        };
+        let step = MigrateStep { number: 2, name: "second".into(), direction: direction.into(), loses };
+        Ok(MigrateReport {
+            database: "SQLite".into(),
+            schema: 1,
+            known: 2,
+            migrations: vec![line(1, "first_light", "applied", Some("0.1.0")), line(2, "second", "pending", None)],
+            steps: if order == MigrateOrder::Status { vec![] } else { vec![step] },
+            changed: matches!(order, MigrateOrder::Change { trial: false, .. }),
+            backup: None,
+        })
+    }
+
     async fn doctor(&self, _: &Path, _: Source) -> Result<DoctorReport> {
         let check = |name: &str, outcome, message: &str| Check { name: name.into(), outcome, message: message.into() };
         Ok(DoctorReport {
@@ -61,6 +91,45 @@ impl Host for Program {
                 reason: "no sandbox yet".into(),
             }],
         })
+    }
+}
+
+#[tokio::test]
+async fn migrate_says_what_it_did_and_what_it_would_do() {
+    let world = World::new();
+    let status = world.run("migrate status").await;
+    let expected = "database:            SQLite\nschema:              1\nthis program knows:  2\nMigrations
+  0001  first_light  applied  1970-01-01T00:00:00.000Z  0.1.0  runs from 1
+  0002  second       pending                                   runs from 1
+";
+    assert_eq!((status.exit, status.out.as_str()), (Exit::Success, expected));
+    assert_eq!(status.err, "bring it up with: agent-os migrate up\n");
+    for (words, exit, note) in [
+        ("migrate plan", Exit::Success, "nothing was changed\n"),
+        ("migrate plan --check", Exit::Refused, "nothing was changed\n"),
+        ("migrate plan --to 1", Exit::Success, "nothing was changed\n"),
+        ("migrate up --check", Exit::Success, "it can be done; nothing was changed\n"),
+        ("migrate up", Exit::Success, ""),
+        ("migrate up --backup-taken", Exit::Success, ""),
+        ("migrate down --to 1", Exit::Success, ""),
+        ("migrate down --to 0", Exit::Usage, "error: invalid value '0' for '--to <N>'"),
+        ("migrate down", Exit::Usage, "error: the following required arguments"),
+        ("migrate up --check --backup-taken", Exit::Usage, "error: the argument '--check' cannot be used"),
+    ] {
+        let seen = world.run(words).await;
+        assert_eq!(seen.exit, exit, "{words}: {}", seen.err);
+        assert!(seen.err.starts_with(note), "{words}: {}", seen.err);
+    }
+    let expected = "database:            SQLite\nschema:              1\nthis program knows:  2\nSteps\n  down  0002  second  loses notes\n";
+    assert_eq!(world.run("migrate plan --to 1").await.out, expected);
+    let orders = world.program.migrated.lock().unwrap().join("\n");
+    for order in [
+        "Plan(Down(1))",
+        "Change { way: Up, trial: true, backup_taken: false }",
+        "Change { way: Up, trial: false, backup_taken: true }",
+        "Change { way: Down(1), trial: false, backup_taken: false }",
+    ] {
+        assert!(orders.lines().any(|line| line == order), "{order} is missing:\n{orders}");
     }
 }
 

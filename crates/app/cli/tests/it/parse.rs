@@ -11,7 +11,8 @@ const SCHEDULE: &str = "sched_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E";
 
 fn documented() -> Vec<String> {
     let mut lines: Vec<String> = "init|up|up --port 0 --detach|up --set log.level=debug --set tasks.lease_ms=1000|down|\
-        down --timeout 5m|status|doctor|sign DIR|sign DIR --key FILE --out FILE|agent deploy DIR|agent list|\
+        down --timeout 5m|status|doctor|migrate status|migrate plan|migrate plan --to 1 --check|migrate up|\
+        migrate up --check|migrate up --backup-taken|migrate down --to 1|migrate down --to 1 --check|sign DIR|sign DIR --key FILE --out FILE|agent deploy DIR|agent list|\
         agent show monitor|agent logs monitor|agent logs monitor --lines 5|agent pause monitor|agent resume monitor|\
         agent restart monitor|agent terminate monitor|agent notifications|agent notifications monitor --limit 5|\
         task submit monitor|task submit monitor --input {}|task submit monitor --input @file|\

@@ -106,8 +106,8 @@ impl Subscriptions {
     pub async fn changed(&mut self) {
         let Some(notices) = &mut self.notices else { return std::future::pending().await };
         let notice = match notices.recv().await {
+            Ok(Notice::Missed) | Err(RecvError::Lagged(_)) => None,
             Ok(notice) => Some(notice),
-            Err(RecvError::Lagged(_)) => None,
             // The kernel is gone; the shutdown ends the session.
             Err(RecvError::Closed) => return std::future::pending().await,
         };

@@ -12,6 +12,7 @@ mod monitor;
 mod postgres;
 mod readme;
 mod rogue;
+mod schema;
 mod secrets;
 mod trust;
 mod witnesses;

@@ -9,6 +9,7 @@ mod dependencies;
 mod documents;
 mod edges;
 mod licence;
+mod migrations;
 mod scripts;
 mod sources;
 mod tree;
