@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod syscalls;
 pub mod tasks;
+pub mod traced;
 
 use std::{path::Path, time::Duration};
 
@@ -32,7 +33,11 @@ impl Kernel {
 
     /// On Postgres, if a database is given.
     pub async fn open_on(directory: &Path, database: Option<Database>) -> Result<Self> {
-        let ambient = Ambient::system();
+        Self::open_with(directory, database, Ambient::system()).await
+    }
+
+    /// With spans going where the ambient says.
+    pub async fn open_with(directory: &Path, database: Option<Database>, ambient: Ambient) -> Result<Self> {
         let identity = LogIdentity::new("bench", &ambient.random())?;
         let store = Store::open(StoreOptions {
             directory: directory.to_owned(),

@@ -62,6 +62,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("audit", "append to the audit log, and its verification"),
     ("crash", "kill -9 of an agent until it is ready again"),
     ("syscall", "a system call through the monitor, without the disk"),
+    ("tracing", "the same call and durable tasks, with every trace exported and with none"),
 ];
 
 fn main() -> ExitCode {
@@ -117,6 +118,7 @@ fn is_wanted(filters: &[String], group: &str) -> bool {
 async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     match group {
         "tasks" => inside::tasks::measure(place, progress).await,
+        "tracing" => inside::traced::measure(place, progress).await,
         "audit" => inside::audit::measure(place, progress).await,
         "start" => outside::start::measure(place, progress),
         "memory" => outside::memory::measure(place, progress).await,

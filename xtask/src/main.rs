@@ -4,6 +4,7 @@
 mod errors;
 mod files;
 mod settings;
+mod telemetry;
 
 use std::{
     io::{self, Write},
@@ -57,6 +58,7 @@ fn everything(root: &Path) -> Result<Vec<Generated>> {
     all.push(errors::summary(root)?);
     all.push(Generated::new(".env.example", settings::env_example()));
     all.push(Generated::new("docs/src/reference/configuration.md", settings::page()));
+    all.push(Generated::new("docs/src/reference/telemetry.md", telemetry::page()));
     all.push(Generated::new("docs/src/reference/cli.md", agentos_cli::reference_markdown()));
     all.push(Generated::new("docs/src/reference/access.md", agentos_gateway::access_markdown()));
     all.push(Generated::new("openapi/agent-os.json", agentos_gateway::openapi_json()));

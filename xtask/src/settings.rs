@@ -86,6 +86,7 @@ fn range(setting: &Setting) -> String {
         Kind::Choice(choices) => choices.join(", "),
         Kind::Boolean => "true, false".to_owned(),
         Kind::Integer { min, max } => format!("{min} to {max}"),
+        Kind::Ratio => "0 to 1, with decimals".to_owned(),
         Kind::List => "list".to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use agentos_dialer::{Dialer, DialerOptions};
 use agentos_monitor::{CallRequest, Monitor};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_tasks::{Lease, NewTask};
-use agentos_tools::BuiltinTools;
+use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_types::{Category, Grant};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ const P50_MAX_MS: f64 = 0.4;
 const P99_MAX_MS: f64 = 2.0;
 
 /// An agent with one task, as the supervisor would hand its calls over.
-struct Agent {
+pub(super) struct Agent {
     monitor: Monitor,
     caller: Caller,
     lease: Lease,
@@ -69,23 +69,27 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
 }
 
 impl Agent {
-    async fn get(&self, step: String) -> Result<Value> {
+    pub(super) async fn get(&self, step: String) -> Result<Value> {
         self.call(step, "kv.get", json!({"key": "k"})).await
     }
 
-    async fn call(&self, step: String, syscall: &str, args: Value) -> Result<Value> {
+    pub(super) async fn call(&self, step: String, syscall: &str, args: Value) -> Result<Value> {
         let request = CallRequest { step, syscall: syscall.to_owned(), args };
         let answer = self.monitor.call(&self.caller, &self.lease, request).await;
         answer.map_err(|error| anyhow!("{syscall} was refused: {error:?}"))
     }
 }
 
-async fn agent(kernel: &Kernel) -> Result<Agent> {
+pub(super) async fn agent(kernel: &Kernel) -> Result<Agent> {
     let redactor = Redactor::default();
     let key = SecretsKey::new(kernel.ambient.random());
     let secrets = Secrets::open(kernel.store.clone(), kernel.ambient.clone(), key, redactor.clone()).await?;
     let tools = BuiltinTools {
-        dialer: Dialer::new(DialerOptions::default())?,
+        outgoing: Outgoing {
+            dialer: Dialer::new(DialerOptions::default())?,
+            ambient: kernel.ambient.clone(),
+            propagate_to: Vec::new(),
+        },
         secrets,
         tasks: kernel.tasks.clone(),
         ambient: kernel.ambient.clone(),

@@ -194,7 +194,7 @@ async fn throughput_on_postgres(
     })
 }
 
-async fn enqueue(kernel: &Arc<Kernel>, tasks: usize) -> Result<()> {
+pub(super) async fn enqueue(kernel: &Arc<Kernel>, tasks: usize) -> Result<()> {
     // As large as the row of the raw probe.
     let input = Value::String("x".repeat(300));
     let mut left = tasks;
@@ -210,7 +210,7 @@ async fn enqueue(kernel: &Arc<Kernel>, tasks: usize) -> Result<()> {
     Ok(())
 }
 
-async fn claim_and_complete(kernel: &Arc<Kernel>, in_flight: usize, tasks: usize) -> Result<f64> {
+pub(super) async fn claim_and_complete(kernel: &Arc<Kernel>, in_flight: usize, tasks: usize) -> Result<f64> {
     let began = Instant::now();
     let mut workers = JoinSet::new();
     for _ in 0..in_flight {

@@ -151,6 +151,8 @@ codes! {
     AUDIT_TAMPERED = 1901, 409, "Audit log does not verify", "A record was changed, removed, inserted or reordered, or a checkpoint does not match.", "Treat it as an incident: keep the files, compare with exported checkpoints.";
     AUDIT_QUERY_INVALID = 1902, 400, "Invalid audit query", "A filter has an unknown value.", "See `agent-os audit query --help`.";
     AUDIT_KEY_UNUSABLE = 1903, 500, "Audit key unusable", "The log's signing key is missing, has an unsafe mode, or is not the key of this log.", "Restore `keys/audit.key` with mode 600.";
+    AUDIT_HOLD_NOT_FOUND = 1911, 404, "Legal hold not found", "No legal hold of this name stands.", "List them with `agent-os audit hold list`.";
+    AUDIT_HOLD_INVALID = 1912, 400, "Legal hold refused", "The name or the reason is not as the message says, or a hold of this name stands already.", "Correct it, or release the other hold first.";
     WITNESS_LOG_NOT_FOUND = 1920, 404, "Log is not witnessed here", "No log of this name is registered at this node, or it has shown no checkpoint yet.", "Register it at the witness with `agent-os witness add NAME --public-key KEY`.";
     WITNESS_LOG_INVALID = 1921, 400, "Log cannot be registered", "The public key is not that of a log, the log stands under another name already, or too many logs are registered.", "Take the key from `keys/audit.vkey` of the other node; `agent-os witness list` shows the names.";
     CHECKPOINT_INVALID = 1922, 400, "Checkpoint refused", "The checkpoint is malformed or not signed by the key that is registered for its log.", "After a change of the log's key, register the new one with `agent-os witness add`.";

@@ -1,50 +1,15 @@
-//! Who the log is (id and key), and the reader's handle: verify, export, newest checkpoint.
+//! The reader's handle: verify, export, newest checkpoint.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use agentos_proof::{Hash, Report, SigningKey, VerifierKey, VerifyError, checkpoint, source};
+use agentos_proof::{Hash, Report, VerifyError, source};
 use agentos_store::{Arg, Conn, Dialect, Store};
 use agentos_types::{Code, Fault, Result};
 
-use crate::stored;
-
-/// The log's id and its signing key, which signs nothing but checkpoints of this log.
-#[derive(Clone)]
-pub struct LogIdentity {
-    log: Arc<str>,
-    key: Arc<SigningKey>,
-    verifier: Arc<VerifierKey>,
-}
-
-impl LogIdentity {
-    pub fn new(log: &str, seed: &[u8; 32]) -> Result<Self> {
-        let key = SigningKey::from_bytes(seed);
-        let verifier = VerifierKey::new(checkpoint::origin(log), key.verifying_key())?;
-        Ok(Self { log: log.into(), key: Arc::new(key), verifier: Arc::new(verifier) })
-    }
-
-    pub fn log(&self) -> &str {
-        &self.log
-    }
-
-    /// Public half, in C2SP vkey form by its `Display`.
-    pub fn verifier_key(&self) -> &VerifierKey {
-        &self.verifier
-    }
-
-    pub(crate) fn sign(&self, size: u64, root: &Hash) -> String {
-        checkpoint::sign(&self.key, &checkpoint::origin(&self.log), size, root)
-    }
-}
-
-impl std::fmt::Debug for LogIdentity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LogIdentity({})", self.log)
-    }
-}
+use crate::{LogIdentity, stored};
 
 /// The reader's side of the log. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -73,14 +38,18 @@ impl AuditLog {
         &self.identity
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Reads the whole log and checks every hash, link, root and signature. Takes seconds per million records.
     pub async fn verify(&self) -> Result<Verification> {
         let (identity, database) = (self.identity.clone(), self.database.clone());
         if self.store.dialect() == Dialect::Postgres {
-            return self.store.read(move |conn| seen(stored::verify(conn, identity.verifier_key()))).await;
+            return self.store.read(move |conn| seen(stored::verify(conn, &identity.verifier_key()))).await;
         }
         let work = move || {
-            let outcome = source::sqlite::verify_file(&database, identity.verifier_key(), &[]);
+            let outcome = source::sqlite::verify_file(&database, &identity.verifier_key(), &[]);
             seen(outcome.map(|(report, _)| report))
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
@@ -88,11 +57,16 @@ impl AuditLog {
 
     /// Everything from record `from` as one segment of JSON lines, verifiable offline with the public key alone.
     pub async fn export(&self, from: u64) -> Result<Vec<u8>> {
+        self.export_until(from, None).await
+    }
+
+    /// The same up to the newest checkpoint at or below `until`.
+    pub async fn export_until(&self, from: u64, until: Option<u64>) -> Result<Vec<u8>> {
         let (identity, database) = (self.identity.clone(), self.database.clone());
         if self.store.dialect() == Dialect::Postgres {
             let work = move |conn: &Conn<'_>| {
                 let mut segment = Vec::new();
-                stored::export(conn, identity.verifier_key(), from, &mut segment)?;
+                stored::export(conn, &identity.verifier_key(), from, until, &mut segment)?;
                 Ok(segment)
             };
             return self.store.read(work).await;
@@ -100,7 +74,7 @@ impl AuditLog {
         let work = move || {
             let connection = source::sqlite::open(&database)?;
             let mut segment = Vec::new();
-            source::sqlite::export(&connection, identity.verifier_key(), from, None, &mut segment)?;
+            source::sqlite::export(&connection, &identity.verifier_key(), from, until, &mut segment)?;
             Ok(segment)
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?

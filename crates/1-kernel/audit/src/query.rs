@@ -1,4 +1,5 @@
-//! Searching the log by its indexed columns. What is returned is decoded from the sealed body, not from the columns.
+//! Searching the log by its indexed columns. What is returned is decoded from the sealed body, not from the columns. What
+//! was ordered to be pruned is not found any more, also while it is still being deleted.
 
 use agentos_proof::{Record, leaf};
 use agentos_store::{Arg, Conn};
@@ -52,13 +53,13 @@ pub fn query(conn: &Conn<'_>, log: &str, filter: &Filter) -> Result<Vec<StoredRe
 }
 
 const ASCENDING: &str = "SELECT body, leaf_hash FROM audit_record
-     WHERE log = $1 AND seq > $2
+     WHERE log = $1 AND seq > $2 AND seq >= (SELECT coalesce(max(first_kept), 0) FROM audit_prune WHERE log = $1)
        AND (actor = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (decision = $5 OR $5 IS NULL)
        AND (task = $6 OR $6 IS NULL) AND (at >= $7 OR $7 IS NULL) AND (at < $8 OR $8 IS NULL)
      ORDER BY seq ASC LIMIT $9";
 
 const DESCENDING: &str = "SELECT body, leaf_hash FROM audit_record
-     WHERE log = $1 AND seq < $2
+     WHERE log = $1 AND seq < $2 AND seq >= (SELECT coalesce(max(first_kept), 0) FROM audit_prune WHERE log = $1)
        AND (actor = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (decision = $5 OR $5 IS NULL)
        AND (task = $6 OR $6 IS NULL) AND (at >= $7 OR $7 IS NULL) AND (at < $8 OR $8 IS NULL)
      ORDER BY seq DESC LIMIT $9";

@@ -6,8 +6,12 @@
 use std::{borrow::Cow, collections::VecDeque, io::Write};
 
 use agentos_proof::{
-    Frontier, Hash, Indexed, Report, Row, StoredCheckpoint, Verifier, VerifierKey, VerifyError, checkpoint, leaf,
-    source::segment::{self, SegmentRecord},
+    Frontier, Hash, Indexed, Kept, KeyChain, Report, Row, StoredCheckpoint, StoredDay, Verifier, VerifierKey,
+    VerifyError, checkpoint, leaf,
+    source::{
+        pruned,
+        segment::{self, SegmentRecord},
+    },
 };
 use agentos_store::{Arg, Conn};
 use agentos_types::{Code, Fault, Result};
@@ -33,8 +37,9 @@ struct Stored {
 /// Verifies the log that `key` names.
 pub(crate) fn verify(conn: &Conn<'_>, key: &VerifierKey) -> Result<Report, VerifyError> {
     let log = checkpoint::log_of(key.name()).unwrap_or_default();
-    let mut verifier = Verifier::new(key, Frontier::new(), Checkpoints::new(conn, log, 0, i64::MAX), &[])?;
-    let mut next = 0;
+    let (keys, kept) = (KeyChain::new(key, &rotations(conn, log)?)?, kept(conn, log)?);
+    let mut verifier = Verifier::of_store(&keys, &kept, Checkpoints::new(conn, log, 0, i64::MAX), &[])?;
+    let mut next = as_column(kept.first_kept)?;
     // Ends with the first page that is not full; each page begins after the last row of the one before.
     loop {
         let page = records(conn, log, next)?;
@@ -48,16 +53,30 @@ pub(crate) fn verify(conn: &Conn<'_>, key: &VerifierKey) -> Result<Report, Verif
     }
 }
 
-/// Writes the records from `from` up to the newest checkpoint as one segment.
-pub(crate) fn export(conn: &Conn<'_>, key: &VerifierKey, from: u64, out: &mut impl Write) -> Result<()> {
+/// Writes the records from `from` up to the newest checkpoint at or below `until` as one segment.
+pub(crate) fn export(
+    conn: &Conn<'_>,
+    key: &VerifierKey,
+    from: u64,
+    until: Option<u64>,
+    out: &mut impl Write,
+) -> Result<()> {
     let log = checkpoint::log_of(key.name()).unwrap_or_default();
+    let first_kept = count(first_kept(conn, log)?)?;
+    if from < first_kept {
+        return Err(pruned(from, first_kept));
+    }
+    let keys = KeyChain::new(key, &rotations(conn, log)?).map_err(|finding| Fault::from(VerifyError::from(finding)))?;
     let first = i64::try_from(from).map_err(|_| nothing_after(log, from))?;
-    let newest = conn.query_one("SELECT max(size) FROM audit_checkpoint WHERE log = $1", &[log.into()], |row| {
-        row.integer_or_null(0)
-    })?;
+    let until = until.and_then(|until| i64::try_from(until).ok()).unwrap_or(i64::MAX);
+    let newest = conn.query_one(
+        "SELECT max(size) FROM audit_checkpoint WHERE log = $1 AND size <= $2",
+        &[log.into(), until.into()],
+        |row| row.integer_or_null(0),
+    )?;
     let end = newest.flatten().filter(|end| *end > first).ok_or_else(|| nothing_after(log, from))?;
-    let mut frontier = Frontier::new();
-    for leaf in Leaves::new(conn, log, 0, first) {
+    let mut frontier = frontier_near(conn, log, first)?;
+    for leaf in Leaves::new(conn, log, as_column(frontier.size())?, first) {
         frontier.append(leaf?.leaf);
     }
     if frontier.size() != from {
@@ -65,7 +84,54 @@ pub(crate) fn export(conn: &Conn<'_>, key: &VerifierKey, from: u64, out: &mut im
     }
     // A checkpoint of size `from` vouches for the frontier that the segment starts from.
     let notes = Checkpoints::new(conn, log, first, end).map(|stored| Ok(stored?.note));
-    segment::export(out, key, &frontier, Leaves::new(conn, log, first, end), notes)
+    segment::export(out, &keys, &frontier, Leaves::new(conn, log, first, end), notes)
+}
+
+/// Statements of all changes of the log's key, oldest first.
+pub(crate) fn rotations(conn: &Conn<'_>, log: &str) -> Result<Vec<String>> {
+    conn.query("SELECT note FROM audit_key WHERE log = $1 ORDER BY size", &[log.into()], |row| row.text(0))
+}
+
+/// Sequence of the first record that was not pruned.
+pub(crate) fn first_kept(conn: &Conn<'_>, log: &str) -> Result<i64> {
+    let mark = conn.query_one("SELECT max(first_kept) FROM audit_prune WHERE log = $1", &[log.into()], |row| {
+        row.integer_or_null(0)
+    })?;
+    Ok(mark.flatten().unwrap_or(0))
+}
+
+fn kept(conn: &Conn<'_>, log: &str) -> Result<Kept> {
+    // One row a day, some hundred bytes each.
+    let days = conn.query(
+        "SELECT number, date, first_seq, frontier, last_leaf FROM audit_day WHERE log = $1 ORDER BY number",
+        &[log.into()],
+        |row| {
+            Ok(StoredDay {
+                number: count(row.integer(0)?)?,
+                date: row.integer(1)?,
+                first_seq: count(row.integer(2)?)?,
+                frontier: row.bytes(3)?,
+                last_leaf: row.bytes(4)?,
+            })
+        },
+    )?;
+    let divided = conn
+        .query_one("SELECT divided FROM audit_frontier WHERE log = $1", &[log.into()], |row| row.integer_or_null(0))?;
+    Ok(Kept { days, first_kept: count(first_kept(conn, log)?)?, divided: count(divided.flatten().unwrap_or(0))? })
+}
+
+/// The frontier where the last day before record `first` began.
+fn frontier_near(conn: &Conn<'_>, log: &str, first: i64) -> Result<Frontier> {
+    let stored = conn.query_one(
+        "SELECT frontier FROM audit_day WHERE log = $1 AND first_seq <= $2 ORDER BY first_seq DESC LIMIT 1",
+        &[log.into(), first.into()],
+        |row| row.bytes(0),
+    )?;
+    stored.map_or(Ok(Frontier::new()), |bytes| Frontier::from_bytes(&bytes))
+}
+
+fn as_column(count: u64) -> Result<i64> {
+    i64::try_from(count).map_err(Fault::internal)
 }
 
 fn nothing_after(log: &str, from: u64) -> Fault {

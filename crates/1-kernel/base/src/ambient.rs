@@ -11,6 +11,8 @@ use std::{
 
 use agentos_types::{EventId, InstanceId, RequestId, ScheduleId, TaskId, Timestamp, TokenId};
 
+use crate::trace::{TraceContext, Tracer};
+
 pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
@@ -19,16 +21,29 @@ pub trait Entropy: Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The clock and the source of randomness that a component was given; makes ids from both.
+/// The clock and the source of randomness that a component was given; makes ids from both. Spans of traces, which are
+/// instants and ids, leave through it as well.
 #[derive(Clone)]
 pub struct Ambient {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    tracer: Tracer,
 }
 
 impl Ambient {
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { clock, entropy }
+        Self { clock, entropy, tracer: Tracer::default() }
+    }
+
+    /// The same clock and randomness, with spans going to `tracer`.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// Where finished spans go.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// The machine's clock and the kernel's random numbers.
@@ -82,22 +97,23 @@ impl Ambient {
         TokenId::generate(self.now(), self.random_u128())
     }
 
+    /// The first span of a new trace; the sampling ratio decides whether it is recorded.
+    pub fn root(&self) -> TraceContext {
+        let ids: [u8; 24] = self.random();
+        let (trace, span) = ids.split_at(16);
+        let trace = trace.try_into().map_or(1, u128::from_le_bytes);
+        let root = TraceContext::root(trace, span.try_into().map_or(1, u64::from_le_bytes), true);
+        root.with_sampled(self.tracer.samples(&root))
+    }
+
     /// A W3C traceparent that starts a new trace.
     pub fn traceparent(&self) -> String {
-        let trace = u128::from_le_bytes(self.random()).max(1);
-        format!("00-{trace:032x}-{:016x}-01", self.span_id())
+        self.root().to_string()
     }
 
     /// The traceparent of a child span in the trace of `parent`; a malformed parent starts a new trace.
     pub fn child_traceparent(&self, parent: &str) -> String {
-        match parent.split('-').collect::<Vec<_>>().as_slice() {
-            ["00", trace, _, flags] if trace.len() == 32 => format!("00-{trace}-{:016x}-{flags}", self.span_id()),
-            _ => self.traceparent(),
-        }
-    }
-
-    fn span_id(&self) -> u64 {
-        u64::from_le_bytes(self.random()).max(1)
+        TraceContext::parse(parent).map_or_else(|| self.root(), |parent| parent.child(self)).to_string()
     }
 
     fn random_u128(&self) -> u128 {

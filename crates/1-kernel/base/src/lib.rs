@@ -1,4 +1,4 @@
-//! The ground floor of the kernel: time and randomness as arguments, configuration, files, logs, background work.
+//! The ground floor of the kernel: time and randomness as arguments, configuration, files, logs, traces, background work.
 //!
 //! No SQL, no HTTP, no policy. Everything here may be used by every kernel crate.
 
@@ -6,8 +6,10 @@ pub mod ambient;
 pub mod background;
 pub mod config;
 pub mod fs;
+pub mod names;
 pub mod redact;
 pub mod telemetry;
+pub mod trace;
 
 pub use ambient::{Ambient, Clock, Entropy};
 pub use background::Background;

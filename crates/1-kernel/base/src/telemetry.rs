@@ -1,11 +1,16 @@
-//! Logs: one JSON or text line an event on standard error, passed through the redactor.
+//! Logs: one JSON or text line an event on standard error, passed through the redactor. Panics are lines like all others.
 
-use std::io::{self, Write};
+mod json;
+
+use std::{
+    io::{self, Write},
+    panic::PanicHookInfo,
+};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::redact::Redactor;
+use crate::{Ambient, redact::Redactor};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -13,16 +18,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// Installs the process-wide subscriber. A second call is ignored, as tests in one process need.
-pub fn install(level: LevelFilter, format: LogFormat, redactor: Redactor) {
+/// Installs the process-wide subscriber and the hook for panics. A second call is ignored, as tests in one process need.
+pub fn install(level: LevelFilter, format: LogFormat, redactor: Redactor, ambient: Ambient) {
     let writer = RedactingWriter { redactor };
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let layer = match format {
         LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Json => layer.event_format(json::JsonLine { ambient }).boxed(),
     };
     // An error means that a subscriber is already installed, which is the state that we want.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(level)).try_init();
+    if tracing_subscriber::registry().with(layer.with_filter(level)).try_init().is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// The default hook writes several lines past the redactor, and no JSON.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let (thread, reason) = (thread.name().unwrap_or("unnamed"), text.unwrap_or("no message"));
+    tracing::error!(place, thread, reason, "panicked");
 }
 
 /// Standard error behind the redactor. The formatter writes one whole line a call, so a secret is never split.
@@ -49,3 +66,6 @@ impl<'a> MakeWriter<'a> for RedactingWriter {
         self.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

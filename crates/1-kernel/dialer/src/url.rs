@@ -85,7 +85,7 @@ impl CheckedUrl {
         &self.0[..Position::AfterPath]
     }
 
-    pub(crate) fn is_https(&self) -> bool {
+    pub fn is_https(&self) -> bool {
         self.scheme() == "https"
     }
 

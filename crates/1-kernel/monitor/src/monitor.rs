@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use agentos_authority::{Authorized, Caller, Minter};
-use agentos_base::{Ambient, redact::Redactor};
+use agentos_base::{
+    Ambient, names,
+    redact::Redactor,
+    trace::{Kind, Span, TraceContext},
+};
 use agentos_protocol::{Syscall, frame::CallError};
 use agentos_store::Store;
 use agentos_tasks::{Lease, NewStep, StepStart, Tasks};
 use agentos_types::{
-    Actor, Code, Fault, Result,
+    Actor, Code, Fault, Result, Timestamp,
     audit::{AuditEvent, Decision, Phase},
     hex, json,
 };
@@ -49,6 +53,14 @@ struct Decided {
     canonical: Canonical,
 }
 
+/// A call as it came, for the span of its refusal.
+struct Asked {
+    attempt: TraceContext,
+    syscall: &'static str,
+    step: String,
+    at: Timestamp,
+}
+
 impl Monitor {
     pub fn new(
         store: Store,
@@ -64,10 +76,14 @@ impl Monitor {
 
     /// One system call. The answer is returned only after its outcome is durable.
     pub async fn call(&self, caller: &Caller, lease: &Lease, request: CallRequest) -> Result<Value, CallError> {
+        let asked = self.inner.asked(lease, &request);
         let outcome = match self.inner.decide(caller, lease, request).await {
             Ok(decided) if decided.canonical.local => self.inner.clone().run_local(decided).await,
             Ok(decided) => self.inner.clone().run_outward(decided).await,
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                self.inner.trace_refusal(lease, asked, &fault);
+                Err(fault)
+            }
         };
         outcome.map_err(|mut fault| {
             if let Some(detail) = &fault.detail {
@@ -206,6 +222,34 @@ impl Inner {
         self.minter.authorize(&caller, &canonical.demands, call)
     }
 
+    /// What the span of a refusal will need, while the request is still there; nothing if nobody records it.
+    fn asked(&self, lease: &Lease, request: &CallRequest) -> Option<Asked> {
+        let attempt = self.ambient.tracer().wanted(&lease.traceparent)?;
+        Some(Asked {
+            attempt,
+            syscall: known_name(&request.syscall),
+            step: request.step.clone(),
+            at: self.ambient.now(),
+        })
+    }
+
+    /// A call that was refused has no step in the journal; its record is in the audit log by now.
+    fn trace_refusal(&self, lease: &Lease, asked: Option<Asked>, fault: &Fault) {
+        let Some(Asked { attempt, syscall, step, at }) = asked else { return };
+        let name = format!("{} {syscall}", names::spans::EXECUTE_TOOL);
+        let span = Span::new(name, Kind::Internal, attempt.child(&self.ambient), at)
+            .parent(Some(attempt))
+            .ended(self.ambient.now())
+            .text(names::GEN_AI_OPERATION_NAME, "execute_tool")
+            .text(names::GEN_AI_TOOL_NAME, syscall)
+            .text(names::GEN_AI_TOOL_TYPE, "function")
+            .text(names::GEN_AI_TOOL_CALL_ID, step)
+            .text(names::TASK_ID, lease.task.to_string())
+            .text(names::DECISION, "denied")
+            .failed(Some(fault.code.to_string()));
+        self.ambient.tracer().record(span);
+    }
+
     /// What every record of the call says, whatever its phase.
     fn record_of(&self, decided: &Decided) -> AuditEvent {
         let resource = self.redactor.clean(&decided.canonical.shown);
@@ -215,10 +259,7 @@ impl Inner {
     }
 
     fn refusal(&self, caller: &Caller, lease: &Lease, request: &CallRequest, shown: &str, fault: &Fault) -> AuditEvent {
-        // The name comes from the worker: unknown ones are recorded as such, not as they were spelled.
-        let known = agentos_protocol::syscall::TABLE.iter().find(|entry| entry.name == request.syscall);
-        let name = known.map_or("unknown", |entry| entry.name);
-        self.event(caller, lease, name, self.redactor.clean(shown))
+        self.event(caller, lease, known_name(&request.syscall), self.redactor.clean(shown))
             .correlation(request.step.chars().take(agentos_types::limits::STEP_KEY_BYTES_MAX).collect::<String>())
             .decision(Decision::Denied)
             .fact("code", fault.code.to_string())
@@ -251,6 +292,12 @@ impl Inner {
         }
         Err(fault)
     }
+}
+
+/// The name comes from the worker: unknown ones are told as such, not as they were spelled.
+fn known_name(syscall: &str) -> &'static str {
+    let known = agentos_protocol::syscall::TABLE.iter().find(|entry| entry.name == syscall);
+    known.map_or("unknown", |entry| entry.name)
 }
 
 /// What makes two calls the same: name and canonical arguments.

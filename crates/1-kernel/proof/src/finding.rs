@@ -45,6 +45,11 @@ kinds! {
     Truncated = 18, "truncated", "the log ends before a signed checkpoint says that it does";
     Uncovered = 19, "uncovered", "records follow the newest checkpoint; each commit writes one, so they were added from outside";
     Fork = 20, "fork", "a held checkpoint is signed by the log's key but states another history";
+    PruneUnsigned = 30, "prune-unsigned", "records were taken away that no sealed order to prune speaks of, or another number of them";
+    KeptFrontier = 31, "kept-frontier", "what was kept of a pruned day is not what the signed checkpoint states";
+    DayTable = 32, "day-table", "the table of days does not say what the records say";
+    KeyChain = 33, "key-chain", "a change of the log's key is not signed by the key before it, or the log does not record it";
+    KeyTime = 34, "key-time", "a checkpoint is signed by a key of the log before or after that key's time";
 }
 
 impl fmt::Display for FindingKind {

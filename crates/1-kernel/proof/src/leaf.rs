@@ -177,13 +177,13 @@ pub(crate) struct BodyView<'a> {
 #[derive(Deserialize)]
 pub(crate) struct EventView<'a> {
     #[serde(borrow)]
-    action: Cow<'a, str>,
+    pub action: Cow<'a, str>,
     actor: Actor,
     pub at: Timestamp,
     #[serde(borrow)]
     correlation: Option<Cow<'a, str>>,
     decision: Decision,
-    phase: Phase,
+    pub phase: Phase,
     #[serde(borrow)]
     resource: Cow<'a, str>,
     #[serde(borrow)]

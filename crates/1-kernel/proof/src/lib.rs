@@ -10,21 +10,27 @@
 
 pub mod checkpoint;
 pub mod cosignature;
+pub mod day;
 pub mod finding;
 pub mod held;
 pub mod leaf;
+pub mod life;
 pub mod merkle;
 pub mod note;
 pub mod proofs;
+pub mod rotation;
 mod signatures;
 pub mod source;
 pub mod verify;
 
 pub use checkpoint::Checkpoint;
 pub use cosignature::{Cosigner, WitnessKey};
+pub use day::{Day, StoredDay};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use finding::{Finding, FindingKind, VerifyError};
 pub use leaf::{Indexed, Record};
+pub use life::Kept;
 pub use merkle::{Frontier, Hash};
 pub use note::VerifierKey;
+pub use rotation::{KeyChain, Rotation};
 pub use verify::{Report, Row, StoredCheckpoint, Verifier};

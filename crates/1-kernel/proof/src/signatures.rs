@@ -6,10 +6,9 @@ use std::{num::NonZero, thread};
 use agentos_types::Fault;
 
 use crate::{
-    checkpoint,
     finding::{Finding, FindingKind, VerifyError},
     merkle::Hash,
-    note::VerifierKey,
+    rotation::KeyChain,
     verify::StoredCheckpoint,
 };
 
@@ -17,7 +16,7 @@ use crate::{
 const BATCH: usize = 512;
 
 pub(crate) struct Signatures<'k> {
-    key: &'k VerifierKey,
+    keys: &'k KeyChain,
     threads: NonZero<usize>,
     /// With the root that the records hash to, in order of size.
     waiting: Vec<(StoredCheckpoint, Hash)>,
@@ -25,8 +24,8 @@ pub(crate) struct Signatures<'k> {
 }
 
 impl<'k> Signatures<'k> {
-    pub fn new(key: &'k VerifierKey) -> Self {
-        Self { key, threads: NonZero::<usize>::MIN, waiting: Vec::new(), verified: 0 }
+    pub fn new(keys: &'k KeyChain) -> Self {
+        Self { keys, threads: NonZero::<usize>::MIN, waiting: Vec::new(), verified: 0 }
     }
 
     pub fn set_threads(&mut self, threads: NonZero<usize>) {
@@ -48,7 +47,7 @@ impl<'k> Signatures<'k> {
         let waiting = std::mem::take(&mut self.waiting);
         let share = waiting.len().div_ceil(self.threads.get()).max(1);
         let check_all = |share: &[(StoredCheckpoint, Hash)]| {
-            share.iter().try_for_each(|(stored, root)| check(self.key, stored, root))
+            share.iter().try_for_each(|(stored, root)| check(self.keys, stored, root))
         };
         if share >= waiting.len() {
             check_all(&waiting)?;
@@ -67,11 +66,10 @@ impl<'k> Signatures<'k> {
     }
 }
 
-/// One checkpoint: signed by the key, filed under its own size, over the root of the records.
-fn check(key: &VerifierKey, stored: &StoredCheckpoint, root: &Hash) -> Result<(), VerifyError> {
+/// One checkpoint: signed by the key of its time, filed under its own size, over the root of the records.
+fn check(keys: &KeyChain, stored: &StoredCheckpoint, root: &Hash) -> Result<(), VerifyError> {
     let seq = stored.size.checked_sub(1);
-    let signed = checkpoint::parse_and_verify(&stored.note, key, key.name())
-        .map_err(|fault| Finding::new(FindingKind::CheckpointSignature, seq, fault.message))?;
+    let signed = keys.open(&stored.note).map_err(|finding| Finding { seq, ..finding })?;
     let message = match (signed.size == stored.size, signed.root == *root) {
         (true, true) => return Ok(()),
         (true, false) => "the records do not hash to the signed root".to_owned(),
@@ -85,13 +83,13 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
-    use crate::merkle::leaf_hash;
+    use crate::{checkpoint, merkle::leaf_hash, note::VerifierKey};
 
     /// More than two batches, of which the notes at `broken` do not verify and the roots at `wrong` differ.
     fn check(threads: usize, broken: &[u64], wrong: &[u64], expected: Option<(FindingKind, u64)>) {
         let signing = SigningKey::from_bytes(&[1; 32]);
-        let key = VerifierKey::new("agent-os/n", signing.verifying_key()).unwrap();
-        let mut signatures = Signatures::new(&key);
+        let keys = KeyChain::single(VerifierKey::new("agent-os/n", signing.verifying_key()).unwrap());
+        let mut signatures = Signatures::new(&keys);
         signatures.set_threads(NonZero::new(threads).unwrap());
         let outcome = (1..=1200).try_for_each(|size: u64| {
             let root = leaf_hash(&size.to_be_bytes());

@@ -11,8 +11,9 @@ use crate::{
     checkpoint::{self, Checkpoint},
     finding::{Finding, FindingKind, VerifyError},
     leaf::{BodyView, Indexed, NO_PREVIOUS, unknown_version},
+    life::{Kept, KeyWatch, Life, Start},
     merkle::{Frontier, Hash, leaf_hash},
-    note::VerifierKey,
+    rotation::KeyChain,
     signatures::Signatures,
 };
 
@@ -49,6 +50,10 @@ pub struct Report {
     pub checkpoints: u64,
     /// Held checkpoints that are a prefix of the log.
     pub held: u64,
+    /// Held checkpoints of the pruned part, with which nothing is left to compare.
+    pub held_pruned: u64,
+    /// Checkpoints up to this size are signed by keys for which only the log itself speaks, not the given key.
+    pub unvouched_to: u64,
     /// Times of the first and the last record read.
     pub first_at: Option<Timestamp>,
     pub last_at: Option<Timestamp>,
@@ -57,9 +62,28 @@ pub struct Report {
     pub root: Hash,
 }
 
+impl Report {
+    /// What a reader might think was checked, and was not.
+    pub fn unchecked(&self) -> Vec<String> {
+        let mut unchecked = Vec::new();
+        if self.unvouched_to > 0 {
+            unchecked.push(format!(
+                "the keys that signed checkpoints up to size {}: the given key is younger, and only the log itself names those \
+                 before it; an older key of the log checks them too",
+                self.unvouched_to
+            ));
+        }
+        if self.held_pruned > 0 {
+            unchecked
+                .push(format!("{} held checkpoints, because they lie in the pruned part of the log", self.held_pruned));
+        }
+        unchecked
+    }
+}
+
 /// Verifies one log. Feed every row to [`Verifier::row`], then call [`Verifier::finish`].
 pub struct Verifier<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> {
-    key: &'k VerifierKey,
+    keys: &'k KeyChain,
     log: &'k str,
     frontier: Frontier,
     /// Leaf hash of the record before; `None` until the first record of a segment has told it.
@@ -70,6 +94,9 @@ pub struct Verifier<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> {
     held: Vec<Checkpoint>,
     /// Size of the newest stored checkpoint that was met.
     covered: Option<u64>,
+    /// Days and prunes; only a store has them.
+    life: Option<Life>,
+    watch: KeyWatch,
     report: Report,
     /// Once something was wrong, every later call says the same.
     failed: Option<VerifyError>,
@@ -78,16 +105,41 @@ pub struct Verifier<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> {
 impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
     /// `start` is the empty frontier for a whole log, or the frontier before a segment's first record; a wrong one shows
     /// at the next signed root. `checkpoints` come in order of size, none below `start`. `held` are the notes that
-    /// somebody kept elsewhere. The key's name tells the log.
-    pub fn new(key: &'k VerifierKey, start: Frontier, checkpoints: C, held: &[String]) -> Outcome<Self> {
-        let log = checkpoint::log_of(key.name()).ok_or_else(|| {
-            let message = format!("the key's name is '{}', which is not the name of a log", key.name());
+    /// somebody kept elsewhere. The name of the keys tells the log.
+    pub fn new(keys: &'k KeyChain, start: Frontier, checkpoints: C, held: &[String]) -> Outcome<Self> {
+        let prev = if start.size() == 0 { Some(NO_PREVIOUS) } else { start.last_leaf() };
+        let mut verifier = Self::build(keys, start, prev, None, checkpoints, held)?;
+        let met = verifier.meet_checkpoints();
+        verifier.settle(met)?;
+        Ok(verifier)
+    }
+
+    /// For a store, whose first days may be pruned. `checkpoints` are all that it has; rows begin with the first kept.
+    pub fn of_store(keys: &'k KeyChain, kept: &Kept, checkpoints: C, held: &[String]) -> Outcome<Self> {
+        let Start { frontier, last_leaf, life } = kept.start()?;
+        let prev = last_leaf.or(Some(NO_PREVIOUS));
+        let mut verifier = Self::build(keys, frontier, prev, Some(life), checkpoints, held)?;
+        let met = verifier.meet_boundaries().and_then(|()| verifier.meet_checkpoints());
+        verifier.settle(met)?;
+        Ok(verifier)
+    }
+
+    fn build(
+        keys: &'k KeyChain,
+        start: Frontier,
+        prev: Option<Hash>,
+        life: Option<Life>,
+        checkpoints: C,
+        held: &[String],
+    ) -> Outcome<Self> {
+        let log = checkpoint::log_of(keys.name()).ok_or_else(|| {
+            let message = format!("the key's name is '{}', which is not the name of a log", keys.name());
             Finding::new(FindingKind::CheckpointSignature, None, message)
         })?;
-        let held = held.iter().map(|note| checkpoint::parse_and_verify(note, key, key.name()));
-        let mut held = held.collect::<Result<Vec<_>, _>>().map_err(|fault| {
-            Finding::new(FindingKind::CheckpointSignature, None, format!("held checkpoint: {}", fault.message))
-        })?;
+        let held = held.iter().map(|note| keys.open(note));
+        let mut held = held
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|finding| Finding { message: format!("held checkpoint: {}", finding.message), ..finding })?;
         held.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.size));
         let report = Report {
             log: log.to_owned(),
@@ -95,29 +147,49 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
             records: 0,
             checkpoints: 0,
             held: 0,
+            held_pruned: 0,
+            unvouched_to: keys.unvouched_to(),
             first_at: None,
             last_at: None,
             size: start.size(),
             root: start.root(),
         };
-        let prev = if start.size() == 0 { Some(NO_PREVIOUS) } else { start.last_leaf() };
-        let checkpoints = checkpoints.peekable();
-        let signatures = Signatures::new(key);
-        let mut verifier = Self {
-            key,
+        Ok(Self {
+            keys,
             log,
             frontier: start,
             prev,
-            checkpoints,
-            signatures,
+            checkpoints: checkpoints.peekable(),
+            signatures: Signatures::new(keys),
             held,
             covered: None,
+            life,
+            watch: KeyWatch::new(keys),
             report,
             failed: None,
-        };
-        let met = verifier.meet_checkpoints();
-        verifier.settle(met)?;
-        Ok(verifier)
+        })
+    }
+
+    /// The pruned part of a store: nothing of it is left but where its days began, and the checkpoints of these places.
+    fn meet_boundaries(&mut self) -> Outcome {
+        let start = self.frontier.size();
+        let Some(life) = self.life.as_mut().filter(|_| start > 0) else { return Ok(()) };
+        while self.checkpoints.peek().is_some_and(|next| next.as_ref().map_or(true, |next| next.size <= start)) {
+            let Some(stored) = self.checkpoints.next().transpose()? else { break };
+            if life.boundary(&stored, self.keys)? {
+                self.report.checkpoints += 1;
+                self.covered = Some(stored.size);
+            }
+        }
+        life.require_closed()?;
+        while let Some(held) = self.held.pop_if(|held| held.size < start) {
+            match life.root_at(held.size) {
+                None => self.report.held_pruned += 1,
+                Some(root) if root == held.root => self.report.held += 1,
+                Some(_) => return Err(forked(held.size)),
+            }
+        }
+        Ok(())
     }
 
     /// Lets signatures be checked on this many threads; one without it, so that a server keeps its cores.
@@ -178,6 +250,10 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
         if let Some(column) = row.indexed.as_ref().and_then(|stored| body.event.indexed().difference(stored)) {
             return find(FindingKind::Edited, format!("column '{column}' does not say what the body says"));
         }
+        self.watch.row(&body, row.body, self.keys)?;
+        if let Some(life) = &mut self.life {
+            life.row(&body, row.body, &self.frontier, &prev)?;
+        }
         self.report.records += 1;
         self.report.first_at.get_or_insert(body.event.at);
         self.report.last_at = Some(body.event.at);
@@ -205,8 +281,7 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
                 continue;
             }
             if held.root != self.frontier.root() {
-                let message = format!("a held checkpoint of {size} records states another history");
-                return Err(Finding::new(FindingKind::Fork, size.checked_sub(1), message).into());
+                return Err(forked(size));
             }
             self.report.held += 1;
         }
@@ -225,9 +300,8 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
             Finding::new(FindingKind::Truncated, Some(size), message)
         };
         if let Some(stored) = self.checkpoints.next().transpose()? {
-            let signed = checkpoint::parse_and_verify(&stored.note, self.key, self.key.name()).map_err(|fault| {
-                Finding::new(FindingKind::CheckpointSignature, stored.size.checked_sub(1), fault.message)
-            })?;
+            let seq = stored.size.checked_sub(1);
+            let signed = self.keys.open(&stored.note).map_err(|finding| Finding { seq, ..finding })?;
             if signed.size != stored.size {
                 let message = format!("the checkpoint stored here was signed for {} records", signed.size);
                 return Err(Finding::new(FindingKind::CheckpointMismatch, stored.size.checked_sub(1), message).into());
@@ -245,9 +319,19 @@ impl<'k, C: Iterator<Item = Outcome<StoredCheckpoint>>> Verifier<'k, C> {
             let message = format!("no checkpoint covers the records from {covered} to the end");
             return Err(Finding::new(FindingKind::Uncovered, Some(covered), message).into());
         }
-        self.report.checkpoints = self.signatures.verified();
+        self.watch.finish(self.keys, self.report.from, size, self.life.is_some())?;
+        if let Some(life) = &self.life {
+            // The report still says where the log began.
+            life.finish(self.report.root)?;
+        }
+        self.report.checkpoints += self.signatures.verified();
         self.report.size = size;
         self.report.root = self.frontier.root();
         Ok(self.report)
     }
+}
+
+fn forked(size: u64) -> VerifyError {
+    let message = format!("a held checkpoint of {size} records states another history");
+    Finding::new(FindingKind::Fork, size.checked_sub(1), message).into()
 }

@@ -24,6 +24,8 @@ pub struct Migration {
     /// What only Postgres can say.
     pub up_postgres: &'static str,
     pub down: &'static str,
+    /// Reverts what is left of `up_sqlite` after `down`.
+    pub down_sqlite: &'static str,
     /// Reverts what is left of `up_postgres` after `down`.
     pub down_postgres: &'static str,
     /// The oldest program that may run on the schema after this step, by the newest migration that it knows. A step that
@@ -43,9 +45,22 @@ pub const MIGRATIONS: &[Migration] = &[
         up_sqlite: include_str!("../migrations/0001_first_light.sqlite.up.sql"),
         up_postgres: include_str!("../migrations/0001_first_light.postgres.up.sql"),
         down: include_str!("../migrations/0001_first_light.down.sql"),
+        down_sqlite: "",
         down_postgres: include_str!("../migrations/0001_first_light.postgres.down.sql"),
         runs_from: 1,
         loses: "everything: tasks, audit log, tokens, secrets",
+    },
+    Migration {
+        number: 2,
+        name: "log_life",
+        up: include_str!("../migrations/0002_log_life.up.sql"),
+        up_sqlite: include_str!("../migrations/0002_log_life.sqlite.up.sql"),
+        up_postgres: include_str!("../migrations/0002_log_life.postgres.up.sql"),
+        down: include_str!("../migrations/0002_log_life.down.sql"),
+        down_sqlite: include_str!("../migrations/0002_log_life.sqlite.down.sql"),
+        down_postgres: include_str!("../migrations/0002_log_life.postgres.down.sql"),
+        runs_from: 1,
+        loses: "legal holds; and the proof of an audit log that was pruned or whose key was changed",
     },
     Migration {
         number: 3,
@@ -54,6 +69,7 @@ pub const MIGRATIONS: &[Migration] = &[
         up_sqlite: "",
         up_postgres: "",
         down: include_str!("../migrations/0003_witnesses.down.sql"),
+        down_sqlite: "",
         down_postgres: "",
         runs_from: 1,
         loses: "what this node holds of other nodes' logs, and how far witnesses have come with its own",

@@ -59,6 +59,9 @@ struct Inner {
     /// The medium refused a write, and no probe has succeeded since.
     refused: AtomicBool,
     dialect: Dialect,
+    /// For work of the owner on Postgres.
+    database: Option<Database>,
+    ambient: Ambient,
     /// Hears other nodes, on Postgres.
     _listener: Option<postgres::Listener>,
     _lock: DirectoryLock,
@@ -79,11 +82,14 @@ impl Store {
         let lock = DirectoryLock::take(&options.directory.join("store.lock"))?;
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
+        let (database, ambient) = (options.database.clone(), options.ambient.clone());
+        let system = if dialect == Dialect::Postgres { "postgresql" } else { "sqlite" };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
         let Opened { writer, sequencer, readers, schema, listener } = apart(|| open_links(options, known, &notices))?;
         let (sender, queue) = mpsc::channel(queue_max);
-        let writer = Writer { link: writer, queue, sequencer, notices: notices.clone() };
+        let writer =
+            Writer { link: writer, queue, sequencer, notices: notices.clone(), ambient: ambient.clone(), system };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
@@ -99,6 +105,8 @@ impl Store {
                 schema,
                 refused: AtomicBool::new(false),
                 dialect,
+                database,
+                ambient,
                 _listener: listener,
                 _lock: lock,
             }),
@@ -185,6 +193,25 @@ impl Store {
             outcome.unwrap_or_else(|_| Err(Fault::internal("a store query panicked")))
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
+    }
+
+    /// Runs work that only the owner of the tables may do, in a transaction of its own, and returns when it is durable. On
+    /// Postgres that is the role of `DATABASE_ADMIN_URL`, and without it AOS-1108; the embedded database has one owner.
+    pub async fn administer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Conn<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(database) = self.inner.database.clone() else {
+            return self.write(move |tx| work(tx)).await;
+        };
+        let ambient = self.inner.ambient.clone();
+        let work = move || postgres::administer(database.admin.as_ref(), &ambient, work);
+        tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
+    }
+
+    /// Whether [`Store::administer`] can work here.
+    pub fn may_administer(&self) -> bool {
+        self.inner.database.as_ref().is_none_or(|database| database.admin.is_some())
     }
 
     /// Every notice from now on. A receiver that lags must read its state again.

@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
+use agentos_base::{
+    Ambient, names,
+    trace::{Kind, Span, TraceContext},
+};
+use agentos_types::{Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{Conn, Sequencer, link::Link};
@@ -20,6 +24,9 @@ pub struct Tx<'c> {
     conn: Conn<'c>,
     events: Vec<AuditEvent>,
     notices: Vec<Notice>,
+    spans: Vec<Span>,
+    /// Sampled traces that this commit is for, and what it does for each.
+    traced: Vec<(TraceContext, &'static str)>,
     /// Of the notices, those that other nodes need not hear.
     here: Vec<Notice>,
 }
@@ -33,6 +40,17 @@ impl<'c> Tx<'c> {
     /// Sends a notice to the store's subscribers after the commit, here and on every other node of the database.
     pub fn announce(&mut self, notice: Notice) {
         self.notices.push(notice);
+    }
+
+    /// Hands a span on after the commit: what the trace tells is what the journal holds.
+    pub fn trace(&mut self, span: Span) {
+        self.spans.push(span);
+    }
+
+    /// Makes the commit part of a trace. `what` is one of the words of [`names::COMMIT_OF`]. Only for contexts that the
+    /// tracer wants: without one, a commit costs nothing more.
+    pub fn traced(&mut self, context: TraceContext, what: &'static str) {
+        self.traced.push((context, what));
     }
 
     /// Sends a notice to the subscribers of this node alone: the others find out for themselves.
@@ -102,6 +120,16 @@ pub(crate) struct Writer {
     pub(crate) queue: mpsc::Receiver<Box<dyn Operation>>,
     pub(crate) sequencer: Option<Box<dyn Sequencer>>,
     pub(crate) notices: broadcast::Sender<Notice>,
+    pub(crate) ambient: Ambient,
+    /// `sqlite` or `postgresql`.
+    pub(crate) system: &'static str,
+}
+
+/// What follows a commit.
+struct Committed {
+    notices: Vec<Notice>,
+    spans: Vec<Span>,
+    traced: Vec<(TraceContext, &'static str)>,
 }
 
 impl Writer {
@@ -121,11 +149,14 @@ impl Writer {
     }
 
     fn commit(&mut self, mut batch: Vec<Box<dyn Operation>>) {
+        let began_at = self.ambient.now();
         let outcome = self.transaction(&mut batch);
         let commit = match outcome {
-            Ok(notices) => {
+            Ok(Committed { notices, spans, traced }) => {
                 // Nobody listening is no error.
                 notices.into_iter().for_each(|notice| drop(self.notices.send(notice)));
+                spans.into_iter().for_each(|span| self.ambient.tracer().record(span));
+                self.trace(&traced, batch.len(), began_at);
                 Ok(())
             }
             Err(fault) => {
@@ -142,18 +173,37 @@ impl Writer {
         }
     }
 
-    fn transaction(&mut self, batch: &mut [Box<dyn Operation>]) -> Result<Vec<Notice>> {
+    /// One span for the commit, in the trace of the first that asked; the others are linked.
+    fn trace(&self, traced: &[(TraceContext, &'static str)], operations: usize, began_at: Timestamp) {
+        let Some(((first, what), others)) = traced.split_first() else { return };
+        let span = Span::new(names::spans::COMMIT, Kind::Client, first.child(&self.ambient), began_at)
+            .parent(Some(*first))
+            .ended(self.ambient.now())
+            .text(names::DB_SYSTEM_NAME, self.system)
+            .text(names::COMMIT_OF, *what)
+            .integer(names::COMMIT_OPERATIONS, i64::try_from(operations).unwrap_or(i64::MAX));
+        self.ambient.tracer().record(others.iter().fold(span, |span, (other, _)| span.link(Some(*other))));
+    }
+
+    fn transaction(&mut self, batch: &mut [Box<dyn Operation>]) -> Result<Committed> {
         let renewed = self.link.begin_write()?;
         let conn = self.link.conn();
         if let Some(sequencer) = self.sequencer.as_mut().filter(|_| renewed) {
             // The last commit may have been done without our hearing of it.
             sequencer.load(&conn)?;
         }
-        let mut tx = Tx { conn, events: Vec::new(), notices: Vec::new(), here: Vec::new() };
+        let mut tx = Tx {
+            conn,
+            events: Vec::new(),
+            notices: Vec::new(),
+            here: Vec::new(),
+            spans: Vec::new(),
+            traced: Vec::new(),
+        };
         for operation in batch {
             run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
         }
-        let Tx { conn, events, mut notices, here } = tx;
+        let Tx { conn, events, mut notices, here, spans, traced } = tx;
         match &mut self.sequencer {
             Some(sequencer) if !events.is_empty() => {
                 sequencer.seal(&conn, &events)?;
@@ -166,12 +216,13 @@ impl Writer {
         }
         self.link.commit(&notices)?;
         notices.extend(here);
-        Ok(notices)
+        Ok(Committed { notices, spans, traced })
     }
 }
 
 fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
     let (events, notices, here) = (tx.events.len(), tx.notices.len(), tx.here.len());
+    let (spans, traced) = (tx.spans.len(), tx.traced.len());
     link.begin_operation()?;
     let succeeded = operation.run(tx);
     if succeeded && link.is_spoilt() {
@@ -180,6 +231,8 @@ fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation)
     if !succeeded || link.is_spoilt() {
         tx.events.truncate(events);
         tx.notices.truncate(notices);
+        tx.spans.truncate(spans);
+        tx.traced.truncate(traced);
         tx.here.truncate(here);
         link.undo_operation()?;
     }

@@ -120,6 +120,7 @@ impl Core {
             fact = fact.fact("schedule", schedule.as_str());
         }
         tx.record(fact);
+        self.trace_submission(tx, &task, new.traceparent.as_deref());
         tx.announce(Notice::TaskEvents(task.id.clone()));
         self.announce_work(tx, &task);
         if let Some(deadline) = task.deadline_at {

@@ -3,6 +3,7 @@
 //! A recorded result is never asked for again. A step whose outcome nobody knows is sent again only if it was declared
 //! idempotent or keyed; an unsafe one waits for a person.
 
+use agentos_base::trace::TraceContext;
 use agentos_store::{Conn, Tx};
 use agentos_types::{
     Code, Envelope, Fault, Result, TaskId, Timestamp,
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     Lease, NewStep, StepStart, Tasks,
     payload::corrupt,
+    spans::StepTold,
     transition::{self, insert_event, lease_lost},
     worker::next_event_of,
 };
@@ -50,6 +52,8 @@ struct Found {
     safety: Safety,
     request_hash: String,
     fence: i64,
+    traceparent: String,
+    started_at: Timestamp,
     /// Set on a started step when its act ended without telling whether it happened.
     finished: bool,
     result: Option<Envelope>,
@@ -81,13 +85,19 @@ impl Tasks {
         let seq = match found {
             None => insert(tx, lease, step, &held, &traceparent, now)?,
             Some(found) => match judge(found, step, lease, &held)? {
-                Judgement::Recorded(result) => return Ok(StepStart::Recorded(result.open_value()?)),
+                Judgement::Recorded(result, traceparent) => {
+                    self.core.trace_replay(tx, lease, &step.key, step.syscall, &traceparent);
+                    return Ok(StepStart::Recorded(result.open_value()?));
+                }
                 Judgement::Again(seq) => {
                     start_again(tx, lease, step, &traceparent, now)?;
                     seq
                 }
             },
         };
+        if let Some(context) = self.core.ambient.tracer().wanted(&traceparent) {
+            tx.traced(context, "intent");
+        }
         Ok(StepStart::Fresh { seq, traceparent })
     }
 
@@ -130,6 +140,19 @@ impl Tasks {
             data.insert("code".into(), json!(fault.code));
         }
         insert_event(tx, &lease.task, seq, now, "step", &data)?;
+        if let Some(context) = self.core.ambient.tracer().wanted(&found.traceparent) {
+            let told = StepTold {
+                lease_of: (&lease.task, lease.fence),
+                key,
+                syscall: &found.syscall,
+                traceparent: &found.traceparent,
+                started_at: found.started_at,
+                status: shown,
+                code: outcome.err().map(|fault| fault.code.to_string()),
+            };
+            self.core.trace_step(tx, TraceContext::parse(&lease.traceparent), &told, now);
+            tx.traced(context, "outcome");
+        }
         tx.announce(Notice::TaskEvents(lease.task.clone()));
         Ok(())
     }
@@ -174,7 +197,8 @@ pub(crate) fn send_again(conn: &Conn<'_>, task: &TaskId) -> Result<usize> {
 }
 
 enum Judgement {
-    Recorded(Envelope),
+    /// The result, and the traceparent of the span that got it.
+    Recorded(Envelope, String),
     Again(i64),
 }
 
@@ -185,7 +209,8 @@ fn judge(found: Found, step: &NewStep, lease: &Lease, held: &Held) -> Result<Jud
     let outdated = found.fence <= held.input_fence;
     match found.status {
         Status::Done if same => {
-            found.result.map(Judgement::Recorded).ok_or_else(|| corrupt("result of step", &step.key))
+            let result = found.result.ok_or_else(|| corrupt("result of step", &step.key))?;
+            Ok(Judgement::Recorded(result, found.traceparent))
         }
         Status::Done if outdated => Ok(Judgement::Again(found.seq)),
         Status::Done => Err(conflict(step, "was used for another request")),
@@ -214,8 +239,8 @@ fn in_doubt(step: &NewStep) -> Fault {
 
 fn find(conn: &Conn<'_>, task: &TaskId, key: &str) -> Result<Option<Found>> {
     conn.query_one(
-        "SELECT seq, syscall, status, safety, request_hash, fence, finished_at, result_key, result FROM step
-         WHERE task = $1 AND key = $2",
+        "SELECT seq, syscall, status, safety, request_hash, fence, finished_at, result_key, result, traceparent, started_at
+         FROM step WHERE task = $1 AND key = $2",
         &[task.into(), key.into()],
         |row| {
             let (status, safety) = (row.text(2)?, row.text(3)?);
@@ -230,6 +255,8 @@ fn find(conn: &Conn<'_>, task: &TaskId, key: &str) -> Result<Option<Found>> {
                 safety: Safety::parse(&safety).ok_or_else(|| corrupt("safety", &safety))?,
                 request_hash: row.text(4)?,
                 fence: row.integer(5)?,
+                traceparent: row.text(9)?,
+                started_at: row.time(10)?,
                 finished: row.integer_or_null(6)?.is_some(),
                 result,
             })

@@ -17,6 +17,7 @@ mod plans;
 mod read;
 mod retry;
 mod schedule;
+mod spans;
 mod sweep;
 mod transition;
 mod worker;

@@ -169,6 +169,7 @@ impl Core {
             } else {
                 task.state = TaskState::Submitted;
             }
+            self.trace_attempt(tx, &record.task, guard.fence(), true)?;
             self.save(tx, guard, &mut record)?;
             tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task).fact("recovered", true));
         }
@@ -214,6 +215,9 @@ impl Core {
                 retry_after_s: None,
             });
         }
+        if guard.state() == TaskState::Working {
+            self.trace_attempt(tx, &record.task, guard.fence(), false)?;
+        }
         self.save(tx, guard, &mut record)?;
         tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task));
         Ok(())
@@ -229,6 +233,7 @@ impl Core {
             retry_after_s: None,
         };
         self.fall(tx, &mut record, failure)?;
+        self.trace_attempt(tx, &record.task, guard.fence(), true)?;
         self.save(tx, guard, &mut record)?;
         tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task).fact("lease_expired", true));
         tracing::warn!(task = %id, attempt = record.task.attempt, state = %record.task.state, "lease ran out");

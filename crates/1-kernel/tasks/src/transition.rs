@@ -43,6 +43,10 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    pub(crate) fn fence(self) -> i64 {
+        self.fence
+    }
+
     pub(crate) fn state(self) -> TaskState {
         self.state
     }

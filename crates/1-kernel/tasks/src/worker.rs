@@ -1,5 +1,6 @@
 //! The worker's side: claim, renew, report, finish; and what a broken attempt turns into. Every write names the fence.
 
+use agentos_base::trace::TraceContext;
 use agentos_store::{Arg, Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Envelope, Fault, Result, TaskId, Timestamp,
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Claimed, Core, Ending, Lease, Tasks, journal, payload,
     retry::{self, Verdict},
+    spans::attempt_context,
     transition::{self, Record, insert_event, lease_lost, task_columns},
 };
 
@@ -158,12 +160,17 @@ impl Core {
             let data = json!({"state": task.state, "attempt": task.attempt});
             insert_event(tx, &task.id, record.event_seq, now, "state", &data)?;
             tx.announce(Notice::TaskEvents(task.id.clone()));
+            let submission = TraceContext::parse(&task.traceparent).unwrap_or_else(|| self.ambient.root());
+            let attempt = attempt_context(submission, record.fence);
+            if self.ambient.tracer().wants(&attempt) {
+                tx.traced(attempt, "claim");
+            }
             let lease = Lease {
                 task: task.id.clone(),
                 agent: task.agent.clone(),
                 fence: record.fence,
                 until,
-                traceparent: self.ambient.child_traceparent(&task.traceparent),
+                traceparent: attempt.to_string(),
             };
             claimed.push(Claimed { task, lease });
         }
@@ -180,6 +187,7 @@ impl Core {
             Ending::Failed(failure) => self.fall_short(tx, lease, Some(failure))?,
             Ending::Canceled => self.fall_short(tx, lease, None)?,
         };
+        self.trace_attempt(tx, &task, lease.fence, false)?;
         tx.record(self.audit(actor, action_of(task.state), &task));
         Ok(task)
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use agentos_authority::{Authorized, Demand};
-use agentos_dialer::{CheckedUrl, Dialer, Header, Request, Response};
+use agentos_dialer::{CheckedUrl, Header, Request, Response};
 use agentos_monitor::{
     Call,
     placeholder::{Piece, pieces},
@@ -12,13 +12,13 @@ use agentos_protocol::syscall::{Fetch, FetchResult};
 use agentos_secrets::{ExposeSecret, Secrets};
 use agentos_types::{Action, Category, Code, Fault, Result};
 
-use crate::content;
+use crate::{Outgoing, content};
 
 /// Headers in one request; more have no honest use.
 const HEADERS_MAX: usize = 64;
 
 pub(crate) async fn fetch(
-    dialer: &Dialer,
+    outgoing: &Outgoing,
     secrets: &Secrets,
     call: &Authorized<Call>,
     args: Fetch,
@@ -34,7 +34,7 @@ pub(crate) async fn fetch(
     request.timeout = args.timeout_ms.map(Duration::from_millis);
     request.max_bytes = args.max_bytes;
     let granted = |url: &CheckedUrl| may_fetch(call, url);
-    dialer.send(request, &granted).await.map(result)
+    outgoing.send(&call.get().traceparent, request, &granted).await.map(result)
 }
 
 /// A redirect leads only where the manifest would have allowed to go directly.

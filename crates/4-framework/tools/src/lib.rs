@@ -8,12 +8,12 @@ mod fetch;
 mod files;
 mod kv;
 mod notify;
+mod outgoing;
 mod schedules;
 mod webhook;
 
 use agentos_authority::Authorized;
 use agentos_base::Ambient;
-use agentos_dialer::Dialer;
 use agentos_monitor::{Call, Executors};
 use agentos_protocol::Syscall;
 use agentos_secrets::Secrets;
@@ -24,9 +24,11 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use outgoing::Outgoing;
+
 /// Everything that the tools reach the world with.
 pub struct BuiltinTools {
-    pub dialer: Dialer,
+    pub outgoing: Outgoing,
     pub secrets: Secrets,
     pub tasks: Tasks,
     pub ambient: Ambient,
@@ -55,10 +57,8 @@ impl Executors for BuiltinTools {
 
     async fn outward(&self, call: Authorized<Call>) -> Result<Value> {
         match call.get().syscall.clone() {
-            Syscall::NetFetch(args) => answer(fetch::fetch(&self.dialer, &self.secrets, &call, args).await?),
-            Syscall::NotifyWebhook(args) => {
-                answer(webhook::deliver(&self.dialer, &self.secrets, &self.ambient, &call, args).await?)
-            }
+            Syscall::NetFetch(args) => answer(fetch::fetch(&self.outgoing, &self.secrets, &call, args).await?),
+            Syscall::NotifyWebhook(args) => answer(webhook::deliver(&self.outgoing, &self.secrets, &call, args).await?),
             Syscall::FileRead(args) => answer(files::read(&call, args).await?),
             Syscall::FileList(args) => answer(files::list(&call, args).await?),
             other => Err(Fault::internal(format!("{} is not an outward call", other.name()))),

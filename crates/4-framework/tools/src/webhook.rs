@@ -1,17 +1,17 @@
 //! `notify.webhook`: a signed POST. The receiver checks origin and age by the signature and drops repeats by the key.
 
 use agentos_authority::Authorized;
-use agentos_base::Ambient;
-use agentos_dialer::{CheckedUrl, Dialer, Header, Method, Request};
+use agentos_dialer::{CheckedUrl, Header, Method, Request};
 use agentos_monitor::Call;
 use agentos_protocol::syscall::{NotifyWebhook, NotifyWebhookResult};
 use agentos_secrets::{Secrets, WEBHOOK_SIGNATURE_HEADER, webhook_signature};
 use agentos_types::{Code, Fault, Result, limits::PAYLOAD_BYTES_MAX};
 
+use crate::Outgoing;
+
 pub(crate) async fn deliver(
-    dialer: &Dialer,
+    outgoing: &Outgoing,
     secrets: &Secrets,
-    ambient: &Ambient,
     call: &Authorized<Call>,
     args: NotifyWebhook,
 ) -> Result<NotifyWebhookResult> {
@@ -23,18 +23,17 @@ pub(crate) async fn deliver(
         ));
     }
     let secret = secrets.reveal(&args.secret).await?;
-    let seconds = ambient.now().as_millis() / 1_000;
+    let seconds = outgoing.ambient.now().as_millis() / 1_000;
     let signature = webhook_signature(&secret, seconds, &body)?;
     let mut request = Request::new(Method::Post, CheckedUrl::parse(&args.url)?);
     request.headers = vec![
         Header::new("content-type", "application/json"),
         Header::new("idempotency-key", call.get().idempotency_key()),
-        Header::new("traceparent", call.get().traceparent.clone()),
         Header::sensitive(WEBHOOK_SIGNATURE_HEADER, signature),
     ];
     request.body = Some(body.into_bytes());
     // A webhook that moves must be named where it is now: its body was signed for one receiver.
-    let response = dialer.send(request, &|_: &CheckedUrl| false).await?;
+    let response = outgoing.send(&call.get().traceparent, request, &|_: &CheckedUrl| false).await?;
     if (200..300).contains(&response.status) {
         return Ok(NotifyWebhookResult { status: response.status });
     }

@@ -14,7 +14,7 @@ use agentos_trust::{SigningKeyFile, TrustRoot};
 use agentos_types::{Actor, Code, Fault, Result, Role, Timestamp, hex};
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Layout;
+use crate::{layout::Layout, log_key::LogKeyFiles};
 
 /// What `installation.json` holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,14 +43,8 @@ impl Installation {
 
     /// The audit log of this node.
     pub fn log_identity(&self, layout: &Layout) -> Result<LogIdentity> {
-        let key = SigningKeyFile::load(&layout.audit_key())
-            .map_err(|fault| Fault { code: audit_code(fault.code), ..fault })?;
-        LogIdentity::new(&self.node, &key.signing_key().to_bytes())
+        LogKeyFiles::new(layout).identity(&self.node)
     }
-}
-
-fn audit_code(code: Code) -> Code {
-    if code == Code::FILE_MODE { code } else { Code::AUDIT_KEY_UNUSABLE }
 }
 
 /// Makes keys, trust root, database and the command line's token.

@@ -47,7 +47,12 @@ impl Layout {
         self.keys().join("audit.key")
     }
 
-    /// Verifies checkpoints of the audit log; may be given to anybody.
+    /// The key that is to sign after that one; there only while the key is changed.
+    pub fn audit_next_key(&self) -> PathBuf {
+        self.keys().join("audit.key.next")
+    }
+
+    /// Verifies checkpoints of the audit log; may be given to anybody. The first key of the log: later ones follow from it.
     pub fn audit_verifier_key(&self) -> PathBuf {
         self.root.join(agentos_cli::AUDIT_VERIFIER_KEY_FILE)
     }

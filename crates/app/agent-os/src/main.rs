@@ -8,10 +8,12 @@ mod host;
 mod install;
 mod kernel;
 mod layout;
+mod log_key;
 mod migrate;
 mod programs;
 mod server;
 mod syscalls;
+mod traces;
 mod witness;
 
 use std::process::ExitCode;

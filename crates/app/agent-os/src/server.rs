@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use agentos_audit::{AuditLog, LogWriter};
+use agentos_audit::{AuditLog, LogWriter, Upkeep};
 use agentos_base::{
     Ambient, Background,
     config::{self, Config},
@@ -18,7 +18,7 @@ use agentos_base::{
     telemetry,
 };
 use agentos_cli::{ServerFile, UpOptions, UpReport};
-use agentos_dialer::{Dialer, DialerOptions};
+use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
 use agentos_monitor::Monitor;
@@ -26,7 +26,7 @@ use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
 use agentos_tasks::{Tasks, TasksOptions};
-use agentos_tools::BuiltinTools;
+use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_trust::TrustRoot;
 use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
 use agentos_witness::PublisherParts;
@@ -36,8 +36,8 @@ use tokio::{
 };
 
 use crate::{
-    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, programs,
-    syscalls::MonitoredSyscalls, witness,
+    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, log_key::LogKeyFiles,
+    programs, syscalls::MonitoredSyscalls, traces::Traces, witness,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -45,7 +45,6 @@ const BACKGROUND_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs in the foreground until SIGTERM or SIGINT.
 pub async fn run(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result<()> {
-    let ambient = Ambient::system();
     let layout = Layout::new(&options.data_dir);
     let installation = Installation::load(&layout)?;
     let mut source = options.source;
@@ -54,11 +53,15 @@ pub async fn run(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result
     }
     let config = config::load(&layout.config(), &source)?;
     let redactor = Redactor::default();
-    telemetry::install(config.log_level(), config.log_format(), redactor.clone());
+    telemetry::install(config.log_level(), config.log_format(), redactor.clone(), Ambient::system());
 
-    let server = Server::open(config, layout, installation, ambient, redactor).await?;
+    let traces = Traces::begin(&config, &installation, &redactor)?;
+    let server = Server::open(config, layout, installation, traces.ambient.clone(), redactor).await?;
     let stop = stop_signal()?;
-    server.serve(ready, stop).await
+    let outcome = server.serve(ready, stop).await;
+    // Last of all, so that the spans of the shutdown itself leave as well.
+    traces.end().await;
+    outcome
 }
 
 /// All parts, bound to each other.
@@ -95,6 +98,8 @@ impl Server {
             ambient: ambient.clone(),
         })?;
         install::require_own(&store, &installation.node).await?;
+        let log_keys = LogKeyFiles::new(&layout);
+        log_keys.settle(&identity)?;
         let secrets_key = SecretsKey::new(install::secrets_key(&layout)?);
         let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
         let dialer = Dialer::new(dialer_options(&config)?)?;
@@ -107,7 +112,9 @@ impl Server {
         };
         let witnesses = witness::open(&config, &layout, &installation, parts).await?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
-        let tools = BuiltinTools { dialer, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
+        let propagate_to = targets(&config.trace_propagate_to())?;
+        let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
+        let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
         record_start(&store, &ambient).await?;
@@ -125,8 +132,14 @@ impl Server {
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
         witnesses.publisher.spawn(&background);
 
+        let audit = AuditLog::new(identity, store.clone(), layout.root());
+        let upkeep = Upkeep::new(audit.clone(), ambient.clone());
+        background.spawn("audit-clear", clear_pruned(upkeep.clone()));
         let kernel = Arc::new(ServerKernel {
-            audit: AuditLog::new(identity, store.clone(), layout.root()),
+            audit,
+            upkeep,
+            log_keys: log_keys.into(),
+            audit_retention: config.retention_audit_log(),
             tokens: Tokens::new(store.clone(), ambient.clone()),
             trust: TrustRoot::load(&layout.trust_root())?,
             node: installation.node,
@@ -218,6 +231,13 @@ async fn record_start(store: &Store, ambient: &Ambient) -> Result<()> {
     store.record(event).await
 }
 
+/// A prune that was interrupted is brought to its end. Nobody waits for it: what was ordered to go is not shown any more.
+async fn clear_pruned(upkeep: Upkeep) {
+    if let Err(fault) = upkeep.clear().await {
+        tracing::warn!(code = %fault.code, message = fault.message, "what was pruned could not be deleted yet");
+    }
+}
+
 fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {
     TasksOptions {
         node: installation.node.clone(),
@@ -228,11 +248,14 @@ fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {
     }
 }
 
+fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
+    texts.iter().map(|text| text.parse()).collect()
+}
+
 fn dialer_options(config: &Config) -> Result<DialerOptions> {
     let defaults = DialerOptions::default();
-    let exceptions = config.dialer_private_exceptions();
     Ok(DialerOptions {
-        private_exceptions: exceptions.iter().map(|text| text.parse()).collect::<Result<_>>()?,
+        private_exceptions: targets(&config.dialer_private_exceptions())?,
         timeout_default: defaults.timeout_default.min(config.dialer_timeout_max()),
         timeout_max: config.dialer_timeout_max(),
         response_bytes_default: defaults.response_bytes_default.min(config.dialer_response_bytes_max()),

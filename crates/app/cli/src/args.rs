@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod config;
+mod log_life;
 mod migrate;
 mod schedule;
 mod secret;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use agent::{AgentCommands, Notifications};
 pub(crate) use audit::{AuditCommands, Export, ExportNotes, Query, Tail, Verify, WitnessStatusCommands};
 pub(crate) use config::{Completions, ConfigCommands, Explain};
+pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
 pub(crate) use secret::SecretCommands;

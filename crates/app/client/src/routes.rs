@@ -2,6 +2,7 @@
 
 mod agents;
 mod audit;
+mod log_life;
 mod schedules;
 mod secrets;
 mod status;

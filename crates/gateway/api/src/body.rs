@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+pub use crate::log_life::{AddAuditHold, AuditHold, AuditKeyRotated, AuditPruned, PruneAudit};
+
 /// One page of a listing. `next_cursor` is absent on the last page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {

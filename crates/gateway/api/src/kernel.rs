@@ -16,8 +16,9 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use crate::body::{
-    AgentLogs, AuditCheckpoint, AuditFilter, AuditRecord, AuditVerification, Context, CreateSchedule, CreateToken,
-    CreatedToken, DeployAgent, Health, Notification, Page, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+    AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
+    AuditVerification, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health, Notification, Page,
+    PruneAudit, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
 };
 
 /// What an agent can be told to do.
@@ -125,8 +126,14 @@ pub trait Kernel: Send + Sync + 'static {
     async fn query_audit(&self, filter: AuditFilter) -> Result<Page<AuditRecord>>;
     async fn verify_audit(&self) -> Result<AuditVerification>;
     async fn audit_checkpoint(&self) -> Result<AuditCheckpoint>;
-    /// The whole log from `from_seq` as an export segment (JSON lines), recorded as an act of the actor.
-    async fn export_audit(&self, context: &Context, from_seq: i64) -> Result<Vec<u8>>;
+    /// The log from `from_seq`, up to the newest checkpoint at or below `until_seq`, as an export segment (JSON lines),
+    /// recorded as an act of the actor.
+    async fn export_audit(&self, context: &Context, from_seq: i64, until_seq: Option<i64>) -> Result<Vec<u8>>;
+    async fn prune_audit(&self, context: &Context, body: PruneAudit) -> Result<AuditPruned>;
+    async fn list_audit_holds(&self) -> Result<Vec<AuditHold>>;
+    async fn add_audit_hold(&self, context: &Context, body: AddAuditHold) -> Result<AuditHold>;
+    async fn release_audit_hold(&self, context: &Context, name: &str) -> Result<()>;
+    async fn rotate_audit_key(&self, context: &Context) -> Result<AuditKeyRotated>;
 
     // Witnesses
     /// Where the checkpoints of this node's own log go.

@@ -4,6 +4,7 @@
 
 pub mod body;
 pub mod kernel;
+mod log_life;
 pub mod problem;
 
 pub use kernel::Kernel;

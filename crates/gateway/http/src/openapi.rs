@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    handlers::{agents, audit, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{agents, audit, log_life, schedules, secrets, status, tasks, tokens, witnesses},
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -32,6 +32,8 @@ const BEARER: &str = "bearer";
         secrets::list_secrets, secrets::set_secret, secrets::rotate_secret, secrets::revoke_secret,
         tokens::list_tokens, tokens::create_token, tokens::rotate_token, tokens::revoke_token,
         audit::query_audit, audit::verify_audit, audit::audit_checkpoint, audit::export_audit, audit::stream_audit,
+        log_life::prune_audit, log_life::list_audit_holds, log_life::add_audit_hold, log_life::release_audit_hold,
+        log_life::rotate_audit_key,
         witnesses::audit_witnesses, witnesses::submit_checkpoint, witnesses::held_checkpoint,
         witnesses::list_witnessed_logs, witnesses::add_witnessed_log, witnesses::get_witnessed_log,
         witnesses::remove_witnessed_log,

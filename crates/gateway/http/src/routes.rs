@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    handlers::{agents, audit, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{agents, audit, log_life, schedules, secrets, status, tasks, tokens, witnesses},
     layers::{
         self,
         guard::{self, Guard},
@@ -113,6 +113,11 @@ routes! {
     GET "/api/v1/audit/checkpoint" Access::Scope(Scope::Audit) => audit::audit_checkpoint;
     GET "/api/v1/audit/export" Access::Scope(Scope::Audit) => audit::export_audit;
     GET "/api/v1/audit/stream" Access::Scope(Scope::Audit) => audit::stream_audit;
+    POST "/api/v1/audit/prune" Access::Scope(Scope::Admin) => log_life::prune_audit;
+    GET "/api/v1/audit/holds" Access::Scope(Scope::Audit) => log_life::list_audit_holds;
+    POST "/api/v1/audit/holds" Access::Scope(Scope::Admin) => log_life::add_audit_hold;
+    DELETE "/api/v1/audit/holds/{name}" Access::Scope(Scope::Admin) => log_life::release_audit_hold;
+    POST "/api/v1/audit/rotate-key" Access::Scope(Scope::Admin) => log_life::rotate_audit_key;
     GET "/api/v1/audit/witnesses" Access::Scope(Scope::Audit) => witnesses::audit_witnesses;
 
     POST "/api/v1/witness/checkpoints" Access::Scope(Scope::Witness) => witnesses::submit_checkpoint;

@@ -1,14 +1,17 @@
-//! What tests from outside need: a real server in a scratch directory, agent packages, a page that changes, and waiting
+//! What tests from outside need: a real server in a scratch directory, agent packages, a page that changes, a collector of
+//! traces, and waiting
 //! on conditions. Only ever a dev-dependency.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up must stop with a message")]
 
+mod collector;
 mod os;
 mod package;
 mod page;
 mod programs;
 mod wait;
 
+pub use collector::{Collector, Mood, SeenSpan};
 pub use os::{CliOutput, TestOs};
 pub use package::Package;
 pub use page::Page;

@@ -199,7 +199,7 @@ async fn an_exported_segment_begins_and_ends_where_it_says() {
         let segment = log.log.export(from).await.unwrap();
         let path = house.path().join("segment.jsonl");
         std::fs::write(&path, segment).unwrap();
-        let report = segment::verify_file(&path, log.log.identity().verifier_key()).unwrap();
+        let report = segment::verify_file(&path, &log.log.identity().verifier_key()).unwrap();
         assert_eq!((report.from, report.size), (from, 1_200));
     }
     assert_eq!(log.log.export(1_200).await.unwrap_err().code, Code::AUDIT_QUERY_INVALID);

@@ -109,6 +109,7 @@ fn from_toml(setting: &Setting, value: toml::Value, place: &str) -> Result<Value
     let text = match value {
         toml::Value::String(text) => text,
         toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
         toml::Value::Boolean(flag) => flag.to_string(),
         toml::Value::Array(items) => items
             .into_iter()
@@ -133,6 +134,10 @@ fn parse(setting: &Setting, text: &str, place: &str) -> Result<Value> {
             Ok(number) if (min..=max).contains(&number) => Ok(Value::Integer(number)),
             _ => Err(refused()),
         },
+        Kind::Ratio => match text.parse::<f64>() {
+            Ok(number) if (0.0..=1.0).contains(&number) => Ok(Value::Text(text.to_owned())),
+            _ => Err(refused()),
+        },
         Kind::List => {
             Ok(Value::List(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()))
         }
@@ -145,6 +150,7 @@ fn invalid(setting: &Setting, text: &str, place: &str) -> Fault {
         Kind::Choice(choices) => format!("one of {}", choices.join(", ")),
         Kind::Boolean => "true or false".to_owned(),
         Kind::Integer { min, max } => format!("a number from {min} to {max}"),
+        Kind::Ratio => "a number from 0 to 1".to_owned(),
         Kind::List => "a list of texts".to_owned(),
     };
     let shown: String = if setting.secret { "hidden".into() } else { text.chars().take(80).collect() };

@@ -210,6 +210,60 @@ impl Config {
         }
     }
 
+    pub fn retention_audit_log(&self) -> Duration {
+        Duration::from_secs(self.integer("retention.audit_log_days").saturating_mul(86_400))
+    }
+
+    /// Base URL of the collector, if traces are to be exported.
+    pub fn otlp_endpoint(&self) -> Option<&str> {
+        Some(self.text("telemetry.otlp_endpoint")).filter(|url| !url.is_empty())
+    }
+
+    pub fn otlp_protocol(&self) -> &str {
+        self.text("telemetry.otlp_protocol")
+    }
+
+    /// `NAME=VALUE,…` as it was written. Holds credentials.
+    pub fn otlp_headers(&self) -> &str {
+        self.text("telemetry.otlp_headers")
+    }
+
+    pub fn otlp_timeout(&self) -> Duration {
+        Duration::from_millis(self.integer("telemetry.otlp_timeout_ms"))
+    }
+
+    pub fn otlp_certificate(&self) -> Option<PathBuf> {
+        Some(self.text("telemetry.otlp_certificate")).filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    pub fn trace_sample_ratio(&self) -> f64 {
+        self.text("telemetry.sample_ratio").parse().unwrap_or(0.0)
+    }
+
+    pub fn trace_service_name(&self) -> &str {
+        self.text("telemetry.service_name")
+    }
+
+    pub fn trace_resource_attributes(&self) -> Vec<String> {
+        self.list("telemetry.resource_attributes")
+    }
+
+    pub fn trace_queue_max(&self) -> usize {
+        self.size("telemetry.queue_max")
+    }
+
+    pub fn trace_batch_max(&self) -> usize {
+        self.size("telemetry.batch_max")
+    }
+
+    pub fn trace_batch_delay(&self) -> Duration {
+        Duration::from_millis(self.integer("telemetry.batch_delay_ms"))
+    }
+
+    pub fn trace_propagate_to(&self) -> Vec<String> {
+        self.list("telemetry.propagate_to")
+    }
+
     pub fn enforce_production_hardening(&self) -> bool {
         self.values.get("hardening.enforce").is_some_and(|(value, _)| *value == Value::Boolean(true))
     }

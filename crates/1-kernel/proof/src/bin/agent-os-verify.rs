@@ -150,8 +150,14 @@ fn print_report(out: &mut impl Write, report: &Report, others: &[String], kept: 
     for other in others {
         writeln!(out, "NOT CHECKED   log {other} in the same file needs a key of its own")?;
     }
+    for what in report.unchecked() {
+        writeln!(out, "NOT CHECKED   {what}")?;
+    }
     for note in kept.remarks() {
         writeln!(out, "note: {note}")?;
+    }
+    if report.from > 0 {
+        writeln!(out, "note: the records before {} are not here: pruned, or left out of the segment", report.from)?;
     }
     if report.from == 0 && report.held == 0 {
         writeln!(

@@ -6,6 +6,9 @@
 //! {"checkpoint":"<note>"}                                              one line a checkpoint, in order, after the records
 //! ```
 //!
+//! The first line of a log whose key was changed has `"rotations":["<note>",…]` as well, so that whoever trusts one of the
+//! keys can follow to the others.
+//!
 //! `frontier` is the Merkle frontier before record `from`; the signed root at the end proves it together with the
 //! records. The key in the file only tells which key to look for: the reader brings the one that is trusted.
 
@@ -29,12 +32,14 @@ use crate::{
     leaf::BODY_BYTES_MAX,
     merkle::{Frontier, Hash},
     note::VerifierKey,
+    rotation::KeyChain,
     verify::{Report, Row, StoredCheckpoint, Verifier},
 };
 
 /// Format version.
 const SEGMENT_VERSION: u32 = 1;
-/// Longest line: the largest body with every byte escaped, and the rest of its line.
+/// Longest line: the largest body with every byte escaped, and the rest of its line. A first line with some hundred changes
+/// of the key has room too.
 const LINE_BYTES_MAX: u64 = 2 * BODY_BYTES_MAX as u64 + 1024;
 /// How a checkpoint line starts; the part with the records ends at the first one.
 const CHECKPOINT_START: &[u8] = b"{\"checkpoint\":";
@@ -50,6 +55,9 @@ struct HeaderLine<'a> {
     frontier: Cow<'a, str>,
     #[serde(borrow)]
     key: Cow<'a, str>,
+    /// Statements of all changes of the key, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rotations: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,21 +85,22 @@ pub struct SegmentRecord {
     pub leaf: Hash,
 }
 
-/// Writes a segment. `frontier` is the one before the first record; its size is the segment's `from`. The key's name tells
-/// the log.
+/// Writes a segment. `frontier` is the one before the first record; its size is the segment's `from`. The name of the keys
+/// tells the log.
 pub fn export(
     out: &mut impl Write,
-    key: &VerifierKey,
+    keys: &KeyChain,
     frontier: &Frontier,
     records: impl Iterator<Item = Result<SegmentRecord>>,
     checkpoints: impl Iterator<Item = Result<String>>,
 ) -> Result<()> {
     let header = HeaderLine {
         segment: SEGMENT_VERSION,
-        log: checkpoint::log_of(key.name()).unwrap_or_default().into(),
+        log: checkpoint::log_of(keys.name()).unwrap_or_default().into(),
         from: frontier.size(),
         frontier: BASE64.encode(frontier.to_bytes()).into(),
-        key: key.to_string().into(),
+        key: keys.newest().to_string().into(),
+        rotations: keys.notes().to_vec(),
     };
     write_line(out, &header)?;
     for record in records {
@@ -143,8 +152,10 @@ fn verify_input(path: &Path, input: &Input, key: &VerifierKey, held: &[String]) 
     if header.segment != SEGMENT_VERSION {
         return Err(unreadable(path, format!("segment format {} is unknown to this program", header.segment)).into());
     }
-    if header.key != key.to_string() {
-        let message = format!("the segment names the key '{}', not the trusted one", clip(&header.key));
+    let keys = KeyChain::new(key, &header.rotations)?;
+    if header.key != keys.newest().to_string() {
+        let message =
+            format!("the segment names the key '{}', to which the trusted one does not lead", clip(&header.key));
         return Err(Finding::new(FindingKind::CheckpointSignature, None, message).into());
     }
     let start = BASE64.decode(header.frontier.as_bytes()).ok().and_then(|bytes| Frontier::from_bytes(&bytes).ok());
@@ -154,8 +165,8 @@ fn verify_input(path: &Path, input: &Input, key: &VerifierKey, held: &[String]) 
         Finding::new(FindingKind::Edited, None, "the segment's first line does not fit together or to the key")
     })?;
 
-    let checkpoints = Checkpoints::open(path, input, key)?;
-    let mut verifier = Verifier::new(key, start, checkpoints, held)?.threads(super::threads());
+    let checkpoints = Checkpoints::open(path, input, &keys)?;
+    let mut verifier = Verifier::new(&keys, start, checkpoints, held)?.threads(super::threads());
     while let Some(line) = lines.next()?.filter(|line| !line.starts_with(CHECKPOINT_START)) {
         let parsed = serde_json::from_slice::<RecordLine<'_>>(line).ok();
         let parsed = parsed.and_then(|line| hex::decode::<32>(&line.leaf).map(|leaf| (line, leaf)));
@@ -209,11 +220,11 @@ impl Lines {
 /// The checkpoints at the end of a file, read with a second handle while the first reads the records.
 struct Checkpoints<'k> {
     lines: Lines,
-    key: &'k VerifierKey,
+    keys: &'k KeyChain,
 }
 
 impl<'k> Checkpoints<'k> {
-    fn open(path: &Path, input: &Input, key: &'k VerifierKey) -> Result<Self, VerifyError> {
+    fn open(path: &Path, input: &Input, keys: &'k KeyChain) -> Result<Self, VerifyError> {
         let mut lines = Lines::open(path, input)?;
         let (mut start, mut number) = (0, 0);
         while lines.next()?.is_some_and(|line| !line.starts_with(CHECKPOINT_START)) {
@@ -221,7 +232,7 @@ impl<'k> Checkpoints<'k> {
         }
         lines.reader.seek(SeekFrom::Start(start)).map_err(|error| unreadable(path, error))?;
         (lines.offset, lines.number) = (start, number);
-        Ok(Self { lines, key })
+        Ok(Self { lines, keys })
     }
 
     fn read(&mut self) -> Result<Option<StoredCheckpoint>, VerifyError> {
@@ -231,8 +242,7 @@ impl<'k> Checkpoints<'k> {
         };
         let note = line.checkpoint.into_owned();
         // A segment files a checkpoint under no size of its own; the note says it, and is checked again where it is met.
-        let signed = checkpoint::parse_and_verify(&note, self.key, self.key.name())
-            .map_err(|fault| Finding::new(FindingKind::CheckpointSignature, None, fault.message))?;
+        let signed = self.keys.open(&note)?;
         Ok(Some(StoredCheckpoint { size: signed.size, note }))
     }
 }

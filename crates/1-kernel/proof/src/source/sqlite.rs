@@ -1,4 +1,4 @@
-//! The log in an SQLite database: tables `audit_record` and `audit_checkpoint`.
+//! The log in an SQLite database: tables `audit_record` and `audit_checkpoint`, and beside them what [`kept`] reads.
 //!
 //! Everything here only reads. [`verify`] and [`export`] take a connection, so that the server can use them on its own
 //! reader; [`verify_file`] opens a file that may be hostile, and reads it in one transaction, so that a log that grows
@@ -9,7 +9,11 @@ use std::{borrow::Cow, io::Write, num::NonZero, ops::Range, path::Path};
 use agentos_types::{Code, Fault, Result, fault::OrFault};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
 
-use super::{segment, unreadable};
+mod kept;
+
+pub use kept::{first_kept, kept, keys};
+
+use super::{pruned, segment, unreadable};
 use crate::{
     checkpoint,
     finding::{Finding, FindingKind, VerifyError},
@@ -20,7 +24,7 @@ use crate::{
 };
 
 const RECORDS: &str = "SELECT seq, body, prev_hash, leaf_hash, at, actor, action, resource, phase, decision, task, correlation \
-    FROM audit_record WHERE log = ?1 ORDER BY seq";
+    FROM audit_record WHERE log = ?1 AND seq >= ?2 ORDER BY seq";
 const CHECKPOINTS: &str = "SELECT size, note FROM audit_checkpoint WHERE log = ?1 ORDER BY size";
 /// Names of other logs that a report lists; more would not help a reader.
 const OTHER_LOGS_MAX: usize = 20;
@@ -49,17 +53,30 @@ pub fn verify_file(path: &Path, key: &VerifierKey, held: &[String]) -> Result<(R
         if kind.as_deref() != Some("table") {
             return Err(unreadable(path, format!("it has no table '{table}'")).into());
         }
-        // A crafted index could show the verifier other rows than a search finds.
-        let health: String =
-            snapshot.query_row(&format!("PRAGMA integrity_check('{table}')"), [], |row| row.get(0)).map_err(reading)?;
-        if health != "ok" {
-            let message = format!("the database is damaged: {health}");
-            return Err(Fault::new(Code::STORE_CORRUPT, message).into());
-        }
+        check_table(&snapshot, table, path)?;
+    }
+    for table in kept::OPTIONAL_TABLES {
+        check_table(&snapshot, table, path)?;
     }
     let report = verify_on(&snapshot, key, held, super::threads())?;
     let others = other_logs(&snapshot, &report.log).map_err(reading)?;
     Ok((report, others))
+}
+
+/// A crafted index could show the verifier other rows than a search finds. A table that is not there has none.
+fn check_table(connection: &Connection, table: &str, path: &Path) -> Result<()> {
+    let check = format!("PRAGMA integrity_check('{table}')");
+    let there: bool = connection
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1", [table], |row| row.get(0))
+        .map_err(|error| unreadable(path, error))?;
+    if !there {
+        return Ok(());
+    }
+    let health: String = connection.query_row(&check, [], |row| row.get(0)).map_err(|error| unreadable(path, error))?;
+    if health == "ok" {
+        return Ok(());
+    }
+    Err(Fault::new(Code::STORE_CORRUPT, format!("the database is damaged: {health}")))
 }
 
 /// Verifies the log that `key` names, on the caller's thread.
@@ -76,9 +93,12 @@ fn verify_on(
     let log = checkpoint::log_of(key.name()).unwrap_or_default();
     let mut checkpoints = connection.prepare(CHECKPOINTS)?;
     let checkpoints = checkpoints.query_and_then([log], read_checkpoint)?;
-    let mut verifier = Verifier::new(key, Frontier::new(), checkpoints, held)?.threads(threads);
+    let (keys, kept) = (kept::keys(connection, log, key)?, kept::kept(connection, log)?);
+    let mut verifier = Verifier::of_store(&keys, &kept, checkpoints, held)?.threads(threads);
     let mut records = connection.prepare(RECORDS)?;
-    let mut rows = records.query([log])?;
+    // Of a log that begins at 0 also a sequence below it is to be found.
+    let first = if kept.first_kept == 0 { i64::MIN } else { as_i64(kept.first_kept)? };
+    let mut rows = records.query((log, first))?;
     while let Some(row) = rows.next()? {
         verifier.row(&read_row(row)?)?;
     }
@@ -191,6 +211,11 @@ pub fn export(
     out: &mut impl Write,
 ) -> Result<Range<u64>> {
     let log = checkpoint::log_of(key.name()).unwrap_or_default();
+    let first_kept = kept::first_kept(connection, log)?;
+    if from < first_kept {
+        return Err(pruned(from, first_kept));
+    }
+    let keys = kept::keys(connection, log, key)?;
     let until = until.and_then(|until| i64::try_from(until).ok()).unwrap_or(i64::MAX);
     let end: Option<i64> = connection
         .query_row("SELECT max(size) FROM audit_checkpoint WHERE log = ?1 AND size <= ?2", (log, until), |row| {
@@ -217,16 +242,20 @@ pub fn export(
     // A checkpoint of size `from` vouches for the frontier that the segment starts from.
     let notes = notes.query_map((log, first, last), |row| row.get(0)).map_err(broken)?;
     let notes = notes.map(|note| note.map_err(broken));
-    segment::export(out, key, &frontier, records, notes)?;
+    segment::export(out, &keys, &frontier, records, notes)?;
     Ok(from..end)
 }
 
-/// The frontier before record `first`, from the stored leaf hashes.
+/// The frontier before record `first`: that of the beginning of its day, and the stored leaf hashes after it.
 fn frontier_before(connection: &Connection, log: &str, first: i64) -> Result<Frontier> {
-    let sql = "SELECT leaf_hash FROM audit_record WHERE log = ?1 AND seq < ?2 ORDER BY seq";
+    let mut frontier = kept::frontier_near(connection, log, first)?;
+    let sql = "SELECT leaf_hash FROM audit_record WHERE log = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq";
     let mut statement = connection.prepare(sql).map_err(broken)?;
-    let leaves = statement.query_map((log, first), |row| row.get::<_, Hash>(0)).map_err(broken)?;
-    let frontier = leaves.collect::<rusqlite::Result<Frontier>>().map_err(broken)?;
+    let near = as_i64(frontier.size())?;
+    let leaves = statement.query_map((log, near, first), |row| row.get::<_, Hash>(0)).map_err(broken)?;
+    for leaf in leaves {
+        frontier.append(leaf.map_err(broken)?);
+    }
     if as_i64(frontier.size())? != first {
         return Err(Fault::new(Code::AUDIT_TAMPERED, format!("records before {first} are missing")));
     }

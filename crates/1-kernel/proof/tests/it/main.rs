@@ -1,6 +1,7 @@
 //! Attacks on a log, each of which must be found under its own class, by the library and by the program.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+mod life;
 mod log;
 mod program;
 mod segments;

@@ -108,6 +108,7 @@ mod tests {
             up_sqlite: "",
             up_postgres: "",
             down: "",
+            down_sqlite: "",
             down_postgres: "",
             runs_from,
             loses: "",

@@ -43,9 +43,10 @@ pub(crate) fn down(conn: &Conn<'_>, known: &'static [Migration], target: i64) ->
     let steps = to_revert(&state, known, target)?;
     for migration in &steps {
         conn.execute_script(&text::common(conn.dialect(), migration.down))?;
-        if conn.dialect() == Dialect::Postgres {
-            conn.execute_script(migration.down_postgres)?;
-        }
+        conn.execute_script(match conn.dialect() {
+            Dialect::Sqlite => migration.down_sqlite,
+            Dialect::Postgres => migration.down_postgres,
+        })?;
         history::forget(conn, migration.number)?;
     }
     Ok(steps.iter().map(|migration| migration.number).collect())

@@ -20,5 +20,5 @@ pub(crate) use database::Target;
 pub(crate) use dump::{bytes as dump_bytes, dump};
 pub(crate) use link::{Link, Role};
 pub(crate) use listener::Listener;
-pub(crate) use schema::{admin, check_server, enter, grant, require_current};
+pub(crate) use schema::{admin, administer, check_server, enter, grant, require_current};
 pub(crate) use value::{get, integer};

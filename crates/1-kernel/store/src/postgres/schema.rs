@@ -7,6 +7,8 @@ use agentos_types::{Code, Fault, Result};
 use super::{Database, Link, Role, database::Target};
 use crate::{Conn, Migration, link, migrate};
 
+/// Tables to which rows are only added.
+const KEPT: &str = "'audit_record', 'audit_checkpoint', 'audit_day', 'audit_prune', 'audit_key'";
 /// Names the migration among all advisory locks: "agentos" in ASCII, and 2.
 const MIGRATION_LOCK: i64 = 0x0061_6765_6e74_6f02;
 
@@ -24,6 +26,28 @@ pub(crate) fn enter(conn: &Conn<'_>) -> Result<()> {
     ))
 }
 
+/// Runs work of the owner: a transaction of its own on a connection that ends with it.
+pub(crate) fn administer<T>(
+    admin: Option<&Target>,
+    ambient: &Ambient,
+    work: impl FnOnce(&Conn<'_>) -> Result<T>,
+) -> Result<T> {
+    let admin = admin.ok_or_else(|| {
+        Fault::new(Code::STORE_ROLE, "the server's role may not do this").hint(
+            "set DATABASE_ADMIN_URL to the role that owns the tables, for this start; the server works as it in nothing else",
+        )
+    })?;
+    let mut link = Link::new(admin, Role::Admin, ambient)?;
+    link.begin_write()?;
+    match work(&Conn::postgres(&link)) {
+        Ok(value) => link.commit(&[]).map(|()| value),
+        Err(fault) => {
+            link.roll_back();
+            Err(fault)
+        }
+    }
+}
+
 /// Number of the schema, for a server whose role may not migrate: it must let this program run as it is.
 pub(crate) fn require_current(
     database: &Database,
@@ -38,11 +62,24 @@ pub(crate) fn require_current(
 /// All rights of the server's role, each time anew: a table that a migration adds is covered by the same text.
 pub(crate) fn grant(conn: &Conn<'_>, role: &str) -> Result<()> {
     let role = format!("\"{}\"", role.replace('"', "\"\""));
+    let quoted = role.replace('\'', "''");
     conn.execute_script(&format!(
         "GRANT USAGE ON SCHEMA agent_os TO {role};
          REVOKE ALL ON ALL TABLES IN SCHEMA agent_os FROM {role}, PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA agent_os TO {role};
          REVOKE UPDATE, DELETE ON audit_record, audit_checkpoint FROM {role};
+         DO $rights$ DECLARE held regclass; BEGIN
+           FOR held IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_record'::regclass LOOP
+             EXECUTE 'REVOKE ALL ON ' || held || ' FROM {quoted}, PUBLIC';
+           END LOOP;
+           FOR held IN SELECT oid FROM pg_class WHERE relnamespace = 'agent_os'::regnamespace
+             AND relname IN ('audit_day', 'audit_prune', 'audit_key') LOOP
+             EXECUTE 'REVOKE UPDATE, DELETE ON ' || held || ' FROM {quoted}';
+           END LOOP;
+           IF to_regprocedure('audit_open_days(bigint, bigint)') IS NOT NULL THEN
+             EXECUTE 'GRANT EXECUTE ON FUNCTION audit_open_days(BIGINT, BIGINT) TO {quoted}';
+           END IF;
+         END $rights$;
          REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM {role}"
     ))
 }
@@ -54,7 +91,9 @@ pub(crate) fn check_server(conn: &Conn<'_>, role: &str) -> Result<()> {
         "SELECT count(*) FROM pg_class AS held
          WHERE held.relnamespace = to_regnamespace('agent_os')
            AND (pg_has_role(held.relowner, 'MEMBER')
-             OR held.relname IN ('audit_record', 'audit_checkpoint')
+             OR (held.relname IN ('audit_record', 'audit_checkpoint', 'audit_day', 'audit_prune', 'audit_key')
+                 OR held.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('audit_record')))
+               AND held.relkind IN ('r', 'p')
                AND has_table_privilege(held.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER'))",
         &[],
         |row| row.integer(0),

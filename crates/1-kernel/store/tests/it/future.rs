@@ -23,6 +23,7 @@ const EXPAND: Migration = Migration {
            ALTER TABLE task DROP COLUMN later_count;
            ALTER TABLE task DROP COLUMN later_note;
            DROP TABLE later;",
+    down_sqlite: "",
     down_postgres: "DROP FUNCTION later_postgres();",
     runs_from: 1,
     loses: "what was noted",
@@ -40,6 +41,7 @@ const CONTRACT: Migration = Migration {
            ALTER TABLE task ADD COLUMN later_note TEXT;
            ALTER TABLE task ADD COLUMN later_count INTEGER NOT NULL DEFAULT 7;
            CREATE INDEX task_by_later ON task (later_count, id);",
+    down_sqlite: "",
     down_postgres: "",
     runs_from: EXPANDED,
     loses: "the notes, for good",
@@ -53,6 +55,7 @@ const BROKEN: Migration = Migration {
     up_sqlite: "",
     up_postgres: "",
     down: "",
+    down_sqlite: "",
     down_postgres: "",
     runs_from: 1,
     loses: "",

@@ -96,6 +96,57 @@ async fn the_servers_role_owns_nothing_and_cannot_change_the_log() {
 }
 
 #[tokio::test]
+async fn the_servers_role_opens_days_and_can_do_nothing_else_to_them() {
+    let house = house();
+    let store = house.open().unwrap();
+    let open = async |from: i64, to: i64| {
+        store
+            .write(move |tx| {
+                tx.query_one("SELECT audit_open_days($1, $2)", &[from.into(), to.into()], |row| row.integer(0))
+            })
+            .await
+    };
+    assert_eq!(open(0, 3).await, Ok(Some(3)));
+    assert_eq!(open(2, 4).await, Ok(Some(4)), "those that are open stay as they are");
+    for (from, to) in [(-1, 1), (0, 32), (1_000, 1_001)] {
+        assert!(open(from, to).await.is_err(), "{from} to {to} are not the coming days");
+    }
+    let put = "INSERT INTO audit_record (log, seq, at, actor, action, resource, phase, decision, body, prev_hash, leaf_hash, day)
+               VALUES ('l', 0, 0, 'a', 'b', 'c', 'fact', 'allowed', '', '', '', 2)";
+    assert_eq!(store.write(move |tx| tx.execute(put, &[])).await, Ok(1));
+    for attack in [
+        "UPDATE audit_record_day_2 SET actor = 'x'",
+        "DELETE FROM audit_record_day_2",
+        "TRUNCATE audit_record_day_2",
+        "DROP TABLE audit_record_day_2",
+        "ALTER TABLE audit_record DETACH PARTITION audit_record_day_2",
+        "CREATE TABLE audit_record_day_9 PARTITION OF audit_record FOR VALUES FROM (9) TO (10)",
+        "SELECT audit_drop_day('l', 2)",
+        "INSERT INTO audit_record_day_2 SELECT * FROM audit_record",
+        "DELETE FROM audit_record_undated",
+        "CREATE OR REPLACE FUNCTION audit_open_days(BIGINT, BIGINT) RETURNS BIGINT LANGUAGE sql AS 'SELECT 1'",
+        "UPDATE audit_day SET date = 0",
+        "DELETE FROM audit_prune",
+        "DELETE FROM audit_key",
+    ] {
+        let refused = store.write(move |tx| tx.execute(attack, &[])).await.unwrap_err();
+        let why = refused.detail.unwrap_or_default();
+        assert!(why.contains("42501"), "{attack}: {why}");
+    }
+    // The owner is stopped too: the day holds a record that nobody ordered to go.
+    let dropped =
+        store.administer(|conn| conn.query_one("SELECT audit_drop_day('l', 2)", &[], |row| row.integer(0))).await;
+    assert!(dropped.unwrap_err().detail.unwrap_or_default().contains("above the mark"));
+    // What a hand has granted is refused at the next start, on a partition too.
+    drop(store);
+    house.scratch.postgres().run("GRANT DELETE ON agent_os.audit_record_day_2 TO agent_os_server");
+    let (url, _) = house.scratch.urls().unwrap();
+    assert_eq!(house.open_as(url, None).unwrap_err().code, Code::STORE_ROLE);
+    drop(house.open().unwrap());
+    house.open_as(url, None).unwrap();
+}
+
+#[tokio::test]
 async fn a_role_that_can_do_too_much_is_refused() {
     let house = house();
     let (url, admin) = house.scratch.urls().unwrap();

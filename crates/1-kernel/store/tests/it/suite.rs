@@ -1,7 +1,7 @@
 //! What a store promises, whichever database it is.
 
 use agentos_scratch::Scratch;
-use agentos_store::{Arg, Conn, Database, Sequencer, Store, StoreOptions};
+use agentos_store::{Arg, Conn, Database, Dialect, Sequencer, Store, StoreOptions};
 use agentos_types::{Actor, AgentName, Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
 use tempfile::TempDir;
 
@@ -168,6 +168,56 @@ async fn audit_rows_cannot_be_changed_through_the_store() {
         "DELETE FROM audit_checkpoint",
     ] {
         assert!(store.write(move |tx| tx.execute(attack, &[])).await.is_err(), "{attack}");
+    }
+}
+
+#[tokio::test]
+async fn deleting_is_possible_below_the_mark_alone() {
+    let house = house();
+    let store = house.open(None).unwrap();
+    store
+        .write(|tx| {
+            for seq in 0..4_i64 {
+                tx.execute(
+                    "INSERT INTO audit_record (log, seq, at, actor, action, resource, phase, decision, body, prev_hash, leaf_hash)
+                     VALUES ('l', $1, 0, 'a', 'b', 'c', 'fact', 'allowed', $2, $2, $2)",
+                    &[seq.into(), Arg::Bytes(&[0])],
+                )?;
+                let size = Arg::Integer(seq + 1);
+                tx.execute("INSERT INTO audit_checkpoint (log, size, at, note) VALUES ('l', $1, 0, 'n')", &[size])?;
+            }
+            let day = "INSERT INTO audit_day (log, number, date, first_seq, frontier, last_leaf) VALUES ('l', $1, 0, $2, $3, $3)";
+            for (number, first) in [(0, 0), (1, 2), (2, 3)] {
+                tx.execute(day, &[Arg::Integer(number), Arg::Integer(first), Arg::Bytes(&[0])])?;
+            }
+            tx.execute("INSERT INTO audit_prune (log, first_kept, day, at) VALUES ('l', 3, 2, 0)", &[])
+        })
+        .await
+        .unwrap();
+    for refused in [
+        "DELETE FROM audit_record WHERE seq = 3",
+        "DELETE FROM audit_record",
+        "UPDATE audit_record SET actor = 'x' WHERE seq = 0",
+        // It closes a day; it is the mark's own; it lies above.
+        "DELETE FROM audit_checkpoint WHERE size = 2",
+        "DELETE FROM audit_checkpoint WHERE size = 3",
+        "DELETE FROM audit_checkpoint WHERE size = 4",
+        "UPDATE audit_checkpoint SET note = 'x' WHERE size = 1",
+        "UPDATE audit_prune SET first_kept = 4",
+        "DELETE FROM audit_prune",
+        "UPDATE audit_day SET first_seq = 9",
+        "DELETE FROM audit_day",
+        "UPDATE audit_key SET note = 'x'",
+    ] {
+        let outcome = store.administer(move |conn| conn.execute(refused, &[])).await;
+        // A table without rows has nothing to refuse on SQLite.
+        assert!(outcome.is_err() || refused.contains("audit_key"), "{refused}");
+    }
+    for taken in ["DELETE FROM audit_record WHERE seq < 3", "DELETE FROM audit_checkpoint WHERE size = 1"] {
+        if store.dialect() == Dialect::Postgres {
+            assert!(store.write(move |tx| tx.execute(taken, &[])).await.is_err(), "the server's role may: {taken}");
+        }
+        assert!(store.administer(move |conn| conn.execute(taken, &[])).await.unwrap() > 0, "{taken}");
     }
 }
 

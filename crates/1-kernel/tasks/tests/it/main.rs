@@ -20,6 +20,7 @@ mod on_sqlite {
     mod scheduling;
     mod steps;
     mod timing;
+    mod traces;
 }
 
 #[path = "."]
@@ -48,6 +49,8 @@ mod on_postgres {
     mod steps;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod timing;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod traces;
 }
 
 /// Seeds of the random stories; a statement on Postgres takes ten times as long.

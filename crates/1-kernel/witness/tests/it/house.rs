@@ -139,7 +139,7 @@ pub fn identity(name: &str) -> LogIdentity {
 
 /// The public key of a node's log.
 pub fn key_of(name: &str) -> VerifierKey {
-    identity(name).verifier_key().clone()
+    (*identity(name).verifier_key()).clone()
 }
 
 /// No target; a test adds its own.

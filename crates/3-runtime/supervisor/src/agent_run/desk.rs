@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use agentos_base::trace::{Scope, scoped};
 use agentos_tasks::{Claimed, Ending, Lease, Tasks};
 use agentos_types::{
     Actor, AgentName, Code, InstanceId, Result, TaskId,
@@ -270,6 +271,10 @@ impl Desk {
 
 /// Writes how an attempt ended. What the store refuses for good is left to the lease, which runs out.
 pub(crate) async fn write_ending(tasks: &Tasks, actor: &Actor, lease: &Lease, ending: Ending) {
+    scoped(Scope::of_trace(&lease.traceparent), try_ending(tasks, actor, lease, ending)).await;
+}
+
+async fn try_ending(tasks: &Tasks, actor: &Actor, lease: &Lease, ending: Ending) {
     let mut wait = FINISH_RETRY;
     for _ in 0..FINISH_TRIES {
         match tasks.finish(actor, lease, ending.clone()).await {

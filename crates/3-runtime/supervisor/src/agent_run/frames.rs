@@ -1,5 +1,6 @@
 //! What each frame of a worker means at each point. Anything else breaks the protocol and ends the life.
 
+use agentos_base::trace::{Scope, scoped};
 use agentos_protocol::{
     KernelFrame, PROTOCOL_VERSION, WorkerFrame,
     frame::{CallError, Outcome},
@@ -136,10 +137,12 @@ impl Life<'_> {
         };
         let open = self.calls.open(id, task).map_err(Verdict::Broken)?;
         let (syscalls, caller) = (self.run.shared.syscalls.clone(), self.caller.clone());
-        self.run.shared.background.spawn("system call", async move {
+        let scope = Scope::of_trace(&lease.traceparent);
+        let work = async move {
             let outcome = syscalls.call(&caller, &lease, step, syscall, args).await;
             open.answer(outcome).await;
-        });
+        };
+        self.run.shared.background.spawn("system call", scoped(scope, work));
         Ok(())
     }
 }

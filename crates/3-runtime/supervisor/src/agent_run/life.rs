@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use agentos_authority::Caller;
+use agentos_base::{
+    Ambient, names,
+    trace::{Kind, Span},
+};
 use agentos_protocol::KernelFrame;
 use agentos_types::{
-    Actor, Code, Fault, Manifest, TaskId,
+    Actor, AgentName, Code, Fault, InstanceId, Manifest, TaskId, Timestamp,
     agent::{AgentState, Usage},
 };
 use tokio::{
@@ -100,10 +104,18 @@ pub(crate) struct Life<'r> {
 impl<'r> Life<'r> {
     /// Checks the package, spawns the launcher, gives it the order.
     pub(crate) async fn begin(run: &'r mut Run) -> Result<Self, End> {
-        let blueprint = prepare(run).await.map_err(|fault| end_of(&fault))?;
+        let (ambient, agent) = (run.shared.ambient.clone(), run.name.clone());
+        let began_at = ambient.now();
+        let life = Self::launch(run).await;
+        trace_start(&ambient, &agent, began_at, life.as_ref().map(|life| &life.caller.instance));
+        life.map_err(|fault| end_of(&fault))
+    }
+
+    async fn launch(run: &'r mut Run) -> Result<Self, Fault> {
+        let blueprint = prepare(run).await?;
         run.health = blueprint.manifest.health.clone();
-        let spawned = run.shared.seat.spawn().await.map_err(|fault| end_of(&fault))?;
-        Self::attach(run, blueprint, spawned).map_err(|fault| end_of(&fault))
+        let spawned = run.shared.seat.spawn().await?;
+        Self::attach(run, blueprint, spawned)
     }
 
     fn attach(run: &'r mut Run, blueprint: Blueprint, spawned: Spawned) -> Result<Self, Fault> {
@@ -303,6 +315,22 @@ impl<'r> Life<'r> {
             Err(fault) => Err(Verdict::Broken(fault)),
         }
     }
+}
+
+/// A trace of its own: a worker is made for the agent and serves many tasks.
+fn trace_start(ambient: &Ambient, agent: &AgentName, began_at: Timestamp, made: Result<&InstanceId, &Fault>) {
+    let context = ambient.root();
+    if !ambient.tracer().wants(&context) {
+        return;
+    }
+    let name = format!("{} {agent}", names::spans::START_WORKER);
+    let span = Span::new(name, Kind::Internal, context, began_at)
+        .ended(ambient.now())
+        .text(names::GEN_AI_AGENT_NAME, agent.to_string());
+    ambient.tracer().record(match made {
+        Ok(instance) => span.text(names::WORKER_INSTANCE, instance.to_string()),
+        Err(fault) => span.failed(Some(fault.code.to_string())),
+    });
 }
 
 async fn prepare(run: &Run) -> agentos_types::Result<Blueprint> {

@@ -16,7 +16,7 @@ use agentos_protocol::frame::CallError;
 use agentos_secrets::{SecretString, Secrets, SecretsKey};
 use agentos_store::{Arg, Conn, Sequencer, Store, StoreOptions};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
-use agentos_tools::BuiltinTools;
+use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Grant, Result, Timestamp,
     audit::AuditEvent,
@@ -88,7 +88,7 @@ impl House {
         let key = SecretsKey::new([9; 32]);
         let secrets = Secrets::open(store.clone(), ambient.clone(), key, redactor.clone()).await.unwrap();
         let tools = BuiltinTools {
-            dialer: dialer(ports),
+            outgoing: Outgoing { dialer: dialer(ports), ambient: ambient.clone(), propagate_to: Vec::new() },
             secrets: secrets.clone(),
             tasks: tasks.clone(),
             ambient: ambient.clone(),

@@ -37,11 +37,16 @@ pub(super) async fn verify(kernel: &ServerKernel) -> Result<AuditVerification> {
     })
 }
 
-pub(super) async fn export(kernel: &ServerKernel, context: &Context, from_seq: i64) -> Result<Vec<u8>> {
+pub(super) async fn export(
+    kernel: &ServerKernel,
+    context: &Context,
+    from_seq: i64,
+    until_seq: Option<i64>,
+) -> Result<Vec<u8>> {
     let from = u64::try_from(from_seq)
         .map_err(|_| Fault::new(Code::AUDIT_QUERY_INVALID, format!("from_seq is {from_seq}, below zero")))?;
     kernel.store.record(kernel.event(context, "audit.export", format!("from:{from}"))).await?;
-    kernel.audit.export(from).await
+    kernel.audit.export_until(from, until_seq.and_then(|until| u64::try_from(until).ok())).await
 }
 
 fn record(stored: StoredRecord) -> Result<AuditRecord> {

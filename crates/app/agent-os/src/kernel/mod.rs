@@ -2,6 +2,7 @@
 
 mod agents;
 mod audit;
+mod log_life;
 mod metrics;
 mod status;
 mod tokens;
@@ -17,13 +18,13 @@ use std::{
 use agentos_api::{
     Kernel,
     body::{
-        AgentLogs, AuditCheckpoint, AuditFilter, AuditRecord, AuditVerification, Check, Context, CreateSchedule,
-        CreateToken, CreatedToken, DeployAgent, Health, Notification, Page, RotateToken, SecretInfo, SecretValue,
-        SubmitTask, TokenInfo,
+        AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
+        AuditVerification, Check, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health,
+        Notification, Page, PruneAudit, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
     },
     kernel::{AgentCommand, Principal, TaskQuery},
 };
-use agentos_audit::AuditLog;
+use agentos_audit::{AuditLog, Upkeep};
 use agentos_base::Ambient;
 use agentos_identity::Tokens;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
@@ -44,7 +45,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::{layout::Layout, witness::Witnesses};
+use crate::{layout::Layout, log_key::LogKeyFiles, witness::Witnesses};
 
 /// Everything that the API reaches.
 pub struct ServerKernel {
@@ -53,6 +54,11 @@ pub struct ServerKernel {
     pub tokens: Tokens,
     pub secrets: Secrets,
     pub audit: AuditLog,
+    pub upkeep: Upkeep,
+    /// Held while the key of the log is changed.
+    pub log_keys: tokio::sync::Mutex<LogKeyFiles>,
+    /// Age from which a day of the log may be pruned.
+    pub audit_retention: Duration,
     pub supervisor: Supervisor,
     pub witnesses: Witnesses,
     pub trust: TrustRoot,
@@ -254,8 +260,28 @@ impl Kernel for ServerKernel {
         Ok(AuditCheckpoint { note, verifier_key: self.audit.identity().verifier_key().to_string() })
     }
 
-    async fn export_audit(&self, context: &Context, from_seq: i64) -> Result<Vec<u8>> {
-        audit::export(self, context, from_seq).await
+    async fn export_audit(&self, context: &Context, from_seq: i64, until_seq: Option<i64>) -> Result<Vec<u8>> {
+        audit::export(self, context, from_seq, until_seq).await
+    }
+
+    async fn prune_audit(&self, context: &Context, body: PruneAudit) -> Result<AuditPruned> {
+        log_life::prune(self, context, body).await
+    }
+
+    async fn list_audit_holds(&self) -> Result<Vec<AuditHold>> {
+        log_life::holds(self).await
+    }
+
+    async fn add_audit_hold(&self, context: &Context, body: AddAuditHold) -> Result<AuditHold> {
+        log_life::add_hold(self, context, body).await
+    }
+
+    async fn release_audit_hold(&self, context: &Context, name: &str) -> Result<()> {
+        log_life::release_hold(self, context, name).await
+    }
+
+    async fn rotate_audit_key(&self, context: &Context) -> Result<AuditKeyRotated> {
+        log_life::rotate_key(self, context).await
     }
 
     async fn audit_witnesses(&self) -> Result<Vec<WitnessTarget>> {

@@ -8,7 +8,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
-use super::Paging;
+use super::{HoldCommands, Paging, Prune};
 use crate::instant::{When, parse_when};
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +23,13 @@ pub(crate) enum AuditCommands {
     Export(Export),
     /// Print the newest signed checkpoint; keep it elsewhere, a later log must extend it
     Checkpoint,
+    /// Take away whole days that are older than retention.audit_log_days; what is left still verifies
+    Prune(Prune),
+    /// Legal holds: days that are not pruned
+    #[command(subcommand)]
+    Hold(HoldCommands),
+    /// Give the log a new key, which the old one signs
+    RotateKey,
     /// Where the checkpoints of this log go, and how far they have come
     #[command(subcommand)]
     Witness(WitnessStatusCommands),
@@ -87,7 +94,8 @@ pub(crate) struct Verify {
     /// them. Verifies offline. May be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) held: Vec<PathBuf>,
-    /// The log's verifier key. Verifies offline [default: keys/audit.vkey of the data directory]
+    /// A verifier key of the log; those after it follow from the log. Verifies offline [default: keys/audit.vkey of the
+    /// data directory, the log's first key]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// An exported segment in the place of the database, as Postgres needs it; - for standard input. Verifies offline

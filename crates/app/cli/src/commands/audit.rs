@@ -1,11 +1,12 @@
-//! `audit`: reading and exporting. Verification has a module of its own.
+//! `audit`: reading and exporting. Verification has a module of its own, and so has what changes the log.
 
+mod life;
 mod verify;
 
 use std::path::Path;
 
 use agentos_api::body::{AuditFilter, AuditRecord};
-use agentos_client::Client;
+use agentos_client::{Client, Download};
 use agentos_types::{Code, Fault, Result};
 use tokio::{
     fs::{self, OpenOptions},
@@ -26,6 +27,9 @@ pub(super) async fn run(session: &mut Session<'_>, command: AuditCommands) -> Ou
         AuditCommands::Verify(args) => verify::verify(session, args).await,
         AuditCommands::Export(args) => export(session, args).await,
         AuditCommands::Checkpoint => checkpoint(session).await,
+        AuditCommands::Prune(args) => life::prune(session, args).await,
+        AuditCommands::Hold(command) => life::hold(session, command).await,
+        AuditCommands::RotateKey => life::rotate_key(session).await,
         AuditCommands::Witness(command) => witnesses(session, command).await,
     }
 }
@@ -140,26 +144,31 @@ async fn export(session: &mut Session<'_>, args: Export) -> Outcome {
         let message = format!("{} exists; an export is never overwritten", args.out.display());
         return Err(usage(message, "name a file that does not exist").into());
     }
-    let mut partial = args.out.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let written = download(&client, args.from_seq, partial).await;
-    let bytes = match written {
-        Ok(bytes) => bytes,
-        Err(fault) => {
-            // Nothing is lost with it; the next attempt starts afresh.
-            let _ = fs::remove_file(partial).await;
-            return Err(fault.into());
-        }
-    };
-    fs::rename(partial, &args.out).await.map_err(unwritable)?;
+    let bytes = save(client.export_audit(args.from_seq).await?, &args.out).await?;
     session.printer.note(&format!("wrote {bytes} bytes to {}", args.out.display()));
     Ok(Exit::Success)
 }
 
-async fn download(client: &Client, from_seq: i64, path: &Path) -> Result<u64> {
+/// Writes a download beside its place, and renames it when it is whole.
+async fn save(body: Download, path: &Path) -> Result<u64> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
+    let bytes = match write(body, partial).await {
+        Ok(bytes) => bytes,
+        Err(fault) => {
+            // Nothing is lost with it; the next attempt starts afresh.
+            let _ = fs::remove_file(partial).await;
+            return Err(fault);
+        }
+    };
     let unwritable = |error: std::io::Error| Fault::new(Code::FILE_UNAVAILABLE, format!("{}: {error}", path.display()));
-    let mut body = client.export_audit(from_seq).await?;
+    fs::rename(partial, path).await.map_err(unwritable)?;
+    Ok(bytes)
+}
+
+async fn write(mut body: Download, path: &Path) -> Result<u64> {
+    let unwritable = |error: std::io::Error| Fault::new(Code::FILE_UNAVAILABLE, format!("{}: {error}", path.display()));
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).await.map_err(unwritable)?;
     let mut bytes = 0;

@@ -1,6 +1,6 @@
 //! Audit records.
 
-use agentos_api::body::AuditRecord;
+use agentos_api::body::{AuditHold, AuditRecord};
 use serde_json::Value;
 
 use super::{View, time, word};
@@ -24,6 +24,19 @@ impl View for AuditRecord {
 
     fn key(&self) -> String {
         self.seq.to_string()
+    }
+}
+
+impl View for AuditHold {
+    const COLUMNS: &'static [&'static str] = &["name", "from", "placed by", "placed at", "reason"];
+
+    fn cells(&self) -> Vec<String> {
+        let from = self.from.map_or("the whole log".to_owned(), time);
+        vec![self.name.clone(), from, self.placed_by.clone(), time(self.placed_at), self.reason.clone()]
+    }
+
+    fn key(&self) -> String {
+        self.name.clone()
     }
 }
 

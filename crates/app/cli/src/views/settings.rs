@@ -24,6 +24,7 @@ impl SettingRow {
             Kind::Choice(choices) => choices.join("|"),
             Kind::Boolean => "true|false".to_owned(),
             Kind::Integer { min, max } => format!("{min}..{max}"),
+            Kind::Ratio => "0..1".to_owned(),
             Kind::List => "list".to_owned(),
         };
         let Setting { key, env, default, about, reserved, .. } = *setting;

@@ -200,3 +200,82 @@ async fn an_export_goes_to_standard_output_as_it_is() {
     let cut = World::with_server(|_| segment(vec![Ok("{\"segment\":1}\n"), Err(std::io::Error::other("gone"))])).await;
     assert_eq!(cut.run("audit export --out -").await.exit, Exit::NotReachable, "half an export is no success");
 }
+
+fn pruned(dry_run: bool, days: u64) -> Value {
+    json!({"dry_run": dry_run, "before": 0, "days": days, "records": 10 * days, "first_kept": 10 * days,
+        "first_kept_before": 0, "held": ["case-7"]})
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_go_and_what_holds_it() {
+    let world = World::with_server(|_| json(pruned(true, 1))).await;
+    let seen = world.run("audit prune --dry-run").await;
+    assert_eq!(seen.exit, Exit::Success, "{}", seen.err);
+    assert!(seen.out.contains("days:        1\n") && seen.out.contains("held by:     case-7\n"), "{}", seen.out);
+    assert!(seen.err.contains("audit hold list"), "{}", seen.err);
+    assert_eq!(world.asked(), [r#"POST /api/v1/audit/prune {"dry_run":true}"#]);
+    assert_eq!(world.run("audit prune --dry-run --archive DIR").await.exit, Exit::Usage);
+}
+
+#[tokio::test]
+async fn nothing_is_pruned_whose_archive_does_not_verify() {
+    // The server that exports; only the last answer is a log.
+    for sound in [false, true] {
+        let source = World::with_server(|_| unreachable!()).await;
+        let note = write_log(&source);
+        let connection = Connection::open(source.path().join(DATABASE_FILE)).unwrap();
+        let key = VerifierKey::new(checkpoint::origin(LOG), SigningKey::from_bytes(&[1; 32]).verifying_key()).unwrap();
+        let mut segment = Vec::new();
+        agentos_proof::source::sqlite::export(&connection, &key, 0, None, &mut segment).unwrap();
+        let mut segment = String::from_utf8(segment).unwrap();
+        if !sound {
+            segment = segment.replacen("file.read", "file.list", 1);
+        }
+        let key = key.to_string();
+        let world = World::with_server(move |asked| match asked {
+            asked if asked.starts_with("GET /api/v1/audit/export") => Body::from(segment.clone()).into_response(),
+            asked if asked.starts_with("GET") => json(json!({"note": note, "verifier_key": key})),
+            _ => json(pruned(true, 1)),
+        })
+        .await;
+        let directory = world.path().join("archive");
+        let seen = world.run(&format!("audit prune --archive {}", directory.display())).await;
+        let asked = world.asked();
+        if sound {
+            assert_eq!(seen.exit, Exit::Success, "{}", seen.err);
+            assert_eq!(asked.last().unwrap(), r#"POST /api/v1/audit/prune {"dry_run":false,"keep_from":10}"#);
+            assert!(directory.join("audit-0-9.jsonl").exists());
+        } else {
+            assert_eq!(seen.exit, Exit::NotVerified);
+            assert!(seen.err.contains("nothing was pruned"), "{}", seen.err);
+            assert_eq!(asked.iter().filter(|line| line.starts_with("POST")).count(), 1, "{asked:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn holds_and_a_new_key_are_shown() {
+    let hold = json!({"name": "case-7", "reason": "why", "from": 0, "placed_by": "token:t", "placed_at": 0});
+    let world = World::with_server(move |asked| match asked {
+        asked if asked.contains("rotate-key") => json(json!({"old_key": "old+key", "new_key": "new+key"})),
+        asked if asked.starts_with("GET") => json(json!({"items": [hold]})),
+        asked if asked.starts_with("POST") => json(hold.clone()),
+        _ => axum::http::StatusCode::NO_CONTENT.into_response(),
+    })
+    .await;
+    let listed = world.run("audit hold list").await;
+    assert!(listed.out.contains("case-7") && listed.out.contains("1970-01-01T00:00:00.000Z"), "{}", listed.out);
+    assert_eq!(world.run("audit hold add case-7 --reason why --from 1970-01-01T00:00:00Z").await.exit, Exit::Success);
+    assert_eq!(world.run("audit hold release case-7").await.exit, Exit::Success);
+    let rotated = world.run("audit rotate-key").await;
+    assert!(rotated.out.contains("new key:  new+key"), "{}", rotated.out);
+    assert_eq!(
+        world.asked(),
+        [
+            "GET /api/v1/audit/holds",
+            r#"POST /api/v1/audit/holds {"name":"case-7","reason":"why","from":0}"#,
+            "DELETE /api/v1/audit/holds/case-7",
+            "POST /api/v1/audit/rotate-key",
+        ]
+    );
+}

@@ -23,6 +23,8 @@ fn documented() -> Vec<String> {
         audit verify|audit verify --held a --held b --key k|audit export --out FILE --from-seq 7|audit checkpoint|\
         audit verify --segment - --held a|audit export --out -|audit witness status|audit witness export --out FILE|\
         witness add NAME --public-key KEY|witness list|witness show NAME --notes|witness remove NAME|\
+        audit prune|audit prune --dry-run|audit prune --archive DIR|audit hold add case-7 --reason why|\
+        audit hold add case-7 --reason why --from 30d|audit hold list|audit hold release case-7|audit rotate-key|\
         secret set NAME|secret list|secret rotate NAME|secret revoke NAME|token create ci --scope read --scope tasks|\
         token create ci --scope read,audit --expires-in 30d|token create ci --role viewer|\
         token create ci --role agent-caller --agent monitor --agent b|token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\

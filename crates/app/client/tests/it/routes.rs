@@ -2,7 +2,10 @@
 
 use agentos_api::{
     Problem,
-    body::{AuditFilter, CreateSchedule, CreateToken, DeployAgent, RotateToken, SecretValue, SubmitTask},
+    body::{
+        AddAuditHold, AuditFilter, CreateSchedule, CreateToken, DeployAgent, PruneAudit, RotateToken, SecretValue,
+        SubmitTask,
+    },
     kernel::AgentCommand,
     problem::PROBLEM_JSON,
 };
@@ -82,6 +85,14 @@ async fn call_everything(client: &Client) {
     client.audit_checkpoint().await.unwrap_err();
     client.export_audit(3).await.map(drop).unwrap_err();
     client.follow_audit(Some(11)).next().await.unwrap_err();
+    client.export_audit_until(3, 9).await.map(drop).unwrap_err();
+    client.prune_audit(&PruneAudit { dry_run: true, keep_from: Some(4) }).await.unwrap_err();
+    client.list_audit_holds().await.unwrap_err();
+    let hold = AddAuditHold { name: "case-7".into(), reason: "why".into(), from: Some(Timestamp(7)) };
+    client.add_audit_hold(&hold).await.unwrap_err();
+    client.release_audit_hold("case-7").await.unwrap_err();
+    assert_eq!(client.release_audit_hold("../tokens").await.unwrap_err().code, Code::AUDIT_HOLD_NOT_FOUND);
+    client.rotate_audit_key().await.unwrap_err();
 }
 
 fn expected() -> Vec<String> {
@@ -98,7 +109,9 @@ fn expected() -> Vec<String> {
          POST /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/rotate|\
          DELETE /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|GET /api/v1/audit?actor=agent%3Aa+b&ascending=false&since=7|\
          GET /api/v1/audit/verify|GET /api/v1/audit/checkpoint|GET /api/v1/audit/export?from_seq=3|\
-         GET /api/v1/audit/stream"
+         GET /api/v1/audit/stream|GET /api/v1/audit/export?from_seq=3&until_seq=9|POST /api/v1/audit/prune|\
+         GET /api/v1/audit/holds|POST /api/v1/audit/holds|DELETE /api/v1/audit/holds/case-7|\
+         POST /api/v1/audit/rotate-key"
     );
     text.split('|').map(str::to_owned).collect()
 }
@@ -117,6 +130,8 @@ async fn each_route_is_asked_for_as_documented() {
     }
     assert_eq!(with("POST /api/v1/tasks").header("idempotency-key").as_deref(), Some("key-1"));
     assert_eq!(with("POST /api/v1/tasks").body, r#"{"agent":"monitor","input":{"a":1}}"#);
+    assert_eq!(with("POST /api/v1/audit/prune").body, r#"{"dry_run":true,"keep_from":4}"#);
+    assert_eq!(with("POST /api/v1/audit/holds").body, r#"{"name":"case-7","reason":"why","from":7}"#);
     assert_eq!(with("PUT /api/v1/secrets/hook").body, r#"{"value":"v"}"#);
     assert_eq!(with(&format!("POST {TASK}/redrive")).body, r#"{"input":2}"#);
     for (line, id) in [(format!("GET {TASK}/events"), "4"), ("GET /api/v1/audit/stream".into(), "11")] {

@@ -58,6 +58,9 @@ pub(crate) struct ExportQuery {
     /// First sequence number of the segment; 0, the whole log, when absent.
     #[param(minimum = 0)]
     from_seq: Option<i64>,
+    /// The segment ends at the newest checkpoint of this size or below; the newest of all when absent.
+    #[param(minimum = 1)]
+    until_seq: Option<i64>,
 }
 
 impl QueryCode for ExportQuery {
@@ -76,7 +79,10 @@ pub(crate) async fn export_audit(
     if from_seq < 0 {
         return Err(Fault::new(Code::AUDIT_QUERY_INVALID, "from_seq is not negative").into());
     }
-    let segment = shared.kernel.export_audit(&caller.context, from_seq).await?;
+    if query.until_seq.is_some_and(|until| until <= from_seq) {
+        return Err(Fault::new(Code::AUDIT_QUERY_INVALID, "until_seq is above from_seq").into());
+    }
+    let segment = shared.kernel.export_audit(&caller.context, from_seq, query.until_seq).await?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], segment).into_response())
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use agentos_base::names::{self, Metric};
 use agentos_types::Fault;
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -50,7 +51,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("agentos_gateway"),
+            registry: Registry::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             connections: Gauge::default(),
@@ -60,25 +61,13 @@ impl Metrics {
             refusals_unrecorded: Counter::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("requests", "Requests by route, method and class of status", metrics.requests.clone());
-        registry.register(
-            "request_duration_seconds",
-            "Time until the response's head was ready",
-            metrics.durations.clone(),
-        );
-        registry.register("connections", "Open connections", metrics.connections.clone());
-        registry.register(
-            "connections_refused",
-            "Connections above gateway.connections_max",
-            metrics.connections_refused.clone(),
-        );
-        registry.register("websockets", "Open WebSocket sessions", metrics.websockets.clone());
-        registry.register("lockouts", "Addresses locked out after wrong tokens", metrics.lockouts.clone());
-        registry.register(
-            "refusals_unrecorded",
-            "Refused requests that the bound kept out of the audit log",
-            metrics.refusals_unrecorded.clone(),
-        );
+        register(registry, &names::GATEWAY_REQUESTS, metrics.requests.clone());
+        register(registry, &names::GATEWAY_DURATION, metrics.durations.clone());
+        register(registry, &names::GATEWAY_CONNECTIONS, metrics.connections.clone());
+        register(registry, &names::GATEWAY_CONNECTIONS_REFUSED, metrics.connections_refused.clone());
+        register(registry, &names::GATEWAY_WEBSOCKETS, metrics.websockets.clone());
+        register(registry, &names::GATEWAY_LOCKOUTS, metrics.lockouts.clone());
+        register(registry, &names::GATEWAY_REFUSALS_UNRECORDED, metrics.refusals_unrecorded.clone());
         metrics
     }
 
@@ -88,6 +77,11 @@ impl Metrics {
         text::encode(&mut own, &self.registry).map_err(Fault::internal)?;
         Ok(prometheus_text(kernel) + &prometheus_text(&own))
     }
+}
+
+/// The encoder adds the full stop of the help and the ending of a counter's name by itself.
+fn register(registry: &mut Registry, metric: &Metric, of: impl prometheus_client::registry::Metric) {
+    registry.register(metric.stem(), metric.help.trim_end_matches('.'), of);
 }
 
 /// OpenMetrics into the Prometheus text format 0.0.4: no end mark, and a counter's family has the name of its sample.
@@ -111,7 +105,7 @@ fn prometheus_text(open_metrics: &str) -> String {
 /// Counts and times one request.
 pub(crate) async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let started_at = shared.ambient.now();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", |path| routes::template(path.as_str()));
+    let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str()));
     let method = method_label(request.method());
     let response = next.run(request).await;
     let elapsed = shared.ambient.now().since(started_at);
@@ -121,14 +115,18 @@ pub(crate) async fn observe(State(shared): State<Arc<Shared>>, request: Request,
     response
 }
 
-fn method_label(method: &Method) -> &'static str {
+/// What stands for a path and a method that are not in the table.
+pub(crate) const UNMATCHED: &str = "unmatched";
+pub(crate) const OTHER_METHOD: &str = "other";
+
+pub(crate) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
         Method::PUT => "PUT",
         Method::DELETE => "DELETE",
-        _ => "other",
+        _ => OTHER_METHOD,
     }
 }
 

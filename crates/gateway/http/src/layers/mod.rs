@@ -2,8 +2,9 @@
 //!
 //! 1. `request_id`: gives the request its id and every response `x-request-id`
 //! 2. `headers`:    security headers on every response, errors included
-//! 3. `metrics`:    counts and times by route template, never by path
-//! 4. `errors`:     catches panics, writes every failure as a problem document
+//! 3. `trace`:      the request's place in a trace, its span, and what its log lines name
+//! 4. `metrics`:    counts and times by route template, never by path
+//! 5. `errors`:     catches panics, writes every failure as a problem document
 //!
 //! Then axum routes, and per line of the route table the `guard` decides: shutdown, rate limit, token, scope. A path or
 //! method that is not in the table ends in `guard::unknown_route` or `guard::unknown_method`. Body limits, media type
@@ -16,6 +17,7 @@ mod headers;
 pub(crate) mod lockouts;
 pub(crate) mod metrics;
 mod request_id;
+mod trace;
 
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ pub(crate) fn wrap(router: Router<Arc<Shared>>, shared: &Arc<Shared>) -> Router 
     router
         .layer(middleware::from_fn(errors::problems))
         .layer(middleware::from_fn_with_state(with(shared), metrics::observe))
+        .layer(middleware::from_fn_with_state(with(shared), trace::follow))
         .layer(middleware::from_fn(headers::secure))
         .layer(middleware::from_fn_with_state(with(shared), request_id::assign))
         .with_state(with(shared))

@@ -12,6 +12,7 @@ mod subscriptions;
 
 use std::sync::Arc;
 
+use agentos_base::trace;
 use agentos_types::{Code, Fault};
 use axum::{
     Extension,
@@ -47,9 +48,11 @@ pub(crate) async fn websocket(
     })?;
     let bearer = caller.map(|Extension(caller)| caller.bearer);
     let message_bytes_max = shared.body_bytes_max;
+    // The session's log lines name the request that opened it.
+    let scope = trace::current().unwrap_or_default();
     Ok(upgrade
         .max_message_size(message_bytes_max)
         .max_frame_size(message_bytes_max)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .on_upgrade(move |socket| session::serve(socket, shared, connection, bearer)))
+        .on_upgrade(move |socket| trace::scoped(scope, session::serve(socket, shared, connection, bearer))))
 }

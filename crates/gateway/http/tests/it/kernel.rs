@@ -318,8 +318,31 @@ impl Kernel for FakeKernel {
         Ok(AuditCheckpoint { note: String::new(), verifier_key: String::new() })
     }
 
-    async fn export_audit(&self, _: &Context, from_seq: i64) -> Result<Vec<u8>> {
+    async fn export_audit(&self, _: &Context, from_seq: i64, _: Option<i64>) -> Result<Vec<u8>> {
         Ok(format!("{{\"seq\":{from_seq}}}\n").into_bytes())
+    }
+
+    async fn prune_audit(&self, _: &Context, body: PruneAudit) -> Result<AuditPruned> {
+        let (dry_run, held) = (body.dry_run, Vec::new());
+        let (first_kept, first_kept_before, before) = (body.keep_from.unwrap_or(0), 0, samples::NOW);
+        Ok(AuditPruned { dry_run, before, days: 0, records: 0, first_kept, first_kept_before, held })
+    }
+
+    async fn list_audit_holds(&self) -> Result<Vec<AuditHold>> {
+        Ok(Vec::new())
+    }
+
+    async fn add_audit_hold(&self, _: &Context, body: AddAuditHold) -> Result<AuditHold> {
+        let AddAuditHold { name, reason, from } = body;
+        Ok(AuditHold { name, reason, from, placed_by: "token".into(), placed_at: samples::NOW })
+    }
+
+    async fn release_audit_hold(&self, _: &Context, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn rotate_audit_key(&self, _: &Context) -> Result<AuditKeyRotated> {
+        Ok(AuditKeyRotated { old_key: String::new(), new_key: String::new() })
     }
 
     async fn audit_witnesses(&self) -> Result<Vec<WitnessTarget>> {

@@ -95,24 +95,34 @@ async fn a_submit_can_be_repeated_safely() {
 }
 
 #[tokio::test]
-async fn a_trace_context_is_taken_from_the_header_only_when_valid_and_not_in_the_body() {
+async fn a_task_is_a_child_of_its_request_and_the_request_of_the_header_when_that_is_valid() {
     let stage = stage().await;
-    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
     let body = "00-11111111111111111111111111111111-2222222222222222-00";
-    for (in_header, in_body, expected) in [
-        (header, None, Some(header)),
-        (header, Some(body), Some(body)),
-        ("00-nonsense", None, None),
-        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", None, None),
+    for (in_headers, in_body, trace) in [
+        (vec![header], None, Some(header)),
+        (vec![header], Some(body), Some(header)),
+        (vec!["00-nonsense"], None, None),
+        (vec!["00-00000000000000000000000000000000-b7ad6b7169203331-01"], None, None),
+        (vec![header, header], None, None),
+        (vec![], None, None),
     ] {
         let mut json = json!({"agent": "echo"});
         if let Some(text) = in_body {
             json["traceparent"] = text.into();
         }
-        let request = stage.admin("POST", "/api/v1/tasks").header("traceparent", in_header).json(&json);
-        assert_eq!(request.send().await.unwrap().status(), 202);
+        let mut request = stage.admin("POST", "/api/v1/tasks").json(&json);
+        for value in &in_headers {
+            request = request.header("traceparent", *value);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        let own = response.headers()["traceparent"].to_str().unwrap().to_owned();
+        assert_eq!(trace.is_some_and(|trace| own[..35] == trace[..35]), trace.is_some(), "{in_headers:?}: {own}");
+        assert!(own.ends_with(if trace.is_some() { "-00" } else { "-01" }), "the flag goes along: {own}");
+        assert!(!in_headers.contains(&own.as_str()), "a span of its own");
         let submitted = stage.kernel.with(|state| state.submitted.pop()).unwrap();
-        assert_eq!(submitted.traceparent.as_deref(), expected);
+        assert_eq!(submitted.traceparent.as_deref(), Some(in_body.unwrap_or(&own)));
     }
 }
 
@@ -167,6 +177,32 @@ async fn audit_queries_refuse_unknown_filters() {
     let export = stage.admin("GET", "/api/v1/audit/export?from_seq=2").send().await.unwrap();
     assert_eq!(export.headers()["content-type"], "application/x-ndjson");
     assert_eq!(export.text().await.unwrap(), "{\"seq\":2}\n");
+}
+
+#[tokio::test]
+async fn what_is_done_to_the_audit_log_is_asked_for_strictly() {
+    let stage = stage().await;
+    let bare: Value = stage.admin("POST", "/api/v1/audit/prune").send().await.unwrap().json().await.unwrap();
+    assert_eq!(bare["dry_run"], false);
+    let prune = |body: Value| stage.admin("POST", "/api/v1/audit/prune").json(&body);
+    let dry: Value = prune(json!({"dry_run": true, "keep_from": 7})).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&dry["dry_run"], &dry["first_kept"]), (&json!(true), &json!(7)));
+    expect_problem(prune(json!({"keep_from": -1})), Code::AUDIT_QUERY_INVALID).await;
+    // How old a day must be is the operator's setting, not the caller's.
+    expect_problem(prune(json!({"before": 1})), Code::BODY_INVALID).await;
+    let hold = stage.admin("POST", "/api/v1/audit/holds").json(&json!({"name": "case-7", "reason": "why"}));
+    let placed = hold.send().await.unwrap();
+    assert_eq!(
+        (placed.status().as_u16(), &placed.headers()["location"]),
+        (201, &"/api/v1/audit/holds/case-7".parse().unwrap())
+    );
+    assert_eq!(stage.admin("DELETE", "/api/v1/audit/holds/case-7").send().await.unwrap().status(), 204);
+    for name in ["..%2ftokens", "%ff", "A"] {
+        expect_problem(stage.admin("DELETE", &format!("/api/v1/audit/holds/{name}")), Code::INVALID_ID).await;
+    }
+    for range in ["from_seq=3&until_seq=3", "until_seq=0"] {
+        expect_problem(stage.admin("GET", &format!("/api/v1/audit/export?{range}")), Code::AUDIT_QUERY_INVALID).await;
+    }
 }
 
 #[tokio::test]

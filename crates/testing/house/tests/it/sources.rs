@@ -61,6 +61,16 @@ fn the_environment_is_read_in_one_place() {
     );
 }
 
+/// A metric, attribute or convention that is spelled twice is spelled in two ways one day.
+#[test]
+fn telemetry_is_named_in_one_place() {
+    let words = ["\"agentos_", "\"gen_ai.", "\"http.request", "\"http.response", "\"error.type", "\"agentos.task"];
+    let names = "crates/1-kernel/base/src/names.rs";
+    let elsewhere = |file: &SourceFile| file.path != names && !file.is_test();
+    expect_none(find(product(), &words, elsewhere), "take the name from agentos_base::names");
+    assert!(!find(product(), &words, |file: &SourceFile| file.path == names).is_empty(), "{names} holds no names");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let mut all = files("crates", &[".rs", ".sql"]);

@@ -38,6 +38,12 @@ struct Verification {
     checkpoints: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<u64>,
+    /// First record that was not pruned, if any was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<u64>,
+    /// What was not checked, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unchecked: Vec<String>,
     /// Hex offline, base64 from a server.
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
@@ -75,10 +81,14 @@ fn print(session: &mut Session<'_>, found: &Verification) -> Outcome<()> {
         ("records", number(found.records)),
         ("checkpoints", number(found.checkpoints)),
         ("held", number(found.held)),
+        ("pruned before", number(found.from)),
         ("root", found.root.clone().unwrap_or_default()),
         ("finding", found.finding.clone().unwrap_or_default()),
     ]);
     session.printer.report(found, &text)?;
+    for what in &found.unchecked {
+        session.printer.note(&format!("not checked: {what}"));
+    }
     if found.valid && found.held == Some(0) {
         session.printer.note("without a held checkpoint, a log that its key's holder cut or rewrote would pass too");
     }
@@ -94,6 +104,8 @@ async fn ask(session: &mut Session<'_>) -> Outcome<Verification> {
         records: Some(answer.records),
         checkpoints: Some(answer.checkpoints),
         held: None,
+        from: None,
+        unchecked: Vec::new(),
         root: Some(answer.root),
         finding: answer.finding,
     })
@@ -122,6 +134,8 @@ async fn offline(session: &mut Session<'_>, args: Verify) -> Outcome<Verificatio
             records: None,
             checkpoints: None,
             held: None,
+            from: None,
+            unchecked: Vec::new(),
             root: None,
             finding: Some(finding.to_string()),
         }),
@@ -136,6 +150,8 @@ fn valid(report: &Report) -> Verification {
         records: Some(report.records),
         checkpoints: Some(report.checkpoints),
         held: Some(report.held),
+        from: Some(report.from).filter(|from| *from > 0),
+        unchecked: report.unchecked(),
         root: Some(hex::encode(&report.root)),
         finding: None,
     }

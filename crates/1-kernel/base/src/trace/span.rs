@@ -1,0 +1,117 @@
+//! One thing that happened, with its place in a trace, its start and its end.
+
+use std::borrow::Cow;
+
+use agentos_types::Timestamp;
+
+use super::TraceContext;
+
+/// Attributes of one span; code adds about ten, and the bound keeps a defect from growing a batch.
+const ATTRIBUTES_MAX: usize = 32;
+/// Links of one span: a commit can serve hundreds of operations, and names the first of them.
+const LINKS_MAX: usize = 16;
+
+/// Which side of a call a span tells of. The numbers are those of OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Internal = 1,
+    Server = 2,
+    Client = 3,
+    Producer = 4,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(Cow<'static, str>),
+    Integer(i64),
+    Flag(bool),
+}
+
+/// A finished span. Names and attributes come from [`crate::names`]; no payload is ever put into one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub name: Cow<'static, str>,
+    pub kind: Kind,
+    pub context: TraceContext,
+    /// The span that caused this one; in the same trace.
+    pub parent: Option<TraceContext>,
+    /// True for a parent of another process.
+    pub parent_is_remote: bool,
+    pub links: Vec<TraceContext>,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+    pub attributes: Vec<(&'static str, Value)>,
+    /// It did not do what it was for; the text is a code or a class.
+    pub error: Option<Cow<'static, str>>,
+}
+
+impl Span {
+    pub fn new(name: impl Into<Cow<'static, str>>, kind: Kind, context: TraceContext, started_at: Timestamp) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            context,
+            parent: None,
+            parent_is_remote: false,
+            links: Vec::new(),
+            started_at,
+            ended_at: started_at,
+            attributes: Vec::new(),
+            error: None,
+        }
+    }
+
+    #[must_use]
+    pub fn parent(mut self, parent: Option<TraceContext>) -> Self {
+        self.parent = parent;
+        self
+    }
+
+    #[must_use]
+    pub fn link(mut self, to: Option<TraceContext>) -> Self {
+        self.links.extend(to.filter(|_| self.links.len() < LINKS_MAX));
+        self
+    }
+
+    /// A clock that was set back does not make a span end before its start.
+    #[must_use]
+    pub fn ended(mut self, at: Timestamp) -> Self {
+        self.ended_at = at.max(self.started_at);
+        self
+    }
+
+    #[must_use]
+    pub fn text(self, name: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        self.with(name, Value::Text(text.into()))
+    }
+
+    #[must_use]
+    pub fn integer(self, name: &'static str, number: i64) -> Self {
+        self.with(name, Value::Integer(number))
+    }
+
+    #[must_use]
+    pub fn flag(self, name: &'static str, flag: bool) -> Self {
+        self.with(name, Value::Flag(flag))
+    }
+
+    /// Also sets `error.type`, by which traces are searched for failures.
+    #[must_use]
+    pub fn failed(self, kind: Option<impl Into<Cow<'static, str>>>) -> Self {
+        match kind.map(Into::into) {
+            None => self,
+            Some(kind) => {
+                let mut span = self.text(crate::names::ERROR_TYPE, kind.clone());
+                span.error = Some(kind);
+                span
+            }
+        }
+    }
+
+    fn with(mut self, name: &'static str, value: Value) -> Self {
+        if self.attributes.len() < ATTRIBUTES_MAX {
+            self.attributes.push((name, value));
+        }
+        self
+    }
+}

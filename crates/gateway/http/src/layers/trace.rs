@@ -1,0 +1,98 @@
+//! Each request is a span: child of the caller's if `traceparent` names one, else the first of a trace. The response's
+//! `traceparent` names it, and so do the log lines of the request and the task that it submits.
+//!
+//! A caller's decision to record stands, but not that of a stranger: without a token nobody makes this server record more
+//! than its own ratio, or a flood of refused requests would crowd out the spans of real ones.
+
+use std::sync::Arc;
+
+use agentos_base::{
+    names,
+    trace::{Kind, Scope, Span, TraceContext, scoped},
+};
+use agentos_types::RequestId;
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    middleware::Next,
+    response::Response,
+};
+
+use crate::{
+    layers::metrics::{OTHER_METHOD, UNMATCHED, method_label},
+    routes::{self, PUBLIC_ROUTES},
+    shared::Shared,
+};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Asked every few seconds by machines; a trace of it tells nothing.
+const UNTRACED: [&str; 3] = ["/live", "/ready", "/metrics"];
+
+pub(crate) async fn follow(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let parent = given(request.headers());
+    let context = parent.map_or_else(|| shared.ambient.root(), |parent| parent.child(&shared.ambient));
+    let request_id = request.extensions().get::<RequestId>().map(ToString::to_string);
+    let seen = Seen {
+        started_at: shared.ambient.now(),
+        route: request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str())),
+        method: method_label(request.method()),
+        parent,
+        request_id: request_id.clone(),
+    };
+    request.extensions_mut().insert(context);
+    let mut response = scoped(Scope { request_id, context: Some(context) }, next.run(request)).await;
+    let context = seen.decided(&shared, context, response.status());
+    if shared.ambient.tracer().wants(&context) {
+        shared.ambient.tracer().record(seen.span(&shared, context, response.status()));
+    }
+    if let Ok(value) = HeaderValue::from_str(&context.to_string()) {
+        response.headers_mut().insert(TRACEPARENT, value);
+    }
+    response
+}
+
+/// The one context of the request. Two headers are none: nobody could say which counts.
+fn given(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    TraceContext::parse(value.to_str().ok()?)
+}
+
+/// What the span says, kept until the response is there.
+struct Seen {
+    started_at: agentos_types::Timestamp,
+    route: &'static str,
+    method: &'static str,
+    parent: Option<TraceContext>,
+    request_id: Option<String>,
+}
+
+impl Seen {
+    fn decided(&self, shared: &Shared, context: TraceContext, status: StatusCode) -> TraceContext {
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS, StatusCode::METHOD_NOT_ALLOWED];
+        let is_stranger = self.route == UNMATCHED || PUBLIC_ROUTES.contains(&self.route) || refused.contains(&status);
+        if UNTRACED.contains(&self.route) {
+            return context.with_sampled(false);
+        }
+        context.with_sampled(context.is_sampled() && (!is_stranger || shared.ambient.tracer().samples(&context)))
+    }
+
+    fn span(self, shared: &Shared, context: TraceContext, status: StatusCode) -> Span {
+        let word = if self.method == OTHER_METHOD { names::spans::HTTP } else { self.method };
+        let name = if self.route == UNMATCHED { word.to_owned() } else { format!("{word} {}", self.route) };
+        let mut span = Span::new(name, Kind::Server, context, self.started_at)
+            .parent(self.parent)
+            .ended(shared.ambient.now())
+            .text(names::HTTP_REQUEST_METHOD, if self.method == OTHER_METHOD { "_OTHER" } else { self.method })
+            .integer(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()))
+            .failed(status.is_server_error().then(|| status.as_u16().to_string()));
+        if self.route != UNMATCHED {
+            span = span.text(names::HTTP_ROUTE, self.route);
+        }
+        if let Some(id) = self.request_id {
+            span = span.text(names::REQUEST_ID, id);
+        }
+        span.parent_is_remote = true;
+        span
+    }
+}
