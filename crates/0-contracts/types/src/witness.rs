@@ -17,6 +17,9 @@ pub struct SubmitCheckpoint {
     /// Consistency proof of RFC 6962, hashes in base64.
     #[serde(default)]
     pub proof: Vec<String>,
+    /// Statements by which the log's keys followed one another, oldest first; each is signed by the old key and the new one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<String>,
 }
 
 /// The newest checkpoint that a witness holds of a log.
@@ -29,6 +32,9 @@ pub struct HeldCheckpoint {
     pub seen_at: Timestamp,
     /// The note as it was signed, with the witness's cosignature.
     pub note: String,
+    /// Changes of the log's key that the witness has followed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<String>,
 }
 
 /// `POST /api/v1/witness/logs`
@@ -47,7 +53,11 @@ pub struct WitnessedLog {
     pub name: LogName,
     /// Id of the log, as its checkpoints name it.
     pub log: LogName,
+    /// As it was registered; the keys after it follow from `rotations`.
     pub public_key: String,
+    /// Changes of the log's key that were followed since, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<String>,
     pub added_by: String,
     pub added_at: Timestamp,
     /// Size under the newest checkpoint that is held.

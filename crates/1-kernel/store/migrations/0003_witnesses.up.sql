@@ -6,6 +6,8 @@ CREATE TABLE witness_log (
   log TEXT NOT NULL,
   -- C2SP vkey; its name is the origin of the log's checkpoints.
   public_key TEXT NOT NULL,
+  -- Changes of the key that were followed since: a JSON array of the statements, oldest first.
+  rotations TEXT NOT NULL DEFAULT '[]',
   added_by TEXT NOT NULL,
   added_at INTEGER NOT NULL,
   -- The first checkpoint that contradicted what was held, and its error code; both null while none has.

@@ -2,6 +2,9 @@
 //!
 //! It is worth as much as its place: on another disk, another machine's share, or with the file system's append-only
 //! attribute, whoever rewrites the database has to rewrite it as well. Rotation renames whole files and keeps nine.
+//!
+//! Beside it lies `FILE.keys`, the changes of the log's key: an older database that was put back knows only older keys, and
+//! believes a note of a later one only by what its own key has signed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,6 +25,9 @@ pub(crate) const TARGET: &str = "file";
 const KEPT: u32 = 9;
 /// What is read from the end to find the newest note: the largest one, one that a crash has cut, and their neighbours.
 const TAIL_BYTES: u64 = 4 * NOTE_BYTES_MAX as u64;
+
+/// The most changes that a log may have, some 700 bytes each in JSON.
+const KEYS_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub(crate) struct WitnessFile {
@@ -58,6 +64,36 @@ impl WitnessFile {
     /// Appends one note and returns when it is on the disk.
     pub fn append(&self, note: &str) -> Result<()> {
         self.write(note).map_err(|error| unusable(&self.path, &error))
+    }
+
+    /// Keeps the changes of the key where they are more than what is kept.
+    pub fn keep_rotations(&self, rotations: &[String]) -> Result<()> {
+        let kept = self.rotations()?;
+        if rotations.len() <= kept.len() || !rotations.starts_with(&kept) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(rotations).map_err(Fault::internal)?;
+        agentos_base::fs::replace(&self.keys(), &text, 0o644)
+    }
+
+    /// The changes of the key, oldest first. They prove themselves by their signatures; what is no list is taken for none.
+    pub fn rotations(&self) -> Result<Vec<String>> {
+        let path = self.keys();
+        let read = |file: File| {
+            let mut text = String::new();
+            file.take(KEYS_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+        };
+        match File::open(&path).and_then(read) {
+            Ok(text) => Ok(serde_json::from_str(&text).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(unusable(&path, &error)),
+        }
+    }
+
+    fn keys(&self) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".keys");
+        name.into()
     }
 
     fn write(&self, note: &str) -> io::Result<()> {

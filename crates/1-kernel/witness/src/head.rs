@@ -3,19 +3,23 @@
 
 use std::collections::VecDeque;
 
-use agentos_audit::LogIdentity;
-use agentos_proof::{Checkpoint, Frontier, Hash, checkpoint, proofs};
+use agentos_audit::{LogIdentity, first_kept, frontier_near, rotations};
+use agentos_proof::{FindingKind, Frontier, Hash, KeyChain, VerifierKey, checkpoint, proofs};
 use agentos_store::{Arg, Conn};
 use agentos_types::{Code, Fault, Result};
 
 /// Leaf hashes in memory at a time.
 const PAGE: i64 = 1_000;
 
-/// The newest checkpoint, and the tree under it.
+/// The newest checkpoint, the tree under it, and how its key came to be the one.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub note: String,
     pub frontier: Frontier,
+    /// Signed the note.
+    pub key: VerifierKey,
+    /// All changes of the key, oldest first.
+    pub rotations: Vec<String>,
 }
 
 impl Head {
@@ -23,7 +27,7 @@ impl Head {
         self.frontier.size()
     }
 
-    /// `None` for a log without a record. Both parts come from one snapshot, so that they fit.
+    /// `None` for a log without a record. All parts come from one snapshot, so that they fit.
     pub fn read(conn: &Conn<'_>, identity: &LogIdentity) -> Result<Option<Self>> {
         let log = identity.log();
         let sql = "SELECT f.frontier, c.note FROM audit_frontier AS f
@@ -31,30 +35,43 @@ impl Head {
         let found = conn.query_one(sql, &[log.into()], |row| Ok((row.bytes(0)?, row.text(1)?)))?;
         let Some((frontier, note)) = found else { return Ok(None) };
         let frontier = Frontier::from_bytes(&frontier)?;
-        let signed = checkpoint::parse_unverified(&note)?;
+        let keys = keys(conn, identity)?;
+        let signed = keys.open(&note).map_err(|finding| Fault::new(Code::AUDIT_TAMPERED, finding.to_string()))?;
         if (signed.size, signed.root) != (frontier.size(), frontier.root()) {
             return Err(Fault::new(Code::AUDIT_TAMPERED, "the newest checkpoint is not about the stored tail"));
         }
-        Ok(Some(Self { note, frontier }))
+        let key = keys.at(signed.size).clone();
+        Ok(Some(Self { note, frontier, key, rotations: keys.notes().to_vec() }))
     }
 }
 
-/// A note that the own log has signed.
-pub(crate) fn own(note: &str, identity: &LogIdentity) -> Result<Checkpoint> {
-    let key = identity.verifier_key().clone();
-    checkpoint::parse_and_verify(note, &key, &checkpoint::origin(identity.log()))
+/// The keys of the own log. The key in use may be one commit ahead of the snapshot; what fails by that is tried again.
+fn keys(conn: &Conn<'_>, identity: &LogIdentity) -> Result<KeyChain> {
+    KeyChain::new(&identity.verifier_key(), &rotations(conn, identity.log())?)
+        .map_err(|finding| Fault::new(Code::AUDIT_TAMPERED, finding.to_string()))
 }
 
-/// The proof that the tree of `head` continues that of `old`.
+/// The proof that the tree of `head` continues that of `old`. From within the pruned part there is none: it needs hashes of
+/// records that are gone.
 pub(crate) fn proof(conn: &Conn<'_>, log: &str, old: &Frontier, head: &Head) -> Result<Vec<Hash>> {
+    let begins = first_kept(conn, log)?;
     let (first, end) = (as_i64(old.size())?, as_i64(head.size())?);
+    if first > 0 && first < begins.min(end) {
+        return Err(pruned(old.size(), begins));
+    }
     proofs::consistency_proof_from(old, head.size(), Leaves::new(conn, log, first, end))
 }
 
-/// The right edge as it was at an older size, from the stored leaf hashes.
+/// The right edge as it was at an older size, from what is kept of the beginning of its day and the leaf hashes after it. Of
+/// the pruned part only the beginnings of days are left.
 pub(crate) fn frontier_at(conn: &Conn<'_>, log: &str, size: u64) -> Result<Frontier> {
-    let mut frontier = Frontier::new();
-    for leaf in Leaves::new(conn, log, 0, as_i64(size)?) {
+    let (begins, end) = (first_kept(conn, log)?, as_i64(size)?);
+    let mut frontier = frontier_near(conn, log, end)?;
+    let first = as_i64(frontier.size())?;
+    if first < begins && first < end {
+        return Err(pruned(size, begins));
+    }
+    for leaf in Leaves::new(conn, log, first, end) {
         frontier.append(leaf?);
     }
     if frontier.size() == size {
@@ -63,9 +80,15 @@ pub(crate) fn frontier_at(conn: &Conn<'_>, log: &str, size: u64) -> Result<Front
     Err(Fault::new(Code::AUDIT_TAMPERED, format!("records below {size} are missing")))
 }
 
-/// How the own log contradicts a note that is held elsewhere, if it does. A note that this log has not signed is an error,
-/// not a contradiction: anybody could have written it.
-pub(crate) fn contradiction(conn: &Conn<'_>, identity: &LogIdentity, note: &str) -> Result<Option<Fault>> {
+/// How the own log contradicts a note that is held elsewhere, if it does. A note that no key of this log has signed is an
+/// error, not a contradiction: anybody could have written it. An older database does not know the later keys; `statements`
+/// are the changes that the holder has kept, and count as far as they continue the keys that are known.
+pub(crate) fn contradiction(
+    conn: &Conn<'_>,
+    identity: &LogIdentity,
+    note: &str,
+    statements: &[String],
+) -> Result<Option<Fault>> {
     let (log, held) = (identity.log(), checkpoint::parse_unverified(note)?);
     let sql = "SELECT note FROM audit_checkpoint WHERE log = $1 AND size = $2";
     let stored = conn.query_one(sql, &[log.into(), as_i64(held.size)?.into()], |row| row.text(0))?;
@@ -73,17 +96,34 @@ pub(crate) fn contradiction(conn: &Conn<'_>, identity: &LogIdentity, note: &str)
     if stored.as_ref() == Some(&held) {
         return Ok(None);
     }
-    let held = own(note, identity)?;
+    let mut keys = keys(conn, identity)?;
+    keys.follow(statements);
+    let held = match keys.open(note) {
+        Ok(held) => held,
+        // The log's own key has signed it, after the end that this history gives it: there is another history.
+        Err(finding) if finding.kind == FindingKind::KeyTime => return Ok(Some(forked(held.size))),
+        Err(finding) => return Err(Fault::new(Code::AUDIT_TAMPERED, finding.message)),
+    };
     let size = Head::read(conn, identity)?.map_or(0, |head| head.size());
     if size < held.size {
         return Ok(Some(shrunk(size, held.size)));
     }
     let root = match stored {
         Some(stored) => stored.root,
-        // Every commit leaves a checkpoint, so that this is rare: one was removed, or the history is another.
+        // Every commit leaves a checkpoint: this one was pruned, or removed, or the history is another.
         None => frontier_at(conn, log, held.size)?.root(),
     };
     Ok((root != held.root).then(|| forked(held.size)))
+}
+
+/// Neither proof nor contradiction.
+fn pruned(held: u64, begins: i64) -> Fault {
+    let message = format!(
+        "a checkpoint of {held} records that is held lies in the pruned part of the log, which begins at record {begins}: \
+         nothing is left to compare it with"
+    );
+    Fault::new(Code::CHECKPOINT_PRUNED, message)
+        .hint("compare it with the archived segments; then the witness forgets the log and registers it anew")
 }
 
 pub(crate) fn shrunk(size: u64, held: u64) -> Fault {

@@ -1,6 +1,6 @@
 //! What a witness thinks of a checkpoint, beside the one that it holds. Pure: no store, no clock.
 
-use agentos_proof::{Checkpoint, Hash, VerifierKey, checkpoint, proofs};
+use agentos_proof::{Checkpoint, Hash, KeyChain, checkpoint, proofs};
 use agentos_types::{Code, Fault, Result, witness::SubmitCheckpoint};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
@@ -8,6 +8,8 @@ use crate::head::{forked, shrunk};
 
 /// Longest proof of a tree whose size fits 64 bits.
 const PROOF_NODES_MAX: usize = 64;
+/// Changes of the key that one submission brings, some 600 bytes each. A witness that has missed more is told a newer key.
+pub(crate) const ROTATIONS_SENT_MAX: usize = 64;
 
 /// A checkpoint whose form was checked, not yet its signature.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub(crate) struct Submission {
     note: String,
     old_size: u64,
     proof: Vec<Hash>,
+    rotations: Vec<String>,
 }
 
 /// The note is well signed; this is what it says beside what is held.
@@ -37,20 +40,26 @@ impl Submission {
         if body.proof.len() > PROOF_NODES_MAX {
             return Err(invalid(&format!("its proof has {} hashes, more than {PROOF_NODES_MAX}", body.proof.len())));
         }
+        if body.rotations.len() > ROTATIONS_SENT_MAX {
+            return Err(invalid(&format!("it brings more than {ROTATIONS_SENT_MAX} changes of the log's key")));
+        }
         let hash = |text: &String| BASE64.decode(text).ok().and_then(|bytes| Hash::try_from(bytes).ok());
         let proof = body.proof.iter().map(hash).collect::<Option<Vec<Hash>>>();
         let proof = proof.ok_or_else(|| invalid("its proof is not made of base64 SHA-256 hashes"))?;
-        Ok(Self { origin, note: body.note, old_size: body.old_size, proof })
+        Ok(Self { origin, note: body.note, old_size: body.old_size, proof, rotations: body.rotations })
     }
 
     pub fn note(&self) -> &str {
         &self.note
     }
 
-    /// Fails for a checkpoint that says nothing (not signed by the key, or a proof from elsewhere); nobody is accused then.
-    pub fn judge(&self, key: &VerifierKey, held: Option<&Checkpoint>) -> Result<Verdict> {
-        let shown = checkpoint::parse_and_verify(&self.note, key, key.name())
-            .map_err(|fault| Fault { code: Code::CHECKPOINT_INVALID, ..fault })?;
+    pub fn rotations(&self) -> &[String] {
+        &self.rotations
+    }
+
+    /// Fails for a checkpoint that says nothing (not signed by the key of its time, or a proof from elsewhere); nobody is accused then.
+    pub fn judge(&self, keys: &KeyChain, held: Option<&Checkpoint>) -> Result<Verdict> {
+        let shown = keys.open(&self.note).map_err(|finding| invalid(&finding.message))?;
         let Some(held) = held else { return Ok(Verdict::Grown(shown)) };
         if shown.size < held.size {
             return Ok(Verdict::Refused(shrunk(shown.size, held.size)));
@@ -85,7 +94,7 @@ fn stale(old_size: u64, held: u64) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use agentos_proof::{Frontier, SigningKey, merkle::leaf_hash};
+    use agentos_proof::{Frontier, SigningKey, VerifierKey, merkle::leaf_hash};
 
     use super::*;
 
@@ -108,12 +117,13 @@ mod tests {
             note,
             old_size: old_size as u64,
             proof: proof.iter().map(|hash| BASE64.encode(hash)).collect(),
+            rotations: Vec::new(),
         }
     }
 
     fn judge(body: SubmitCheckpoint, held: Option<&Checkpoint>) -> Result<Verdict> {
         let key = VerifierKey::new(LOG, SigningKey::from_bytes(&[7; 32]).verifying_key()).unwrap();
-        Submission::parse(body)?.judge(&key, held)
+        Submission::parse(body)?.judge(&KeyChain::single(key), held)
     }
 
     fn refused(verdict: Result<Verdict>) -> Code {
@@ -157,6 +167,8 @@ mod tests {
         assert_eq!(code(SubmitCheckpoint { proof: vec!["AAAA".into()], ..good.clone() }), Code::CHECKPOINT_INVALID);
         let long = vec![BASE64.encode([0; 32]); 65];
         assert_eq!(code(SubmitCheckpoint { proof: long, ..good.clone() }), Code::CHECKPOINT_INVALID);
+        let changes = vec![String::new(); ROTATIONS_SENT_MAX + 1];
+        assert_eq!(code(SubmitCheckpoint { rotations: changes, ..good.clone() }), Code::CHECKPOINT_INVALID);
         assert_eq!(judge(submission(7, &log, 3), None), Ok(Verdict::Grown(at(&log))), "the first one needs no proof");
         let cut = SubmitCheckpoint { proof: good.proof[1..].to_vec(), ..good };
         assert_eq!(refused(judge(cut, Some(&kept))), Code::LOG_FORKED, "a growth without a proof is none");

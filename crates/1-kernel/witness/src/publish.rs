@@ -102,7 +102,7 @@ impl Publisher {
     pub async fn contradictions(&self) -> Vec<(String, Fault)> {
         let asked = self.shared.targets.iter().map(|target| async move {
             let found = match self.held_at(target).await {
-                Ok(Some(note)) => self.contradiction(note).await,
+                Ok(Some((note, statements))) => self.contradiction(note, statements).await,
                 Ok(None) => Ok(None),
                 Err(fault) => Err(fault),
             };
@@ -116,8 +116,8 @@ impl Publisher {
         futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
-    /// The newest note that a target can show.
-    async fn held_at(&self, target: &Target) -> Result<Option<String>> {
+    /// The newest note that a target can show, and the changes of the key that it has kept.
+    async fn held_at(&self, target: &Target) -> Result<Option<(String, Vec<String>)>> {
         match target {
             Target::File(file) => self.newest_in(file).await,
             // A webhook is a way out and none back.
@@ -125,7 +125,7 @@ impl Publisher {
             Target::Node(node) => {
                 let answer = tokio::time::timeout(START_PATIENCE, self.held_by(node)).await;
                 match answer.unwrap_or_else(|_| Err(node::silent(node, START_PATIENCE))) {
-                    Ok(held) => Ok(Some(held.note)),
+                    Ok(held) => Ok(Some((held.note, held.rotations))),
                     Err(fault) if fault.code == Code::WITNESS_LOG_NOT_FOUND => Ok(None),
                     Err(fault) => Err(fault),
                 }
@@ -202,27 +202,35 @@ impl Publisher {
     }
 
     async fn append(&self, file: &WitnessFile, head: &Head) -> Result<String> {
-        if let Some(newest) = self.newest_in(file).await? {
-            if let Some(fault) = self.contradiction(newest.clone()).await? {
+        let mut is_there = false;
+        if let Some((newest, statements)) = self.newest_in(file).await? {
+            if let Some(fault) = self.contradiction(newest.clone(), statements).await? {
                 return Err(fault);
             }
-            if checkpoint::parse_unverified(&newest)?.size == head.size() {
-                return Ok(newest);
-            }
+            is_there = checkpoint::parse_unverified(&newest)?.size == head.size();
         }
-        let (file, note) = (file.clone(), head.note.clone());
-        let work = move || file.append(&note).map(|()| note);
+        let (file, note, rotations) = (file.clone(), head.note.clone(), head.rotations.clone());
+        let work = move || {
+            if !is_there {
+                file.append(&note)?;
+            }
+            file.keep_rotations(&rotations).map(|()| note)
+        };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
     }
 
-    async fn newest_in(&self, file: &WitnessFile) -> Result<Option<String>> {
+    async fn newest_in(&self, file: &WitnessFile) -> Result<Option<(String, Vec<String>)>> {
         let (file, origin) = (file.clone(), checkpoint::origin(self.shared.parts.identity.log()));
-        tokio::task::spawn_blocking(move || file.newest(&origin)).await.map_err(Fault::internal)?
+        let work = move || {
+            let newest = file.newest(&origin)?;
+            newest.map(|note| Ok((note, file.rotations()?))).transpose()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
     }
 
-    async fn contradiction(&self, note: String) -> Result<Option<Fault>> {
+    async fn contradiction(&self, note: String, statements: Vec<String>) -> Result<Option<Fault>> {
         let identity = self.shared.parts.identity.clone();
-        self.shared.parts.store.read(move |conn| head::contradiction(conn, &identity, &note)).await
+        self.shared.parts.store.read(move |conn| head::contradiction(conn, &identity, &note, &statements)).await
     }
 
     /// Shows a failure and tells how long to wait after it.

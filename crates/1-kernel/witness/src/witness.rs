@@ -1,13 +1,15 @@
 //! Holding checkpoints of other nodes' logs. What was accepted once is never given up for something that contradicts it.
 //!
 //! Judgement and change are one transaction on the one writer, so that of two checkpoints that arrive together the second is
-//! judged by the first. An accepted checkpoint leaves no audit record: it is itself a signed and stored one, and two nodes
-//! that witness each other would make each other's logs grow for ever. A refusal leaves one when it begins.
+//! judged by the first. A new key of a log is followed where the old one has signed it, and is kept with the first checkpoint that
+//! it signs. An accepted checkpoint leaves no audit record: it is itself a signed and stored one, and two nodes
+//! that witness each other would make each other's logs grow for ever. A refusal leaves one when it begins,
+//! and so does a change of a log's key.
 
 use std::sync::Arc;
 
 use agentos_base::Ambient;
-use agentos_proof::{Cosigner, VerifierKey, WitnessKey, checkpoint};
+use agentos_proof::{Checkpoint, Cosigner, FindingKind, KeyChain, VerifierKey, WitnessKey, checkpoint};
 use agentos_store::{Arg, Conn, Store, Tx};
 use agentos_types::{
     Actor, Code, Fault, LogName, Result, Timestamp,
@@ -40,8 +42,8 @@ impl Witness {
         self.cosigner.public()
     }
 
-    /// Registers a log. Under a name that exists, for the same log, it takes a new key and settles a refusal; what is held
-    /// stays held.
+    /// Registers a log. Under a name that exists, for the same log, it takes the key anew, forgets what was followed from the one
+    /// before, and settles a refusal; what is held stays held.
     pub async fn add(&self, actor: &Actor, body: AddWitnessedLog) -> Result<WitnessedLog> {
         let key: VerifierKey = body.public_key.trim().parse().map_err(invalid)?;
         let log: LogName = checkpoint::log_of(key.name())
@@ -90,7 +92,12 @@ impl Witness {
     /// The newest checkpoint that is held of the log with this id.
     pub async fn held(&self, log: &LogName) -> Result<HeldCheckpoint> {
         let log = log.clone();
-        self.store.read(move |conn| held_checkpoints(conn, &log, 1)?.pop().ok_or_else(|| not_found(&log))).await
+        let newest = move |conn: &Conn<'_>| {
+            let held = held_checkpoints(conn, &log, 1)?.pop().ok_or_else(|| not_found(&log))?;
+            let rotations = logs(conn, Some(log.as_str()))?.pop().map(|log| log.rotations).unwrap_or_default();
+            Ok(HeldCheckpoint { rotations, ..held })
+        };
+        self.store.read(newest).await
     }
 
     /// Judges a checkpoint. Answers with the cosigned one that is held now.
@@ -112,22 +119,56 @@ impl Witness {
             Fault::new(Code::WITNESS_LOG_NOT_FOUND, "the log of this checkpoint is not registered here")
         })?;
         let key: VerifierKey = log.public_key.parse()?;
+        let mut keys = KeyChain::new(&key, &log.rotations).map_err(Fault::internal)?;
+        keys.follow(submission.rotations());
         let held = held_checkpoints(tx, &log.log, 1)?.pop();
         // Held under the key of its time; the witness's own store is what it trusts.
-        let kept = held.as_ref().map(parse_held).transpose()?;
-        match submission.judge(&key, kept.as_ref())? {
-            Verdict::Same => held.map(Ok).ok_or_else(|| Fault::internal("the same as nothing")),
+        let kept = held.as_ref().map(|held| checkpoint::parse_unverified(&held.note)).transpose()?;
+        match submission.judge(&keys, kept.as_ref())? {
+            Verdict::Same => held
+                .map(|held| Ok(HeldCheckpoint { rotations: log.rotations, ..held }))
+                .ok_or_else(|| Fault::internal("the same as nothing")),
             Verdict::Grown(shown) => {
-                let now = self.ambient.now();
-                let note = self.cosigner.cosign(submission.note(), now)?;
-                insert(tx, &log.log, shown.size, now, &note)?;
-                Ok(Ok(HeldCheckpoint { log: log.log, size: shown.size, seen_at: now, note }))
+                self.take(tx, actor, log, (submission.note(), &shown), held.as_ref(), &keys).map(Ok)
             }
             Verdict::Refused(fault) => {
                 self.refuse(tx, actor, &log, submission, &fault)?;
                 Ok(Err(fault))
             }
         }
+    }
+
+    /// Holds what continues, and with it the changes of the key that led to it.
+    fn take(
+        &self,
+        tx: &mut Tx<'_>,
+        actor: &Actor,
+        log: WitnessedLog,
+        (note, shown): (&str, &Checkpoint),
+        held: Option<&HeldCheckpoint>,
+        keys: &KeyChain,
+    ) -> Result<HeldCheckpoint> {
+        // A key that followed earlier than a checkpoint of the old one that is held did not follow it in this history.
+        if let Some(Err(finding)) = held.map(|held| keys.open(&held.note))
+            && finding.kind == FindingKind::KeyTime
+        {
+            let message = format!("a change of the log's key lies before what is held: {}", finding.message);
+            return Err(Fault::new(Code::CHECKPOINT_INVALID, message));
+        }
+        let now = self.ambient.now();
+        let note = self.cosigner.cosign(note, now)?;
+        insert(tx, &log.log, shown.size, now, &note)?;
+        let rotations = keys.notes().to_vec();
+        if rotations.len() > log.rotations.len() {
+            let text = serde_json::to_string(&rotations).map_err(Fault::internal)?;
+            tx.execute(
+                "UPDATE witness_log SET rotations = $2 WHERE name = $1",
+                &[(&log.name).into(), Arg::Text(&text)],
+            )?;
+            let event = self.event(actor, "witness.rotation", &log.name).fact("log", log.log.as_str());
+            tx.record(event.fact("key", keys.newest().to_string()).fact("size", shown.size));
+        }
+        Ok(HeldCheckpoint { log: log.log, size: shown.size, seen_at: now, note, rotations })
     }
 
     /// The first contradiction is kept as evidence and recorded; repetitions are counted.
@@ -184,7 +225,7 @@ fn add(
     tx.execute(
         "INSERT INTO witness_log (name, log, public_key, added_by, added_at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (name) DO UPDATE SET public_key = excluded.public_key, added_by = excluded.added_by,
-           added_at = excluded.added_at, refused_at = NULL, refused_code = NULL, refused_note = NULL, refusals = 0",
+           added_at = excluded.added_at, rotations = '[]', refused_at = NULL, refused_code = NULL, refused_note = NULL, refusals = 0",
         &[name.into(), log.into(), Arg::Text(&key.to_string()), Arg::Text(&actor.label()), now.into()],
     )?;
     tx.record(event);
@@ -205,16 +246,11 @@ fn insert(tx: &Tx<'_>, log: &LogName, size: u64, now: Timestamp, note: &str) -> 
     Ok(())
 }
 
-/// What a held note says. It was verified when it was taken in.
-fn parse_held(held: &HeldCheckpoint) -> Result<agentos_proof::Checkpoint> {
-    checkpoint::parse_unverified(&held.note)
-}
-
 /// All logs, or the one with this id.
 fn logs(conn: &Conn<'_>, id: Option<&str>) -> Result<Vec<WitnessedLog>> {
     let sql =
         "SELECT l.name, l.log, l.public_key, l.added_by, l.added_at, l.refused_at, l.refused_code, l.refused_note,
-           l.refusals, c.size, c.at
+           l.refusals, c.size, c.at, l.rotations
          FROM witness_log AS l LEFT JOIN witness_checkpoint AS c ON c.log = l.log
            AND c.size = (SELECT max(size) FROM witness_checkpoint WHERE log = l.log)
          WHERE l.log = $1 OR $1 IS NULL ORDER BY l.name LIMIT 1000";
@@ -223,6 +259,7 @@ fn logs(conn: &Conn<'_>, id: Option<&str>) -> Result<Vec<WitnessedLog>> {
             name: row.parsed(0)?,
             log: row.parsed(1)?,
             public_key: row.text(2)?,
+            rotations: serde_json::from_str(&row.text(11)?).map_err(Fault::internal)?,
             added_by: row.text(3)?,
             added_at: row.time(4)?,
             refused_at: row.time_or_null(5)?,
@@ -245,7 +282,7 @@ fn held_checkpoints(conn: &Conn<'_>, log: &LogName, limit: i64) -> Result<Vec<He
     let sql = "SELECT size, at, note FROM witness_checkpoint WHERE log = $1 ORDER BY size DESC LIMIT $2";
     conn.query(sql, &[log.into(), limit.into()], |row| {
         let size = u64::try_from(row.integer(0)?).map_err(Fault::internal)?;
-        Ok(HeldCheckpoint { log: log.clone(), size, seen_at: row.time(1)?, note: row.text(2)? })
+        Ok(HeldCheckpoint { log: log.clone(), size, seen_at: row.time(1)?, note: row.text(2)?, rotations: Vec::new() })
     })
 }
 

@@ -7,8 +7,6 @@ use agentos_types::{Code, Fault, Result};
 use super::{Database, Link, Role, database::Target};
 use crate::{Conn, Migration, link, migrate};
 
-/// Tables to which rows are only added.
-const KEPT: &str = "'audit_record', 'audit_checkpoint', 'audit_day', 'audit_prune', 'audit_key'";
 /// Names the migration among all advisory locks: "agentos" in ASCII, and 2.
 const MIGRATION_LOCK: i64 = 0x0061_6765_6e74_6f02;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use agentos_dialer::{CheckedUrl, Header, Method, Request};
-use agentos_proof::checkpoint;
+use agentos_proof::{Frontier, checkpoint};
 use agentos_secrets::ExposeSecret;
 use agentos_types::{
     Code, Fault, Result,
@@ -16,14 +16,15 @@ use serde_json::Value;
 use super::Publisher;
 use crate::{
     head::{self, Head},
+    judge::ROTATIONS_SENT_MAX,
     options::NodeTarget,
     rows::TargetRow,
 };
 
 /// A witness answers within milliseconds; one that needs longer is in trouble, and is asked again.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// A cosigned note in JSON, or a problem document.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// A cosigned note with the changes of the key in JSON, or a problem document.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// What is repeated of a remote text.
 const TEXT_CHARS_MAX: usize = 300;
 
@@ -34,10 +35,9 @@ impl Publisher {
         let answer = self.submit(node, head, known).await;
         let held = match answer {
             // It holds more than this side remembers: an answer was lost, or somebody else speaks for this log.
-            Err(fault) if fault.code == Code::CHECKPOINT_STALE => {
-                let size = self.held_by(node).await?.size.min(head.size());
-                let log = self.shared.parts.identity.log().to_owned();
-                let old = self.shared.parts.store.read(move |conn| head::frontier_at(conn, &log, size)).await?;
+            // And what this side remembers may be pruned, and the witness may hold something else by now.
+            Err(fault) if [Code::CHECKPOINT_STALE, Code::CHECKPOINT_PRUNED].contains(&fault.code) => {
+                let old = self.frontier_held_by(node, head).await?;
                 self.submit(node, head, old).await?
             }
             answer => answer?,
@@ -49,17 +49,29 @@ impl Publisher {
         Ok(held.note)
     }
 
+    /// The right edge of the own log at the size that the node holds; the empty one where it holds nothing.
+    async fn frontier_held_by(&self, node: &NodeTarget, head: &Head) -> Result<Frontier> {
+        let size = match self.held_by(node).await {
+            Err(fault) if fault.code == Code::WITNESS_LOG_NOT_FOUND => return Ok(Frontier::new()),
+            held => held?.size.min(head.size()),
+        };
+        let log = self.shared.parts.identity.log().to_owned();
+        self.shared.parts.store.read(move |conn| head::frontier_at(conn, &log, size)).await
+    }
+
     /// The checkpoint that the node holds of this log.
     pub(super) async fn held_by(&self, node: &NodeTarget) -> Result<HeldCheckpoint> {
         let log = self.shared.parts.identity.log();
         self.ask(node, Method::Get, &format!("/api/v1/witness/checkpoints/{log}"), None).await
     }
 
-    async fn submit(&self, node: &NodeTarget, head: &Head, old: agentos_proof::Frontier) -> Result<HeldCheckpoint> {
+    async fn submit(&self, node: &NodeTarget, head: &Head, old: Frontier) -> Result<HeldCheckpoint> {
         let (log, old_size, shown) = (self.shared.parts.identity.log().to_owned(), old.size(), head.clone());
         let proof = self.shared.parts.store.read(move |conn| head::proof(conn, &log, &old, &shown)).await?;
         let proof = proof.iter().map(|hash| BASE64.encode(hash)).collect();
-        let body = SubmitCheckpoint { note: head.note.clone(), old_size, proof };
+        let missing = head.rotations.len().saturating_sub(ROTATIONS_SENT_MAX);
+        let rotations = head.rotations.iter().skip(missing).cloned().collect();
+        let body = SubmitCheckpoint { note: head.note.clone(), old_size, proof, rotations };
         let body = serde_json::to_vec(&body).map_err(Fault::internal)?;
         self.ask(node, Method::Post, "/api/v1/witness/checkpoints", Some(body)).await
     }

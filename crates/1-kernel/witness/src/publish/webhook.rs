@@ -1,5 +1,5 @@
-//! A checkpoint as a webhook: `{"kind":"audit.checkpoint","log","size","note","verifier_key"}`, signed like every webhook of
-//! the product. The receiver drops repeats by the idempotency key, which names log and size.
+//! A checkpoint as a webhook: `{"kind":"audit.checkpoint","log","size","note","verifier_key","rotations"}`, signed like every
+//! webhook of the product. The receiver drops repeats by the idempotency key, which names log and size.
 
 use agentos_dialer::{CheckedUrl, Header, Method, Request};
 use agentos_secrets::{WEBHOOK_SIGNATURE_HEADER, webhook_signature};
@@ -16,7 +16,7 @@ impl Publisher {
         let (log, size) = (parts.identity.log(), head.size());
         let body = json!({
             "kind": "audit.checkpoint", "log": log, "size": size, "note": head.note,
-            "verifier_key": parts.identity.verifier_key().to_string(),
+            "verifier_key": head.key.to_string(), "rotations": head.rotations,
         })
         .to_string();
         let secret = parts.secrets.reveal(&hook.secret).await?;

@@ -1,9 +1,9 @@
 //! A node: a store with its log, a witness, secrets and a dialer that may reach loopback.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use agentos_audit::{AuditLog, Filter, LogIdentity, LogWriter, query};
-use agentos_base::{Ambient, redact::Redactor};
+use agentos_audit::{AuditLog, Authority, Filter, LogIdentity, LogWriter, Upkeep, query, rotations};
+use agentos_base::{Ambient, ambient::FakeClock, redact::Redactor};
 use agentos_dialer::{Dialer, DialerOptions};
 use agentos_proof::{Cosigner, Frontier, Hash, VerifierKey, checkpoint, proofs};
 use agentos_scratch::Scratch;
@@ -16,11 +16,15 @@ use tempfile::TempDir;
 
 use super::BACKEND;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// One installation.
 pub struct Node {
     pub store: Store,
     pub log: AuditLog,
     pub ambient: Ambient,
+    pub clock: Arc<FakeClock>,
+    pub upkeep: Upkeep,
     pub witness: Witness,
     pub secrets: Secrets,
     name: String,
@@ -40,7 +44,7 @@ pub fn place() -> Place {
 impl Node {
     /// Whoever has the key of a name can be that node: the key depends on nothing else.
     pub async fn open(name: &str, place: Place) -> Self {
-        let (ambient, _) = Ambient::fake(7, Timestamp::from_millis(1_795_392_000_000));
+        let (ambient, clock) = Ambient::fake(7, Timestamp::from_millis(1_795_392_000_000));
         let identity = identity(name);
         let database = place.scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap());
         let store = Store::open(StoreOptions {
@@ -54,13 +58,16 @@ impl Node {
         .unwrap();
         let cosigner = Cosigner::new(name, &[9; 32]).unwrap();
         let key = SecretsKey::new([3; 32]);
+        let log = AuditLog::new(identity, store.clone(), place.directory.path());
         Self {
-            log: AuditLog::new(identity, store.clone(), place.directory.path()),
+            upkeep: Upkeep::new(log.clone(), ambient.clone()),
+            log,
             witness: Witness::new(store.clone(), ambient.clone(), cosigner),
             secrets: Secrets::open(store.clone(), ambient.clone(), key, Redactor::default()).await.unwrap(),
             name: name.to_owned(),
             store,
             ambient,
+            clock,
             place,
         }
     }
@@ -71,8 +78,8 @@ impl Node {
 
     /// Stops it and starts it again on what lies there.
     pub async fn restart(self) -> Self {
-        let Self { place, name, store, log, witness, secrets, .. } = self;
-        drop((store, log, witness, secrets));
+        let Self { place, name, store, log, upkeep, witness, secrets, .. } = self;
+        drop((store, log, upkeep, witness, secrets));
         Self::open(&name, place).await
     }
 
@@ -93,7 +100,7 @@ impl Node {
         let parts = PublisherParts {
             store: self.store.clone(),
             ambient: self.ambient.clone(),
-            identity: identity(&self.name),
+            identity: self.log.identity().clone(),
             dialer: Dialer::new(dialer).unwrap(),
             secrets: self.secrets.clone(),
         };
@@ -115,6 +122,25 @@ impl Node {
         self.store.read(move |conn| query(conn, &log, &filter)).await.unwrap().len()
     }
 
+    /// The log goes on with another key.
+    pub async fn rotate(&self, seed: u8) {
+        self.upkeep.rotate_key(&Authority::system(), &[seed; 32]).await.unwrap();
+    }
+
+    /// A record on each of so many days.
+    pub async fn days(&self, days: usize) {
+        for _ in 0..days {
+            self.work("test.act", 1).await;
+            self.clock.advance(DAY);
+        }
+    }
+
+    /// Takes away all days but the present one and the one before.
+    pub async fn prune(&self) {
+        let before = Timestamp(self.ambient.now().as_micros() - DAY.as_micros() as i64);
+        assert!(self.upkeep.prune(before, false).await.unwrap().days > 0);
+    }
+
     /// The newest checkpoint with a proof from an older size.
     pub async fn shown(&self, old_size: u64) -> SubmitCheckpoint {
         let note = self.log.checkpoint().await.unwrap();
@@ -129,7 +155,9 @@ impl Node {
             .unwrap();
         let size = checkpoint::parse_unverified(&note).unwrap().size as usize;
         let proof = proofs::consistency_proof(&leaves[..size], old_size as usize).unwrap_or_default();
-        SubmitCheckpoint { note, old_size, proof: proof.iter().map(|hash| BASE64.encode(hash)).collect() }
+        let name = self.name.clone();
+        let rotations = self.store.read(move |conn| rotations(conn, &name)).await.unwrap();
+        SubmitCheckpoint { note, old_size, proof: proof.iter().map(|hash| BASE64.encode(hash)).collect(), rotations }
     }
 }
 
@@ -137,7 +165,7 @@ pub fn identity(name: &str) -> LogIdentity {
     LogIdentity::new(name, &[7; 32]).unwrap()
 }
 
-/// The public key of a node's log.
+/// The public key of a node's log, its first one.
 pub fn key_of(name: &str) -> VerifierKey {
     (*identity(name).verifier_key()).clone()
 }

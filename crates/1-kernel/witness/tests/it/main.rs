@@ -6,6 +6,7 @@ mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
     mod house;
     mod publishing;
+    mod rotating;
     mod witnessing;
 }
 
@@ -16,6 +17,8 @@ mod on_postgres {
     mod house;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod publishing;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod rotating;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod witnessing;
 }

@@ -22,9 +22,9 @@ use super::house::{Node, key_of, no_targets, size_of};
 use crate::receiver::{Receiver, Seen};
 
 /// Longer than anything here takes, short enough to fail a test.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn until(publisher: &Publisher, what: &str, is_so: impl Fn(&WitnessTarget) -> bool) -> WitnessTarget {
+pub(super) async fn until(publisher: &Publisher, what: &str, is_so: impl Fn(&WitnessTarget) -> bool) -> WitnessTarget {
     let look = async {
         loop {
             let target = publisher.status().await.unwrap().remove(0);
@@ -37,7 +37,7 @@ async fn until(publisher: &Publisher, what: &str, is_so: impl Fn(&WitnessTarget)
     tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
-fn fast(options: WitnessOptions) -> WitnessOptions {
+pub(super) fn fast(options: WitnessOptions) -> WitnessOptions {
     WitnessOptions { interval: Duration::from_millis(20), ..options }
 }
 
@@ -60,7 +60,7 @@ async fn route(witness: &Witness, seen: Seen) -> (u16, String) {
 }
 
 /// A witness node that has `node-1` registered, behind an HTTP server that can be switched off.
-async fn witness_node() -> (Node, Receiver, Arc<AtomicBool>) {
+pub(super) async fn witness_node() -> (Node, Receiver, Arc<AtomicBool>) {
     let node = Node::new("node-2").await;
     let public_key = key_of("node-1").to_string();
     let body = AddWitnessedLog { name: "first".parse().unwrap(), public_key };
@@ -75,7 +75,7 @@ async fn witness_node() -> (Node, Receiver, Arc<AtomicBool>) {
     (node, receiver, away)
 }
 
-async fn with_node(receiver: &Receiver, witness: &Node, log: &Node) -> WitnessOptions {
+pub(super) async fn with_node(receiver: &Receiver, witness: &Node, log: &Node) -> WitnessOptions {
     let value = "a-token-of-node-2".to_owned();
     log.secrets.set(&Actor::System, &"witness-token".parse().unwrap(), value.into()).await.unwrap();
     let node = agentos_witness::NodeTarget {

@@ -95,7 +95,7 @@ async fn what_nobody_signed_is_refused_and_accuses_nobody() {
     witness.witness.submit(&Actor::System, log.shown(0).await).await.unwrap();
     let tree = other_tree(5);
     let forged = checkpoint::sign(&SigningKey::from_bytes(&[1; 32]), "agent-os/node-1", 5, &tree.root());
-    let forged = SubmitCheckpoint { note: forged, old_size: 3, proof: Vec::new() };
+    let forged = SubmitCheckpoint { note: forged, old_size: 3, proof: Vec::new(), rotations: Vec::new() };
     assert_eq!(code(&witness, forged).await, Code::CHECKPOINT_INVALID);
     log.work("test.act", 1).await;
     assert_eq!(code(&witness, log.shown(2).await).await, Code::CHECKPOINT_STALE);

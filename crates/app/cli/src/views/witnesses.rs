@@ -50,6 +50,7 @@ impl View for WitnessedLog {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields: Vec<_> = Self::COLUMNS.iter().copied().zip(self.cells()).collect();
         fields.push(("public key", self.public_key.clone()));
+        fields.push(("key changes", self.rotations.len().to_string()));
         fields.push(("added", time(self.added_at)));
         fields.push(("added by", self.added_by.clone()));
         if let Some(note) = &self.refused_note {

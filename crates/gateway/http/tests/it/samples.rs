@@ -131,7 +131,7 @@ pub fn health() -> Health {
 }
 
 pub fn held_checkpoint() -> HeldCheckpoint {
-    HeldCheckpoint { log: "node-1".parse().unwrap(), size: 1, seen_at: NOW, note: "note".into() }
+    HeldCheckpoint { log: "node-1".parse().unwrap(), size: 1, seen_at: NOW, note: "note".into(), rotations: Vec::new() }
 }
 
 pub fn witnessed_log() -> WitnessedLog {
@@ -139,6 +139,7 @@ pub fn witnessed_log() -> WitnessedLog {
         name: "other".parse().unwrap(),
         log: "node-1".parse().unwrap(),
         public_key: "key".into(),
+        rotations: Vec::new(),
         added_by: "token".into(),
         added_at: NOW,
         size: Some(1),
