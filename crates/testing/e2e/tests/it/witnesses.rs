@@ -235,6 +235,64 @@ async fn an_old_database_put_back_refuses_the_start_unless_it_is_said_to_be_mean
         .await;
 }
 
+#[tokio::test]
+async fn a_log_is_witnessed_over_a_change_of_its_key() {
+    let (mut log, mut witness) = (TestOs::initialised().await, TestOs::initialised().await);
+    let port = free_port();
+    witness.up_on(port).await;
+    log.up().await;
+    introduce(&log, &witness, "log").await;
+    assert_eq!(log.down().await, 0);
+    let outside = tempfile::tempdir().unwrap();
+    let file = outside.path().join("witness.notes");
+    configure(&log, &witnessed_by(&witness, port, &format!("witness_file = \"{}\"\n", file.display())));
+    // The whole directory as it was, with the old key.
+    let old = TestOs::bare(&[]);
+    copy_tree(log.home(), old.home());
+    log.up().await;
+    all_hold(&log).await;
+    log.cli_ok(&["audit", "rotate-key"]).await;
+    all_hold(&log).await;
+    let shown = witness.cli_json(&["witness", "show", "log"]).await;
+    assert_eq!((shown["rotations"].as_array().unwrap().len(), &shown["refused_code"]), (1, &Value::Null), "{shown}");
+    let told = witness.cli_json(&["audit", "query", "--action", "witness.rotation"]).await;
+    assert_eq!(told["items"].as_array().unwrap().len(), 1, "{told}");
+    // What is held from before and after holds the log to its word, under its first key alone.
+    let notes = log.home().join("held");
+    fs::write(&notes, witness.cli_ok(&["witness", "show", "log", "--notes"]).await).unwrap();
+    for held in [&notes, &file] {
+        let verified = log.cli_json(&["audit", "verify", "--held", held.to_str().unwrap()]).await;
+        assert_eq!((&verified["valid"], verified["held"].as_u64() >= Some(2)), (&json!(true), true), "{verified}");
+    }
+    // Over a restart it goes on as before.
+    assert_eq!(log.down().await, 0);
+    log.up().await;
+    all_hold(&log).await;
+    assert!(!log.log().contains("REFUSES") && !witness.log().contains("REFUSES"));
+    assert_eq!(log.down().await, 0);
+    // The old directory knows nothing of the new key; node and file each tell it, and nothing is written.
+    let before = judged_records(&old).await;
+    let both = fs::read_to_string(old.home().join("agent-os.toml")).unwrap();
+    let (by_node, by_file) =
+        (witnessed_by(&witness, port, ""), format!("[audit]\nwitness_file = \"{}\"\n", file.display()));
+    for settings in [both, by_node, by_file] {
+        configure(&old, &settings);
+        let refused = refused_start(&old).await;
+        assert!(refused.stderr.contains("AOS-1925"), "{}", refused.stderr);
+    }
+    assert_eq!(judged_records(&old).await, before);
+}
+
+/// Waits until every witness of this log holds all that it has now.
+async fn all_hold(os: &TestOs) {
+    let size = records(os).await;
+    until("every witness holds the log", || async {
+        let targets = os.cli_json(&["audit", "witness", "status"]).await;
+        targets.as_array().unwrap().iter().all(|target| target["size"].as_u64().is_some_and(|held| held >= size))
+    })
+    .await;
+}
+
 /// `agent-os audit export --out -` into a judge that has only the public key.
 async fn judged(os: &TestOs, more: &[&str]) -> (i32, String) {
     let segment = os.cli_ok(&["audit", "export", "--out", "-"]).await;
