@@ -210,6 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_the_key_are_added_and_never_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("witness.notes");
+        let file = WitnessFile::new(&path, 1 << 20);
+        let all: Vec<String> = ["one", "two", "three"].map(str::to_owned).into();
+        assert_eq!(file.rotations(), Ok(Vec::new()));
+        for (given, kept) in [(0, 0), (1, 1), (3, 3), (2, 3), (0, 3)] {
+            file.keep_rotations(&all[..given]).unwrap();
+            assert_eq!(file.rotations().unwrap(), all[..kept]);
+        }
+        // Those of another history do not push them out, and what is no list is taken for none.
+        file.keep_rotations(&["else".to_owned(), "b".to_owned(), "c".to_owned(), "d".to_owned()]).unwrap();
+        assert_eq!(file.rotations().unwrap(), all);
+        fs::write(directory.path().join("witness.notes.keys"), "[").unwrap();
+        assert_eq!(file.rotations(), Ok(Vec::new()));
+    }
+
+    #[test]
     fn another_file_is_not_taken_for_an_empty_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notes");

@@ -76,9 +76,12 @@ fn render_agents(page: &mut Page, labelled: &Labelled, agents: &[Agent]) {
     }
 }
 
+/// One figure of a target.
+type TargetReading = fn(&WitnessTarget) -> f64;
+
 /// Targets are those of the settings, logs those that the operator has registered.
 fn render_witnesses(page: &mut Page, targets: &[WitnessTarget], witnessed: &[WitnessedLog]) {
-    let figures: [(&Metric, fn(&WitnessTarget) -> f64); 3] = [
+    let figures: [(&Metric, TargetReading); 3] = [
         (&names::WITNESS_RECORDS, |target| target.size.unwrap_or(0) as f64),
         (&names::WITNESS_FAILURES, |target| target.failures_total as f64),
         (&names::WITNESS_REFUSES, |target| f64::from(u8::from(target.refused.is_some()))),
