@@ -4,6 +4,7 @@
 # AGENT_OS_HOME=DIR     data directory of `up`, `down`, `env` (.agent-os)
 # PORT=N                port of the gateway for `up` (18800; 0 takes a free one)
 # BUILD=no              take the programs as they are in target/
+# ONLY='doors fuzz'     sections of `test-deep` (all)
 
 .PHONY: help up down env demo-monitor check test test-deep bench generate
 
@@ -13,7 +14,7 @@ help:
 	@echo 'make env           print the exports for a shell: eval "$$(make -s env)"'
 	@echo 'make demo-monitor  a story in a directory of its own: changes, diffs, audit, kill -9'
 	@echo 'make test          build and run all tests'
-	@echo 'make test-deep     what is too long for every day: storms by many seeds, at full size'
+	@echo 'make test-deep     what is too long for every day: storms by many seeds, attackers, a fuzzer (ONLY=fuzz)'
 	@echo 'make check         formatting, lints, generated files'
 	@echo 'make bench         figures of this machine, with their goals'
 	@echo 'make generate      write the generated files again'

@@ -24,8 +24,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 step 'building the programs and the tests'
-# One call, so that programs and tests share their dependencies. The stories run the programs from target/debug.
-cargo build --workspace --bins --tests --locked --quiet
+scripts/build-for-tests.sh
 # The commands of the README are among the tests; they take what was just built.
 export BUILD=no
 

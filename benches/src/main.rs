@@ -61,6 +61,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("tasks", "enqueue to start and durable tasks a second, in process"),
     ("audit", "append to the audit log, and its verification"),
     ("crash", "kill -9 of an agent until it is ready again"),
+    ("backlog", "kill -9 of a server with 10,000 open tasks until work goes on"),
     ("syscall", "a system call through the monitor, without the disk"),
     ("tracing", "the same call and durable tasks, with every trace exported and with none"),
 ];
@@ -119,6 +120,7 @@ async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<F
     match group {
         "tasks" => inside::tasks::measure(place, progress).await,
         "tracing" => inside::traced::measure(place, progress).await,
+        "backlog" => outside::backlog::measure(place, progress).await,
         "audit" => inside::audit::measure(place, progress).await,
         "start" => outside::start::measure(place, progress),
         "memory" => outside::memory::measure(place, progress).await,

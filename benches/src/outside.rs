@@ -1,6 +1,7 @@
 //! Figures that are measured from outside, on the real programs: an installation of its own for each group, a server on
 //! loopback, the command line for what an operator does, HTTP and WebSocket for what a client does.
 
+pub mod backlog;
 pub mod crash;
 pub mod memory;
 pub mod session;

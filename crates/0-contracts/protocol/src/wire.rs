@@ -1,6 +1,6 @@
 //! Length-prefixed JSON: a big-endian u32 byte count, then that many bytes of one JSON object.
 
-use agentos_types::{Code, Fault, Result, limits::FRAME_BYTES_MAX};
+use agentos_types::{Code, Fault, Result, json, limits::FRAME_BYTES_MAX};
 use serde::{Serialize, de::DeserializeOwned};
 
 const PREFIX_BYTES: usize = 4;
@@ -20,8 +20,14 @@ pub fn encode<F: Serialize>(frame: &F) -> Result<Vec<u8>> {
 
 /// Parses the payload of one frame.
 pub fn decode<F: DeserializeOwned>(payload: &[u8]) -> Result<F> {
-    serde_json::from_slice(payload)
-        .map_err(|source| Fault::new(Code::FRAME_MALFORMED, format!("the frame is not valid: {source}")))
+    let malformed =
+        |reason: &dyn std::fmt::Display| Fault::new(Code::FRAME_MALFORMED, format!("the frame is not valid: {reason}"));
+    let frame = serde_json::from_slice(payload).map_err(|source| malformed(&source))?;
+    // The parser would round it, and nobody would know.
+    if !json::integers_fit(payload) {
+        return Err(malformed(&"an integer is beyond 64 bits; send it as text"));
+    }
+    Ok(frame)
 }
 
 /// Collects bytes from a stream and hands out whole frames. Never buffers more than one maximal frame plus one read.
@@ -103,7 +109,8 @@ mod tests {
 
     #[test]
     fn garbage_is_a_coded_error() {
-        for bad in [&b"\xff\xfe"[..], b"[]", b"{\"type\":\"nope\"}", b""] {
+        let wide = br#"{"type":"pong","n":1,"more":99999999999999999999}"#;
+        for bad in [&b"\xff\xfe"[..], b"[]", b"{\"type\":\"nope\"}", b"", wide] {
             assert_eq!(decode::<crate::WorkerFrame>(bad).unwrap_err().code, Code::FRAME_MALFORMED);
         }
     }

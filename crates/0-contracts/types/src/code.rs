@@ -89,6 +89,7 @@ codes! {
     AGENT_STATE = 1308, 409, "Not possible in this state", "The agent's lifecycle does not allow the action in its present state.", "See the lifecycle in the docs; `agent-os agent show` names the state.";
     TRUST_ROOT_INVALID = 1309, 500, "Trust root unusable", "The trust root file is missing, damaged, or its own signature does not verify.", "Restore `trust/root.json` from backup.";
     SIGNING_KEY_UNUSABLE = 1310, 400, "Signing key unusable", "The private key file is missing, unreadable or malformed.", "Name a key made by `agent-os init` with `--key`.";
+    PACKAGE_UNREADABLE = 1311, 503, "Package cannot be read", "The machine could not read a file of the package: a failing disk, a missing right, too many open files. Nothing is known about the file.", "Look at the disk and the rights; the agent is started again with back-off. `agent-os agent restart` starts it at once.";
 
     // 14xx: the monitor's refusals
     NOT_GRANTED = 1401, 403, "Not granted", "No grant of the agent's manifest covers this action on this resource.", "If it is intended, add the grant to the manifest, raise its version, sign and deploy.";
@@ -133,7 +134,7 @@ codes! {
     ROUTE_NOT_FOUND = 1706, 404, "No such route", "The path is not part of the API.", "See `openapi/agent-os.json`.";
     METHOD_NOT_ALLOWED = 1707, 405, "Method not allowed", "The path exists but not with this method.", "See `openapi/agent-os.json`.";
     CURSOR_INVALID = 1708, 400, "Invalid cursor or filter", "The cursor was not made by this API, or a filter has an unknown value.", "Start again without a cursor.";
-    TOO_MANY_CONNECTIONS = 1709, 503, "Too many connections", "More connections are open than `gateway.connections_max`.", "Retry later, or raise the setting.";
+    TOO_MANY_CONNECTIONS = 1709, 503, "Too many connections", "All of `gateway.connections_max` connections are open and held by tokens, or one token holds half of them.", "Close connections that are not needed, retry later, or raise the setting.";
     WS_PROTOCOL = 1710, 400, "WebSocket message refused", "The message is not valid JSON of the documented shape, or came before authentication.", "See the WebSocket chapter of the docs.";
     TOKEN_NOT_FOUND = 1711, 404, "Token not found", "No token has this id.", "List them with `agent-os token list`.";
     SHUTTING_DOWN = 1712, 503, "Server is shutting down", "The server no longer accepts work.", "Retry when it is back.";
@@ -141,6 +142,8 @@ codes! {
     REQUEST_TIMEOUT = 1714, 408, "Request too slow", "The request was not complete within `gateway.request_timeout_ms`.", "Send it faster, or raise the setting.";
     AUTH_LOCKED = 1715, 429, "Too many failed authentications", "The address presented more wrong tokens in a minute than `gateway.auth_failures_max` allows. Valid tokens are answered from there all the same.", "Send a valid token, or wait for the time given. `agent-os audit query --action gateway.lockout` lists the addresses.";
     TOKEN_ENDED = 1716, 409, "Token cannot be rotated", "The token is expired, revoked, or was rotated already and its successor lives.", "Rotate the successor, or create a token with `agent-os token create`.";
+    REQUEST_MALFORMED = 1717, 400, "Request malformed", "The request is not HTTP/1.1, or can be read in two ways: two lengths, two hosts, a broken header.", "Use an HTTP client that keeps to RFC 9112; look at what proxies in between do.";
+    HEAD_TOO_LARGE = 1718, 431, "Request headers too large", "The request line and headers are larger than 16 KiB, or more than 64.", "Send fewer and shorter headers; move long parameters into the body.";
 
     // 18xx: secrets
     SECRET_NOT_FOUND = 1801, 404, "Secret not found", "No active secret has this name.", "Set it with `agent-os secret set NAME`.";

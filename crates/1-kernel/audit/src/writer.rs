@@ -1,6 +1,7 @@
 //! The sequencer: gives each event its place, hash, link and day, and signs one checkpoint per commit.
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_proof::{Day, Frontier, Hash, KeyChain, day, leaf, rotation};
 use agentos_store::{Arg, Conn, Dialect, Sequencer};
 use agentos_types::{
@@ -141,6 +142,7 @@ impl LogWriter {
     }
 
     fn close(&self, conn: &Conn<'_>, tail: &Tail, now: Timestamp) -> Result<()> {
+        hit(Point::AuditRecordsWritten);
         let log = self.identity.log();
         let count = size(tail.frontier.size())?;
         let note = self.identity.sign(tail.frontier.size(), &tail.frontier.root());
@@ -148,6 +150,7 @@ impl LogWriter {
             "INSERT INTO audit_checkpoint (log, size, at, note) VALUES ($1, $2, $3, $4)",
             &[log.into(), count.into(), now.into(), Arg::Text(&note)],
         )?;
+        hit(Point::AuditCheckpointWritten);
         conn.execute_later(
             "INSERT INTO audit_frontier (log, size, frontier, last_leaf, divided) VALUES ($1, $2, $3, $4, $2)
              ON CONFLICT (log) DO UPDATE SET size = excluded.size, frontier = excluded.frontier,
@@ -161,7 +164,9 @@ impl LogWriter {
                 &[log.into(), count.into(), now.into(), Arg::Text(&statement)],
             )?;
         }
-        conn.settle()
+        conn.settle()?;
+        hit(Point::AuditTailWritten);
+        Ok(())
     }
 }
 
@@ -210,10 +215,12 @@ impl Sequencer for LogWriter {
             }
             _ => return Err(damaged("checkpoints and tail do not belong together")),
         };
+        hit(Point::AuditTailLoaded);
         Ok(())
     }
 
     fn seal(&mut self, conn: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
+        hit(Point::AuditSealBegun);
         let tail = self.write(conn, events).map_err(|source| {
             Fault::new(Code::AUDIT_UNAVAILABLE, "the audit record could not be written, so nothing was done")
                 .detail(format!("{source} {}", source.detail.as_deref().unwrap_or_default()))
@@ -233,6 +240,7 @@ impl Sequencer for LogWriter {
             }
             self.backlog.clear();
             self.durable = tail;
+            hit(Point::AuditTailSettled);
         }
     }
 }

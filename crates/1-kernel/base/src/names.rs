@@ -143,12 +143,16 @@ metrics! {
     WITNESS_FAILURES = "agentos_witness_failures_total" counter ["target"] "Attempts to reach a witness that failed.";
     WITNESS_REFUSES = "agentos_witness_refuses" gauge ["target"] "1 while a witness refuses the own log.";
     WITNESSED_LOG_REFUSED = "agentos_witnessed_log_refused" gauge ["log"] "1 for another node's log that contradicts what is held.";
+    RETENTION_ROWS = "agentos_retention_rows_total" counter ["kind"] "Rows that retention took away, by kind.";
+    RETENTION_LAST_RUN = "agentos_retention_last_run_timestamp_seconds" gauge [] "End of the last retention run.";
     SCHEMA_VERSION = "agentos_schema_version" gauge [] "Newest applied migration.";
     TRACE_SPANS = "agentos_trace_spans_total" counter ["outcome"] "Spans by what became of them; absent without export.";
     GATEWAY_REQUESTS = "agentos_gateway_requests_total" counter ["route" "method" "status"] "Requests by route, method and class of status.";
     GATEWAY_DURATION = "agentos_gateway_request_duration_seconds" histogram ["route"] "Time until the response's head was ready.";
     GATEWAY_CONNECTIONS = "agentos_gateway_connections" gauge [] "Open connections.";
     GATEWAY_CONNECTIONS_REFUSED = "agentos_gateway_connections_refused_total" counter [] "Connections above gateway.connections_max.";
+    GATEWAY_CONNECTIONS_DISPLACED = "agentos_gateway_connections_displaced_total" counter [] "Connections without a valid token that made room for newcomers.";
+    GATEWAY_HEADS_REFUSED = "agentos_gateway_heads_refused_total" counter [] "Heads of requests that were malformed, too large or too slow.";
     GATEWAY_WEBSOCKETS = "agentos_gateway_websockets" gauge [] "Open WebSocket sessions.";
     GATEWAY_LOCKOUTS = "agentos_gateway_lockouts_total" counter [] "Addresses locked out after wrong tokens.";
     GATEWAY_REFUSALS_UNRECORDED = "agentos_gateway_refusals_unrecorded_total" counter [] "Refused requests that the bound kept out of the audit log.";

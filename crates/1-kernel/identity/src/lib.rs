@@ -6,13 +6,16 @@
 //!
 //! What a token may do are its scopes. A role is only the name under which they were given.
 
+mod ended;
 mod request;
 mod rotate;
 mod token;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Arg, Row, Store, Tx};
 use agentos_types::{Actor, AgentName, Code, Fault, Result, Role, Scope, Timestamp, TokenId, audit::AuditEvent};
+pub use ended::{count_ended, prune_ended};
 pub use request::{AGENTS_MAX, LIFE_DEFAULT, LIFE_MAX, NewToken};
 pub use rotate::{OVERLAP_DEFAULT, OVERLAP_MAX, Rotation};
 pub use token::Token;
@@ -150,6 +153,7 @@ fn insert(tx: &mut Tx<'_>, row: &TokenRow, hash: &[u8]) -> Result<()> {
             row.expires_at.into(),
         ],
     )?;
+    hit(Point::IdentityTokenInserted);
     Ok(())
 }
 

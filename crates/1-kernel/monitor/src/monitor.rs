@@ -1,6 +1,6 @@
 //! The one door, as one readable line of steps.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use agentos_authority::{Authorized, Caller, Minter};
 use agentos_base::{
@@ -8,8 +8,9 @@ use agentos_base::{
     redact::Redactor,
     trace::{Kind, Span, TraceContext},
 };
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::{Syscall, frame::CallError};
-use agentos_store::Store;
+use agentos_store::{Store, Tx};
 use agentos_tasks::{Lease, NewStep, StepStart, Tasks};
 use agentos_types::{
     Actor, Code, Fault, Result, Timestamp,
@@ -18,6 +19,7 @@ use agentos_types::{
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Call, CallRequest, Executors,
@@ -28,6 +30,9 @@ use crate::{
 
 /// Characters of an error's message. Some quote what the worker sent, which may be a whole frame.
 const MESSAGE_CHARS_MAX: usize = 2_000;
+/// Pauses between two tries to write a result: the first, doubled up to the last.
+const HOLD_FIRST: Duration = Duration::from_millis(100);
+const HOLD_MAX: Duration = Duration::from_secs(1);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +48,16 @@ struct Inner {
     redactor: Redactor,
     rate: RateLimiter,
     minter: Minter,
+    /// How long a result is held while the store cannot take it.
+    hold: Duration,
+}
+
+/// What an effect came to, until it is written.
+struct Outcome {
+    lease: Lease,
+    key: String,
+    record: AuditEvent,
+    result: Result<Value>,
 }
 
 /// A call that passed every check and waits for its record.
@@ -69,9 +84,16 @@ impl Monitor {
         executors: Box<dyn Executors>,
         redactor: Redactor,
     ) -> Self {
-        let inner =
-            Inner { store, tasks, ambient, executors, redactor, rate: RateLimiter::default(), minter: Minter::new() };
-        Self { inner: Arc::new(inner) }
+        let hold = tasks.options().lease;
+        let (rate, minter) = (RateLimiter::default(), Minter::new());
+        Self { inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, hold }) }
+    }
+
+    /// Another patience than one lease, after which somebody else may have the task.
+    pub fn holding(self, hold: Duration) -> Self {
+        // Nobody else has a handle yet; one that somebody had would keep its patience.
+        let inner = Arc::try_unwrap(self.inner).map(|inner| Arc::new(Inner { hold, ..inner }));
+        Self { inner: inner.unwrap_or_else(|shared| shared) }
     }
 
     /// One system call. The answer is returned only after its outcome is durable.
@@ -134,6 +156,7 @@ impl Inner {
             safety: canonical.syscall.safety(),
             request_hash: request_hash(&canonical.syscall)?,
         };
+        hit(Point::MonitorCallDecided);
         Ok(Decided { caller: caller.clone(), lease: lease.clone(), step, canonical })
     }
 
@@ -152,9 +175,11 @@ impl Inner {
                 let (lease, key) = (decided.lease.clone(), decided.step.key.clone());
                 let call = this.mint(decided, traceparent)?;
                 let mut result = this.executors.local(tx, call)?;
+                hit(Point::MonitorLocalActed);
                 this.redactor.clean_json(&mut result);
                 this.tasks.finish_step(tx, &lease, &key, Ok(&result))?;
                 tx.record(record.phase(Phase::Fact, Decision::Succeeded));
+                hit(Point::MonitorLocalRecorded);
                 Ok(result)
             })
             .await;
@@ -176,6 +201,7 @@ impl Inner {
                 let start = this.tasks.begin_step(tx, &intent_lease, &intent_step)?;
                 if let StepStart::Fresh { .. } = start {
                     tx.record(intent);
+                    hit(Point::MonitorIntentRecorded);
                 }
                 Ok(start)
             })
@@ -186,14 +212,19 @@ impl Inner {
             Err(fault) => return self.not_done(record, fault).await,
         };
         let call = self.mint(decided, traceparent)?;
+        hit(Point::MonitorIntentDurable);
         let mut result = self.executors.outward(call).await;
+        hit(Point::MonitorEffectReturned);
         if let Ok(value) = &mut result {
             self.redactor.clean_json(value);
         }
-        self.settle(lease, key, record, result).await
+        let settled = self.settle(lease, key, record, result).await;
+        hit(Point::MonitorOutcomeDurable);
+        settled
     }
 
-    /// Journals and records what came of an effect. The record is written even if the lease is lost meanwhile: it happened.
+    /// Journals and records what came of an effect. While the store is away the result is held and written again: what
+    /// happened outside cannot be taken back, and a result that is lost would leave the step in doubt.
     async fn settle(
         self: Arc<Self>,
         lease: Lease,
@@ -201,18 +232,40 @@ impl Inner {
         record: AuditEvent,
         result: Result<Value>,
     ) -> Result<Value> {
-        let this = self.clone();
-        self.store
-            .write(move |tx| {
-                let record = this.stamped(record);
-                tx.record(match &result {
-                    Ok(_) => record.phase(Phase::Outcome, Decision::Succeeded),
-                    Err(fault) => record.phase(Phase::Outcome, Decision::Failed).fact("code", fault.code.to_string()),
-                });
-                // The inner error is returned as a value, so that the transaction with the record commits.
-                Ok(this.tasks.finish_step(tx, &lease, &key, result.as_ref()).and(result))
-            })
-            .await?
+        let outcome = Arc::new(Outcome { lease, key, record, result });
+        let (give_up_at, mut wait) = (Instant::now() + self.hold, HOLD_FIRST);
+        let mut again = false;
+        loop {
+            let (this, held) = (self.clone(), outcome.clone());
+            match self.store.write(move |tx| this.write_outcome(tx, &held, again)).await {
+                Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
+                    tracing::warn!(task = %outcome.lease.task, step = outcome.key, %fault, "a result is held until the store takes it");
+                }
+                written => return written?,
+            }
+            // Shortened by chance, so that not everything that waited comes back at the same instant.
+            let longest_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            sleep(Duration::from_millis(longest_ms / 2 + self.ambient.random_up_to(longest_ms / 2))).await;
+            (wait, again) = ((wait * 2).min(HOLD_MAX), true);
+        }
+    }
+
+    /// The record is written even if the lease is lost meanwhile: it happened. The inner error is returned as a value, so
+    /// that the transaction with the record commits.
+    fn write_outcome(&self, tx: &mut Tx<'_>, held: &Outcome, again: bool) -> Result<Result<Value>> {
+        let Outcome { lease, key, record, result } = held;
+        // The answer to the last try may have been lost, and not the try itself.
+        if again && self.tasks.is_step_settled(tx, lease, key)? {
+            return Ok(result.clone());
+        }
+        let record = self.stamped(record.clone());
+        tx.record(match result {
+            Ok(_) => record.phase(Phase::Outcome, Decision::Succeeded),
+            Err(fault) => record.phase(Phase::Outcome, Decision::Failed).fact("code", fault.code.to_string()),
+        });
+        let finished = self.tasks.finish_step(tx, lease, key, result.as_ref()).and_then(|()| result.clone());
+        hit(Point::MonitorOutcomeRecorded);
+        Ok(finished)
     }
 
     /// Makes the proof that executors take. The grants are asked again, here, where the proof is made.
@@ -289,6 +342,7 @@ impl Inner {
     async fn refuse<T>(&self, record: Option<AuditEvent>, fault: Fault) -> Result<T> {
         if let Some(record) = record {
             self.store.record(record).await?;
+            hit(Point::MonitorRefusalRecorded);
         }
         Err(fault)
     }
@@ -298,6 +352,11 @@ impl Inner {
 fn known_name(syscall: &str) -> &'static str {
     let known = agentos_protocol::syscall::TABLE.iter().find(|entry| entry.name == syscall);
     known.map_or("unknown", |entry| entry.name)
+}
+
+/// The store may take it later.
+fn may_pass(code: Code) -> bool {
+    [Code::STORE_UNAVAILABLE, Code::STORE_BUSY, Code::AUDIT_UNAVAILABLE].contains(&code)
 }
 
 /// What makes two calls the same: name and canonical arguments.

@@ -5,6 +5,7 @@
 //! the end of the process an erased value is masked too: a call that took it before may print it afterwards.
 
 mod cipher;
+mod replaced;
 mod webhook;
 
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use agentos_base::{
     Ambient,
     redact::{Redactor, SECRET_BYTES_MIN},
 };
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Arg, Conn, Store, Tx};
 use agentos_types::{Actor, Code, Fault, Result, SecretName, Timestamp, audit::AuditEvent};
 pub use cipher::SecretsKey;
+pub use replaced::{count_replaced, prune_replaced};
 pub use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 pub use webhook::{WEBHOOK_SIGNATURE_HEADER, webhook_signature};
@@ -128,6 +131,7 @@ impl Secrets {
         self.refresh_redactor(&mut masked, Some(&value)).await?;
         let (this, actor, name) = (self.clone(), actor.clone(), name.clone());
         let row = self.store.write(move |tx| this.replace(tx, actor, name, &value, previous, action)).await;
+        hit(Point::SecretsChanged);
         self.refresh_redactor(&mut masked, None).await?;
         row
     }
@@ -168,6 +172,7 @@ impl Secrets {
             ],
         )?;
         record(tx, &self.ambient, actor, action, &name);
+        hit(Point::SecretsVersionInserted);
         Ok(SecretRow { name, version, state: "active".into(), created_by, created_at })
     }
 

@@ -70,6 +70,14 @@ impl<'c> Conn<'c> {
         }
     }
 
+    /// Whether the database keeps the time of leases, so that setting the caller's own clock does not touch them.
+    pub fn keeps_time(&self) -> bool {
+        match self.0 {
+            On::Sqlite(_) => false,
+            On::Postgres(link) => link.instant().is_some(),
+        }
+    }
+
     /// Runs a statement and returns the number of rows that it changed.
     pub fn execute(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<usize> {
         match self.0 {

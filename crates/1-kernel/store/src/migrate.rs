@@ -74,6 +74,18 @@ pub const MIGRATIONS: &[Migration] = &[
         runs_from: 1,
         loses: "what this node holds of other nodes' logs, and how far witnesses have come with its own",
     },
+    Migration {
+        number: 4,
+        name: "retention",
+        up: include_str!("../migrations/0004_retention.up.sql"),
+        up_sqlite: include_str!("../migrations/0004_retention.sqlite.up.sql"),
+        up_postgres: include_str!("../migrations/0004_retention.postgres.up.sql"),
+        down: include_str!("../migrations/0004_retention.down.sql"),
+        down_sqlite: "",
+        down_postgres: include_str!("../migrations/0004_retention.postgres.down.sql"),
+        runs_from: 1,
+        loses: "when retention ran last and what it took; steps and events of pruned tasks that were still to go stay for ever",
+    },
 ];
 
 /// Number of the newest of these migrations.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result, audit::AuditEvent, notify::Notice};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
@@ -80,6 +81,7 @@ impl Store {
     #[doc(hidden)]
     pub fn open_as(options: StoreOptions, known: &'static [Migration]) -> Result<Self> {
         let lock = DirectoryLock::take(&options.directory.join("store.lock"))?;
+        hit(Point::StoreOpenLocked);
         let (queue_max, readers_max) = (options.queue_max, options.readers);
         let dialect = if options.database.is_some() { Dialect::Postgres } else { Dialect::Sqlite };
         let (database, ambient) = (options.database.clone(), options.ambient.clone());
@@ -87,6 +89,7 @@ impl Store {
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
         let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
         let Opened { writer, sequencer, readers, schema, listener } = apart(|| open_links(options, known, &notices))?;
+        hit(Point::StoreOpenMigrated);
         let (sender, queue) = mpsc::channel(queue_max);
         let writer =
             Writer { link: writer, queue, sequencer, notices: notices.clone(), ambient: ambient.clone(), system };

@@ -9,6 +9,7 @@ use agentos_base::{
     Ambient, names,
     trace::{Kind, Span, TraceContext},
 };
+use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -143,6 +144,7 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            hit(Point::StoreBatchTaken);
             self.commit(batch);
         }
         self.link.close();
@@ -157,6 +159,7 @@ impl Writer {
                 notices.into_iter().for_each(|notice| drop(self.notices.send(notice)));
                 spans.into_iter().for_each(|span| self.ambient.tracer().record(span));
                 self.trace(&traced, batch.len(), began_at);
+                hit(Point::StoreNoticesSent);
                 Ok(())
             }
             Err(fault) => {
@@ -170,6 +173,7 @@ impl Writer {
         }
         for operation in batch {
             operation.answer(commit.clone());
+            hit(Point::StoreAnswerFirst);
         }
     }
 
@@ -187,6 +191,7 @@ impl Writer {
 
     fn transaction(&mut self, batch: &mut [Box<dyn Operation>]) -> Result<Committed> {
         let renewed = self.link.begin_write()?;
+        hit(Point::StoreTransactionBegun);
         let conn = self.link.conn();
         if let Some(sequencer) = self.sequencer.as_mut().filter(|_| renewed) {
             // The last commit may have been done without our hearing of it.
@@ -214,7 +219,9 @@ impl Writer {
             // A store without a log would drop the record and let the act happen.
             None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
         }
+        hit(Point::StoreCommitBefore);
         self.link.commit(&notices)?;
+        hit(Point::StoreCommitAfter);
         notices.extend(here);
         Ok(Committed { notices, spans, traced })
     }
@@ -224,7 +231,9 @@ fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation)
     let (events, notices, here) = (tx.events.len(), tx.notices.len(), tx.here.len());
     let (spans, traced) = (tx.spans.len(), tx.traced.len());
     link.begin_operation()?;
+    hit(Point::StoreSavepointBegun);
     let succeeded = operation.run(tx);
+    hit(Point::StoreOperationDone);
     if succeeded && link.is_spoilt() {
         operation.refuse(Fault::internal("a statement failed, and the operation went on as if it had not"));
     }
@@ -235,8 +244,11 @@ fn run_in_savepoint(link: &Link, tx: &mut Tx<'_>, operation: &mut dyn Operation)
         tx.traced.truncate(traced);
         tx.here.truncate(here);
         link.undo_operation()?;
+        hit(Point::StoreSavepointUndone);
     }
-    link.end_operation()
+    link.end_operation()?;
+    hit(Point::StoreSavepointReleased);
+    Ok(())
 }
 
 /// What a full queue answers.

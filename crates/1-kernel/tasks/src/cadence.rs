@@ -28,7 +28,7 @@ const CANDIDATES_MAX: usize = 2_000;
 const FIRINGS_COMPARED: usize = 64;
 
 /// Refuses what cannot fire, or would fire more often than `interval_min`.
-pub(crate) fn validate(cadence: &Cadence, interval_min: Duration, now: Timestamp) -> Result<()> {
+pub fn validate(cadence: &Cadence, interval_min: Duration, now: Timestamp) -> Result<()> {
     match cadence {
         Cadence::Interval { every_s } => {
             let every = Duration::from_secs(*every_s);
@@ -62,12 +62,12 @@ pub(crate) fn validate(cadence: &Cadence, interval_min: Duration, now: Timestamp
 }
 
 /// The first firing of a schedule that begins at `now`.
-pub(crate) fn first(cadence: &Cadence, now: Timestamp) -> Result<Timestamp> {
+pub fn first(cadence: &Cadence, now: Timestamp) -> Result<Timestamp> {
     following(cadence, now, now)
 }
 
 /// The first firing after `now`, on the grid of `previous`.
-pub(crate) fn following(cadence: &Cadence, previous: Timestamp, now: Timestamp) -> Result<Timestamp> {
+pub fn following(cadence: &Cadence, previous: Timestamp, now: Timestamp) -> Result<Timestamp> {
     match cadence {
         Cadence::Interval { every_s } => {
             let every_us = i64::try_from(every_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX).max(1);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Conn, Tx};
 use agentos_types::{Actor, Code, Result, ScheduleId, Timestamp, task::Schedule};
 use futures_util::future::join_all;
@@ -99,6 +100,7 @@ impl Core {
             "UPDATE schedule SET next_at = $2, last_at = $3, fired = fired + $4 WHERE id = $1",
             &[id.into(), next_at.into(), now.into(), i64::from(fired).into()],
         )?;
+        hit(Point::TasksFireAdvanced);
         tx.execute(
             "DELETE FROM schedule_fire WHERE schedule = $1 AND fire_at < $2",
             &[id.into(), fire_at.before(FIRE_KEPT).into()],
@@ -118,10 +120,12 @@ impl Core {
             schedule: Some(&schedule.id),
         };
         let task = self.admit(tx, &origin, new)?.task;
+        hit(Point::TasksFireSubmitted);
         tx.execute(
             "INSERT INTO schedule_fire (schedule, fire_at, task) VALUES ($1, $2, $3)",
             &[(&schedule.id).into(), fire_at.into(), (&task.id).into()],
         )?;
+        hit(Point::TasksFireGuarded);
         let fact = self.schedule_fact(&Actor::System, "schedule.fire", schedule).task(Some(task.id));
         tx.record(fact.fact("fire_at", fire_at.as_micros()));
         Ok(())

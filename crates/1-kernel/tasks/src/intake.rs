@@ -1,5 +1,6 @@
 //! Submission: idempotency, admission, the first event. One function for callers and schedules alike.
 
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Arg, Conn, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, ScheduleId,
@@ -114,6 +115,7 @@ impl Core {
                 (&task.traceparent).into(),
             ],
         )?;
+        hit(Point::TasksSubmitInserted);
         insert_event(tx, &task.id, 1, now, "state", &json!({"state": task.state}))?;
         let mut fact = self.audit(origin.actor, "task.submit", &task).decision(Decision::Allowed);
         if let Some(schedule) = origin.schedule {
@@ -123,6 +125,7 @@ impl Core {
         self.trace_submission(tx, &task, new.traceparent.as_deref());
         tx.announce(Notice::TaskEvents(task.id.clone()));
         self.announce_work(tx, &task);
+        hit(Point::TasksSubmitAnnounced);
         if let Some(deadline) = task.deadline_at {
             self.wake_before(deadline);
         }

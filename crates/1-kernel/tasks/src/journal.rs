@@ -4,6 +4,7 @@
 //! idempotent or keyed; an unsafe one waits for a person.
 
 use agentos_base::trace::TraceContext;
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Conn, Tx};
 use agentos_types::{
     Code, Envelope, Fault, Result, TaskId, Timestamp,
@@ -135,6 +136,7 @@ impl Tasks {
                 now.into(),
             ],
         )?;
+        hit(Point::TasksStepFinished);
         let mut data = json!({"key": key, "syscall": found.syscall, "status": shown});
         if let (Err(fault), Some(data)) = (outcome, data.as_object_mut()) {
             data.insert("code".into(), json!(fault.code));
@@ -155,6 +157,14 @@ impl Tasks {
         }
         tx.announce(Notice::TaskEvents(lease.task.clone()));
         Ok(())
+    }
+}
+
+impl Tasks {
+    /// Whether this attempt has written already what came of the step. For whoever lost the answer to that write.
+    pub fn is_step_settled(&self, conn: &Conn<'_>, lease: &Lease, key: &str) -> Result<bool> {
+        let found = find(conn, &lease.task, key)?;
+        Ok(found.is_some_and(|found| found.fence == lease.fence && found.finished))
     }
 }
 
@@ -299,6 +309,7 @@ fn insert(
             now.into(),
         ],
     )?;
+    hit(Point::TasksStepInserted);
     Ok(seq)
 }
 
@@ -318,6 +329,7 @@ fn start_again(conn: &Conn<'_>, lease: &Lease, step: &NewStep, traceparent: &str
             now.into(),
         ],
     )?;
+    hit(Point::TasksStepAgain);
     Ok(())
 }
 

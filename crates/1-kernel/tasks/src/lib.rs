@@ -6,7 +6,8 @@
 //!
 //! Not here: processes (supervisor), permissions (monitor), the text of tasks for people (gateway, CLI).
 
-mod cadence;
+pub mod cadence;
+mod clock;
 mod fire;
 mod intake;
 mod journal;
@@ -15,6 +16,7 @@ mod payload;
 #[cfg(test)]
 mod plans;
 mod read;
+pub mod retention;
 mod retry;
 mod schedule;
 mod spans;
@@ -22,6 +24,7 @@ mod sweep;
 mod transition;
 mod worker;
 
+pub use clock::ClockStep;
 pub use read::STEP_RESULT_LISTED_BYTES_MAX;
 
 use std::{

@@ -1,5 +1,6 @@
 //! What a person does to a task: cancel it, send it on after a doubt, bring a dead letter back to work.
 
+use agentos_failpoint::{Point, hit};
 use agentos_types::{
     Actor, Code, Fault, Result, TaskId,
     notify::Notice,
@@ -37,6 +38,7 @@ impl Tasks {
                         worker::cancel(&mut record.task);
                     }
                 }
+                hit(Point::TasksCancelMarked);
                 core.save(tx, guard, &mut record)?;
                 tx.record(core.audit(&actor, "task.cancel", &record.task));
                 Ok(record.task)
@@ -56,6 +58,7 @@ impl Tasks {
                 refuse_unable_agent(tx, &record.task.agent)?;
                 let guard = record.guard();
                 let sent_again = journal::send_again(tx, &id)?;
+                hit(Point::TasksRetryReleased);
                 let task = &mut record.task;
                 // A person's word is worth at least one more attempt.
                 task.attempts_max = task.attempts_max.max(task.attempt.saturating_add(1));
@@ -88,6 +91,7 @@ impl Tasks {
                 record.task.attempt = 0;
                 record.task.redrives += 1;
                 back_to_work(&mut record, core.ambient.now());
+                hit(Point::TasksRedriveReset);
                 core.save(tx, guard, &mut record)?;
                 tx.record(
                     core.audit(&actor, "task.redrive", &record.task)

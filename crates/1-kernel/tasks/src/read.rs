@@ -39,7 +39,7 @@ impl Tasks {
                 let steps = conn.query(
                     "SELECT key, seq, syscall, status, safety, result_key,
                             CASE WHEN length(result) <= 16384 THEN result END, traceparent, started_at, finished_at
-                     FROM step WHERE task = $1 ORDER BY seq LIMIT $2",
+                     FROM step WHERE task = $1 AND EXISTS (SELECT 1 FROM task WHERE id = $1) ORDER BY seq LIMIT $2",
                     &[(&id).into(), STEPS_PER_TASK_MAX.into()],
                     read_step,
                 )?;
@@ -55,7 +55,7 @@ impl Tasks {
             .read(move |conn| {
                 let events = conn.query(
                     "SELECT task, seq, at, kind, data_key, data FROM task_event WHERE task = $1 AND seq > $2
-                     ORDER BY seq LIMIT $3",
+                     AND EXISTS (SELECT 1 FROM task WHERE id = $1) ORDER BY seq LIMIT $3",
                     &[(&id).into(), after_seq.into(), page(limit)],
                     |row| {
                         Ok(TaskEvent {
@@ -73,7 +73,8 @@ impl Tasks {
     }
 }
 
-/// Nothing found for a task that does not exist is an error, not an empty page.
+/// Nothing found for a task that does not exist is an error, not an empty page. What a pruned task left for a moment is
+/// not found either.
 fn known_if_empty<T>(conn: &Conn<'_>, id: &TaskId, found: Vec<T>) -> Result<Vec<T>> {
     if found.is_empty() {
         conn.query_one("SELECT 1 FROM task WHERE id = $1", &[id.into()], |_| Ok(()))?

@@ -5,19 +5,29 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, TaskId, Timestamp,
     notify::Notice,
     task::{ErrorClass, Failure, TaskState},
 };
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Core, Tasks, journal, transition,
+    Core, Tasks,
+    clock::Mark,
+    journal,
+    transition::{self, Record},
     worker::{self, action_of, in_doubt},
 };
+
+/// What becomes of one task whose lease is given back.
+type GiveBack = fn(&Core, &Conn<'_>, &mut Record) -> Result<()>;
 
 /// Rows that one transaction settles: the writer is shared with everybody else.
 const BATCH: i64 = 200;
@@ -57,26 +67,42 @@ pub(crate) const WAITING_AGENTS: &str = "WITH RECURSIVE waiting (agent, run_at) 
 
 impl Tasks {
     /// Gives back every lease of this node. Called once at start, before anything claims: whoever held them is gone with
-    /// the process. The death of the server costs the tasks no attempt.
+    /// the process. Each was a failed attempt, because one of them may be what the process died of: a task that kills its
+    /// server becomes a dead letter like one that kills its worker.
     pub async fn recover(&self) -> Result<u64> {
-        let mut recovered = 0;
+        self.give_back(Core::recover_one).await
+    }
+
+    /// Gives back every lease of this node at no cost of an attempt. Called at the end of an orderly stop, when nothing of
+    /// the tasks runs any more: they are known not to be the reason.
+    pub async fn hand_back(&self) -> Result<u64> {
+        self.give_back(Core::hand_back_one).await
+    }
+
+    async fn give_back(&self, one: GiveBack) -> Result<u64> {
+        let mut given_back = 0;
         // Ends because each round takes its tasks out of the state that the next one looks for.
         loop {
             let core = self.core.clone();
-            let count = self.store.write(move |tx| core.recover_batch(tx)).await?;
+            let count = self.store.write(move |tx| core.give_back_batch(tx, one)).await?;
             if count == 0 {
-                return Ok(recovered);
+                return Ok(given_back);
             }
-            recovered += count;
+            given_back += count;
         }
     }
 
     /// Settles leases and deadlines that have passed and wakes agents whose tasks became ready. Returns the next instant
     /// at which any of it can happen.
     pub async fn sweep(&self) -> Result<Option<Timestamp>> {
+        self.sweep_since(None).await
+    }
+
+    /// Settles nothing by a clock that was set since `mark`: that has to be followed first.
+    async fn sweep_since(&self, mark: Option<Mark>) -> Result<Option<Timestamp>> {
         for _ in 0..ROUNDS_MAX {
             let core = self.core.clone();
-            let settled = self.store.write(move |tx| core.sweep_batch(tx)).await?;
+            let settled = self.store.write(move |tx| core.sweep_batch(tx, mark)).await?;
             if settled < BATCH {
                 break;
             }
@@ -99,8 +125,10 @@ impl Tasks {
     /// The scheduler and sweeper of this node, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut notices = self.store.subscribe();
+        let mut mark = Mark::new(self.core.ambient.now(), Instant::now());
         loop {
-            let next = match self.turn().await {
+            mark = self.look_at_clock(mark).await;
+            let next = match self.turn(mark).await {
                 Ok(next) => next,
                 Err(fault) => {
                     tracing::warn!(code = %fault.code, detail = fault.detail, "the scheduler could not do its turn");
@@ -119,9 +147,21 @@ impl Tasks {
         }
     }
 
-    async fn turn(&self) -> Result<Option<Timestamp>> {
+    /// Before anything is settled by the clock. A step that could not be written is seen again at the next look.
+    async fn look_at_clock(&self, mark: Mark) -> Mark {
+        let (wall, monotonic) = (self.core.ambient.now(), Instant::now());
+        if let Some(step) = mark.step(wall, monotonic, self.core.options.lease)
+            && let Err(fault) = self.follow_clock(step).await
+        {
+            tracing::warn!(code = %fault.code, detail = fault.detail, "a step of the clock could not be followed yet");
+            return mark;
+        }
+        Mark::new(wall, monotonic)
+    }
+
+    async fn turn(&self, mark: Mark) -> Result<Option<Timestamp>> {
         // A schedule that cannot fire must not keep leases and deadlines from being settled.
-        let (fire, sweep) = (self.fire_due().await, self.sweep().await);
+        let (fire, sweep) = (self.fire_due().await, self.sweep_since(Some(mark)).await);
         Ok([fire?, sweep?].into_iter().flatten().min())
     }
 }
@@ -150,7 +190,7 @@ fn next_due(conn: &Conn<'_>, ambient: &Ambient) -> Result<Option<Timestamp>> {
 }
 
 impl Core {
-    fn recover_batch(&self, tx: &mut Tx<'_>) -> Result<u64> {
+    fn give_back_batch(&self, tx: &mut Tx<'_>, one: GiveBack) -> Result<u64> {
         let ids: Vec<TaskId> = tx.query(
             "SELECT id FROM task WHERE state = 'working' AND lease_node = $1 LIMIT $2",
             &[(&self.options.node).into(), BATCH.into()],
@@ -159,28 +199,49 @@ impl Core {
         for id in &ids {
             let mut record = transition::load(tx, id)?;
             let guard = record.guard();
-            let task = &mut record.task;
-            task.attempt = task.attempt.saturating_sub(1);
-            if task.cancel_asked_at.is_some() {
-                worker::cancel(task);
-            } else if let Some(key) = journal::step_in_doubt(tx, id)? {
-                task.state = TaskState::InputRequired;
-                task.failure = Some(in_doubt(&key));
-            } else {
-                task.state = TaskState::Submitted;
-            }
+            one(self, tx, &mut record)?;
             self.trace_attempt(tx, &record.task, guard.fence(), true)?;
             self.save(tx, guard, &mut record)?;
             tx.record(self.audit(&Actor::System, action_of(record.task.state), &record.task).fact("recovered", true));
+            hit(Point::TasksRecoverOne);
         }
         Ok(ids.len() as u64)
     }
 
-    fn sweep_batch(&self, tx: &mut Tx<'_>) -> Result<i64> {
+    fn recover_one(&self, conn: &Conn<'_>, record: &mut Record) -> Result<()> {
+        let failure = Failure {
+            class: ErrorClass::Crash,
+            code: Some(Code::TASK_CRASHED),
+            message: "the server ended while the task was being worked on".into(),
+            retry_after_s: None,
+        };
+        self.fall(conn, record, failure)
+    }
+
+    fn hand_back_one(&self, conn: &Conn<'_>, record: &mut Record) -> Result<()> {
+        let task = &mut record.task;
+        task.attempt = task.attempt.saturating_sub(1);
+        if task.cancel_asked_at.is_some() {
+            worker::cancel(task);
+        } else if let Some(key) = journal::step_in_doubt(conn, &task.id)? {
+            task.state = TaskState::InputRequired;
+            task.failure = Some(in_doubt(&key));
+        } else {
+            task.state = TaskState::Submitted;
+        }
+        Ok(())
+    }
+
+    fn sweep_batch(&self, tx: &mut Tx<'_>, mark: Option<Mark>) -> Result<i64> {
         let now = self.ambient.now();
+        if mark.is_some_and(|mark| mark.step(now, Instant::now(), self.options.lease).is_some()) {
+            return Ok(0);
+        }
         let late: Vec<TaskId> = tx.query(LATE, &[now.into(), BATCH.into()], |row| row.parsed(0))?;
         for id in &late {
+            hit(Point::TasksSweepLate);
             self.pass_deadline(tx, id, now)?;
+            hit(Point::TasksSweepEnded);
         }
         let by_leases = tx.now(&self.ambient);
         let expired: Vec<TaskId> = tx.query(EXPIRED, &[by_leases.into(), BATCH.into()], |row| row.parsed(0))?;
@@ -257,12 +318,13 @@ impl Core {
         };
         for agent in agents {
             tx.announce_here(Notice::WorkFor(agent));
+            hit(Point::TasksSweepWoken);
         }
         *woken = now;
         Ok(())
     }
 
-    fn forget_woken(&self) {
+    pub(crate) fn forget_woken(&self) {
         for mark in [&self.woken_until, &self.polled_at] {
             if let Ok(mut mark) = mark.lock() {
                 *mark = Timestamp(i64::MIN);

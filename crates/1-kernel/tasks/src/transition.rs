@@ -2,6 +2,7 @@
 //!
 //! Every change of state passes [`Core::save`], which also appends the `state` event and wakes whoever waits for it.
 
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Conn, Row, Tx};
 use agentos_types::{
     Actor, Code, Envelope, Fault, Result, TaskId, Timestamp,
@@ -172,10 +173,12 @@ impl Core {
             |row| row.integer(0),
         )?;
         let seq = seq.ok_or_else(|| lease_lost(&task.id, guard.fence))?;
+        hit(Point::TasksSaveUpdated);
         insert_event(tx, &task.id, seq, now, "state", &state_event(task, output.as_ref()))?;
         record.event_seq = seq;
         tx.announce(Notice::TaskEvents(record.task.id.clone()));
         self.announce_work(tx, &record.task);
+        hit(Point::TasksSaveAnnounced);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The worker's side: claim, renew, report, finish; and what a broken attempt turns into. Every write names the fence.
 
 use agentos_base::trace::TraceContext;
+use agentos_failpoint::{Point, hit};
 use agentos_store::{Arg, Conn, Dialect, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Envelope, Fault, Result, TaskId, Timestamp,
@@ -75,6 +76,7 @@ impl Tasks {
                     if renewed == 0 {
                         lost.push(lease.task);
                     }
+                    hit(Point::TasksRenewHalf);
                 }
                 Ok(lost)
             })
@@ -100,6 +102,7 @@ impl Tasks {
                         format!("the task has {EVENTS_PER_TASK_MAX} events already, progress is no longer recorded"),
                     ));
                 }
+                hit(Point::TasksProgressNumbered);
                 insert_event(tx, &lease.task, seq, core.ambient.now(), "progress", &data)?;
                 tx.announce(Notice::TaskEvents(lease.task));
                 Ok(())
@@ -152,6 +155,9 @@ impl Core {
             ],
             Record::read,
         )?;
+        if !records.is_empty() {
+            hit(Point::TasksClaimTaken);
+        }
         // RETURNING promises no order.
         records.sort_by(|a, b| (a.task.run_at, &a.task.id).cmp(&(b.task.run_at, &b.task.id)));
         let mut claimed = Vec::with_capacity(records.len());
@@ -173,6 +179,7 @@ impl Core {
                 traceparent: attempt.to_string(),
             };
             claimed.push(Claimed { task, lease });
+            hit(Point::TasksClaimWritten);
         }
         Ok(claimed)
     }
@@ -189,6 +196,7 @@ impl Core {
         };
         self.trace_attempt(tx, &task, lease.fence, false)?;
         tx.record(self.audit(actor, action_of(task.state), &task));
+        hit(Point::TasksFinishWritten);
         Ok(task)
     }
 
@@ -202,6 +210,7 @@ impl Core {
                 Record::read,
             )?
             .ok_or_else(|| lease_lost(&lease.task, lease.fence))?;
+        hit(Point::TasksCompleteUpdated);
         let data = transition::state_event(&record.task, Some(output));
         insert_event(tx, &lease.task, record.event_seq, now, "state", &data)?;
         tx.announce(Notice::TaskEvents(lease.task.clone()));
@@ -223,6 +232,7 @@ impl Core {
                 self.fall(tx, &mut record, permanent(None, message.into()))?;
             }
         }
+        hit(Point::TasksFinishDecided);
         self.save(tx, guard, &mut record)?;
         Ok(record.task)
     }

@@ -10,19 +10,42 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentos_types::hex;
+use agentos_types::{Code, Fault, hex};
 use rustix::{
     fs::{Mode, OFlags, open, openat},
     io::Errno,
 };
 use sha2::{Digest, Sha256};
 
-/// Why a file was refused, in words that name it. The caller knows which error code that is.
-pub(crate) type Problem = String;
+/// Why a file cannot be used, in words that name it.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// It is not what it should be. The caller knows which error code that is.
+    Unfit(String),
+    /// The machine could not read it: that says nothing about the file.
+    Unreadable(String),
+}
+
+impl Problem {
+    pub(crate) fn fault(self, unfit: Code) -> Fault {
+        match self {
+            Self::Unfit(message) => Fault::new(unfit, message),
+            Self::Unreadable(message) => Fault::new(Code::PACKAGE_UNREADABLE, message)
+                .hint("the package is not to blame: look at the disk, the rights and the limits of the server"),
+        }
+    }
+
+    /// Of a file that was opened and could not be read to its end.
+    pub(crate) fn of_read(message: String, error: &io::Error) -> Self {
+        // Only the machine's errors have a number; ours are about the file.
+        if error.raw_os_error().is_some() { Self::Unreadable(message) } else { Self::Unfit(message) }
+    }
+}
 
 /// Opens the regular file at `relative` beneath `directory`.
 pub(crate) fn open_beneath(directory: &Path, relative: &str) -> Result<File, Problem> {
-    let problem = |why: &str| format!("file '{relative}' of '{}' {why}", directory.display());
+    let say = |why: &str| format!("file '{relative}' of '{}' {why}", directory.display());
+    let problem = |why: &str| Problem::Unfit(say(why));
     let parts: Vec<&str> = relative.split('/').collect();
     if parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
         return Err(problem("leaves the package"));
@@ -30,11 +53,16 @@ pub(crate) fn open_beneath(directory: &Path, relative: &str) -> Result<File, Pro
     let refused = |errno: Errno| match errno {
         Errno::LOOP | Errno::NOTDIR => problem("is, or lies under, a symbolic link or something that is no directory"),
         Errno::NOENT => problem("does not exist"),
-        other => problem(&format!("cannot be opened: {}", io::Error::from(other))),
+        other => Problem::Unreadable(say(&format!("cannot be opened: {}", io::Error::from(other)))),
     };
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut handle = open(directory, folder, Mode::empty())
-        .map_err(|errno| format!("directory '{}' cannot be opened: {}", directory.display(), io::Error::from(errno)))?;
+    let mut handle = open(directory, folder, Mode::empty()).map_err(|errno| {
+        let message = format!("directory '{}' cannot be opened: {}", directory.display(), io::Error::from(errno));
+        match errno {
+            Errno::LOOP | Errno::NOTDIR | Errno::NOENT => Problem::Unfit(message),
+            _ => Problem::Unreadable(message),
+        }
+    })?;
     let (last, folders) = parts.split_last().ok_or_else(|| problem("has no name"))?;
     for part in folders {
         handle = openat(&handle, *part, folder | OFlags::NOFOLLOW, Mode::empty()).map_err(refused)?;
@@ -45,7 +73,7 @@ pub(crate) fn open_beneath(directory: &Path, relative: &str) -> Result<File, Pro
     match file.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(file),
         Ok(_) => Err(problem("is not a regular file")),
-        Err(error) => Err(problem(&format!("cannot be examined: {error}"))),
+        Err(error) => Err(Problem::Unreadable(say(&format!("cannot be examined: {error}")))),
     }
 }
 

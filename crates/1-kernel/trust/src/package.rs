@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     SigningKeyFile,
     dsse::{self, MANIFEST_TYPE, Unverified},
-    files::{copy_hashed, open_beneath},
+    files::{Problem, copy_hashed, open_beneath},
     root::TrustRoot,
 };
 
@@ -43,11 +43,12 @@ pub struct Signed {
 /// that is written out already must be right.
 pub fn read_package(directory: &Path) -> Result<Manifest> {
     let refuse = |problem: String| Fault::new(Code::MANIFEST_INVALID, problem);
-    let mut file = open_beneath(directory, MANIFEST_FILE).map_err(refuse)?;
+    let mut file = open_beneath(directory, MANIFEST_FILE).map_err(|problem| problem.fault(Code::MANIFEST_INVALID))?;
     let path = directory.join(MANIFEST_FILE);
     let mut text = Vec::new();
-    copy_hashed(&mut file, &mut text, MANIFEST_BYTES_MAX)
-        .map_err(|error| refuse(format!("cannot read '{}': {error}", path.display())))?;
+    copy_hashed(&mut file, &mut text, MANIFEST_BYTES_MAX).map_err(|error| {
+        Problem::of_read(format!("cannot read '{}': {error}", path.display()), &error).fault(Code::MANIFEST_INVALID)
+    })?;
     let text = String::from_utf8(text).map_err(|_| refuse(format!("'{}' is not UTF-8 text", path.display())))?;
     let mut manifest: Manifest = toml::from_str(&text).map_err(|error| {
         let display = error.to_string();
@@ -147,14 +148,16 @@ fn mismatch(directory: &Path, name: &str) -> Fault {
     Fault::new(Code::PACKAGE_MISMATCH, message)
 }
 
-/// SHA-256 of the listed files in the manifest's order. A file that cannot be read is a fault with `code`.
+/// SHA-256 of the listed files in the manifest's order. A file that is missing or of another kind is a fault with `code`;
+/// one that the machine cannot read is AOS-1311 and says nothing about the package.
 fn digests(directory: &Path, manifest: &Manifest, code: Code) -> Result<Vec<String>> {
     limit_files(manifest)?;
     let mut bytes_left = PACKAGE_BYTES_MAX;
     let digest = |name: &String| {
-        let mut file = open_beneath(directory, name).map_err(|problem| Fault::new(code, problem))?;
+        let mut file = open_beneath(directory, name).map_err(|problem| problem.fault(code))?;
         let (digest, length) = copy_hashed(&mut file, &mut io::sink(), bytes_left).map_err(|error| {
-            Fault::new(code, format!("file '{name}' of '{}' cannot be read: {error}", directory.display()))
+            let message = format!("file '{name}' of '{}' cannot be read: {error}", directory.display());
+            Problem::of_read(message, &error).fault(code)
         })?;
         bytes_left -= length;
         Ok(digest)

@@ -8,6 +8,7 @@ use std::{
 };
 
 use agentos_base::{Ambient, Background};
+use agentos_failpoint::{Point, hit};
 use agentos_store::Store;
 use agentos_tasks::Tasks;
 use agentos_types::{
@@ -65,7 +66,7 @@ pub(crate) struct Shared {
     pub(crate) background: Background,
     pub(crate) syscalls: Arc<dyn Syscalls>,
     pub(crate) seat: Seat,
-    /// Fires when all agents are to end, leases left for the next start.
+    /// Fires when all agents are to end, leases left as they are.
     pub(crate) stop: CancellationToken,
     actors: TaskTracker,
     agents: RwLock<BTreeMap<AgentName, Handle>>,
@@ -131,6 +132,7 @@ impl Supervisor {
         }
         let (ambient, who) = (shared.ambient.clone(), actor.clone());
         let installed = shared.store.write(move |tx| agents::install(tx, &ambient, &who, &deployment)).await?;
+        hit(Point::SupervisorInstalled);
         match installed {
             Installed::New => {
                 let row = self.row(&name).await?;
@@ -175,8 +177,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends all agents: asked first, killed after the grace. Their leases stay for the next start to give back. Returns
-    /// false if something still runs.
+    /// Ends all agents: asked first, killed after the grace. Their leases stay, for the server to give back when nothing
+    /// runs any more. Returns false if something still runs.
     pub async fn shutdown(&self) -> bool {
         self.shared.stop.cancel();
         self.shared.actors.close();

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use agentos_authority::{Authorized, Demand};
 use agentos_dialer::{CheckedUrl, Header, Request, Response};
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::{
     Call,
     placeholder::{Piece, pieces},
@@ -34,7 +35,10 @@ pub(crate) async fn fetch(
     request.timeout = args.timeout_ms.map(Duration::from_millis);
     request.max_bytes = args.max_bytes;
     let granted = |url: &CheckedUrl| may_fetch(call, url);
-    outgoing.send(&call.get().traceparent, request, &granted).await.map(result)
+    hit(Point::ToolsFetchReady);
+    let response = outgoing.send(&call.get().traceparent, request, &granted).await;
+    hit(Point::ToolsFetchReturned);
+    response.map(result)
 }
 
 /// A redirect leads only where the manifest would have allowed to go directly.

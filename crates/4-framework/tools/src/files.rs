@@ -11,6 +11,7 @@ use std::{
 };
 
 use agentos_authority::{Authorized, Demand};
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::Call;
 use agentos_protocol::syscall::{FileEntry, FileList, FileListResult, FileRead, FileReadResult};
 use agentos_types::{Action, Category, Code, Fault, Result, Timestamp};
@@ -30,7 +31,9 @@ const NAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 pub(crate) async fn read(call: &Authorized<Call>, args: FileRead) -> Result<FileReadResult> {
     let root = granted_root(call, "read", &args.path)?;
-    blocking(move || read_beneath(&root, &args)).await
+    let result = blocking(move || read_beneath(&root, &args)).await;
+    hit(Point::ToolsFileRead);
+    result
 }
 
 pub(crate) async fn list(call: &Authorized<Call>, args: FileList) -> Result<FileListResult> {

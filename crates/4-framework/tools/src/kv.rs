@@ -1,5 +1,6 @@
 //! `kv`: an agent's own durable values. One agent never sees another's: the agent's name is part of every key.
 
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::syscall::{
     KvDelete, KvDeleteResult, KvGet, KvGetResult, KvList, KvListResult, KvPut, KvPutResult,
 };
@@ -54,6 +55,7 @@ pub(crate) fn put(tx: &mut Tx<'_>, agent: &AgentName, args: &KvPut, now: Timesta
             now.into(),
         ],
     )?;
+    hit(Point::ToolsKvWritten);
     Ok(KvPutResult { version })
 }
 

@@ -1,6 +1,7 @@
 //! `notify.event`: publishes a notification, at most once per dedupe key of the agent.
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::syscall::{NotifyEvent, NotifyEventResult};
 use agentos_store::{Arg, Tx};
 use agentos_tasks::Tasks;
@@ -43,6 +44,7 @@ pub(crate) fn event(
     )?;
     let published = inserted > 0;
     if published {
+        hit(Point::ToolsNotifyPublished);
         let shown = serde_json::json!({"kind": args.kind, "data": args.data});
         tasks.append_event(tx, task, "notify", &shown)?;
         tx.announce(Notice::Agent(agent.clone()));

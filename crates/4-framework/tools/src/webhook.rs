@@ -2,6 +2,7 @@
 
 use agentos_authority::Authorized;
 use agentos_dialer::{CheckedUrl, Header, Method, Request};
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::Call;
 use agentos_protocol::syscall::{NotifyWebhook, NotifyWebhookResult};
 use agentos_secrets::{Secrets, WEBHOOK_SIGNATURE_HEADER, webhook_signature};
@@ -33,7 +34,9 @@ pub(crate) async fn deliver(
     ];
     request.body = Some(body.into_bytes());
     // A webhook that moves must be named where it is now: its body was signed for one receiver.
+    hit(Point::ToolsWebhookReady);
     let response = outgoing.send(&call.get().traceparent, request, &|_: &CheckedUrl| false).await?;
+    hit(Point::ToolsWebhookReturned);
     if (200..300).contains(&response.status) {
         return Ok(NotifyWebhookResult { status: response.status });
     }

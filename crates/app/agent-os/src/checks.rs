@@ -46,6 +46,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("no private targets are open", private_targets),
     (CHECK_PUBLISHED, witnesses),
     ("log level shows no internals", log_level),
+    ("no failpoints are built in", failpoints),
 ];
 
 pub fn run(layout: &Layout, config: &Config, ambient: &Ambient, launcher: &Path) -> Vec<Check> {
@@ -91,6 +92,14 @@ fn foreign_rights(path: &Path) -> std::result::Result<u32, String> {
     Ok(metadata.permissions().mode() & 0o077)
 }
 
+/// A program for tests may be made to die by a variable.
+fn failpoints(_: &Subject<'_>) -> (CheckOutcome, String) {
+    match agentos_failpoint::BUILT_IN {
+        true => warn("this program was built for crash tests; install the ordinary one"),
+        false => pass("none"),
+    }
+}
+
 fn data_directory(subject: &Subject<'_>) -> (CheckOutcome, String) {
     let path = subject.layout.root();
     match foreign_rights(path) {
@@ -132,6 +141,7 @@ fn database_at(path: &Path) -> (CheckOutcome, String) {
         ))
     };
     match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => lost("this is no file".to_owned()),
         Ok(metadata) if metadata.len() > 0 => pass(path.display().to_string()),
         Ok(_) => lost("the file is empty".to_owned()),
         Err(source) => lost(source.to_string()),
@@ -252,6 +262,7 @@ mod tests {
     fn a_lost_database_is_not_made_anew() {
         for (path, outcome) in [
             ("/dev/null", CheckOutcome::Fail),
+            ("src", CheckOutcome::Fail),
             ("/nothing/here", CheckOutcome::Fail),
             ("Cargo.toml", CheckOutcome::Pass),
         ] {

@@ -8,6 +8,7 @@ use agentos_base::{
     config::{self, Config},
     fs,
 };
+use agentos_failpoint::{Point, hit};
 use agentos_identity::{NewToken, Tokens};
 use agentos_store::{Arg, Database, Sequencer, Store, StoreOptions};
 use agentos_trust::{SigningKeyFile, TrustRoot};
@@ -52,6 +53,7 @@ pub async fn init(layout: &Layout, source: &config::Source, ambient: &Ambient) -
     refuse_existing(layout)?;
     let database = database(&config::load(&layout.config(), source)?)?;
     fs::create_private_directory(layout.root())?;
+    hit(Point::InitDirectoryMade);
     // Before any key is made: a password that is wrong must not leave a half-made installation behind.
     if database.is_some() {
         require_empty(&open_store(layout, database.clone(), ambient, None)?).await?;
@@ -68,8 +70,11 @@ pub async fn init(layout: &Layout, source: &config::Source, ambient: &Ambient) -
     let identity = installation.log_identity(layout)?;
     fs::replace(&layout.audit_verifier_key(), format!("{}\n", identity.verifier_key()).as_bytes(), 0o644)?;
     crate::witness::cosigner(layout, ambient, &installation.node)?;
+    hit(Point::InitKeysMade);
     make_database(layout, database, ambient, identity).await?;
+    hit(Point::InitTokenWritten);
     write_config(&layout.config())?;
+    hit(Point::InitConfigWritten);
     // Last, because its presence means that everything else stands.
     let bytes = serde_json::to_vec_pretty(&installation).map_err(Fault::internal)?;
     fs::replace(&layout.installation(), &bytes, 0o600)?;
@@ -116,6 +121,7 @@ async fn make_database(
     let tokens = Tokens::new(store, ambient.clone());
     let made = NewToken { life: Some(CLI_TOKEN_LIFE), ..NewToken::of_role("command line", Role::Admin) };
     let (token, _) = tokens.create(&Actor::System, made).await?;
+    hit(Point::InitDatabaseMade);
     fs::create_private(&layout.cli_token(), token.expose().as_bytes(), Code::STORE_UNAVAILABLE)
 }
 

@@ -32,9 +32,25 @@ fn main() -> ExitCode {
         ambient: Ambient::system(),
         console: Console::process(),
     };
+    #[cfg(feature = "failpoints")]
+    if let Err(refusal) = arm(&invocation) {
+        return refusal;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(_) => return ExitCode::FAILURE,
     };
     runtime.block_on(agentos_cli::run(invocation, &host::ProgramHost)).into()
+}
+
+/// Lets the process die at the point that the environment names. Only builds for tests have this.
+#[cfg(feature = "failpoints")]
+fn arm(invocation: &Invocation) -> Result<(), ExitCode> {
+    use std::io::Write;
+
+    let Some(text) = invocation.environment.get(agentos_failpoint::VARIABLE) else { return Ok(()) };
+    agentos_failpoint::arm(text).map_err(|refusal| {
+        let _ = writeln!(std::io::stderr(), "{}: {refusal}", agentos_failpoint::VARIABLE);
+        ExitCode::FAILURE
+    })
 }

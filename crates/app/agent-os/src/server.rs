@@ -19,13 +19,17 @@ use agentos_base::{
 };
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
+use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
 use agentos_monitor::Monitor;
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
-use agentos_tasks::{Tasks, TasksOptions};
+use agentos_tasks::{
+    Tasks, TasksOptions,
+    retention::{Policy, Retention},
+};
 use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_trust::TrustRoot;
 use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
@@ -36,8 +40,15 @@ use tokio::{
 };
 
 use crate::{
-    checks, descriptors, install, install::Installation, kernel::ServerKernel, layout::Layout, log_key::LogKeyFiles,
-    programs, syscalls::MonitoredSyscalls, traces::Traces, witness,
+    checks, descriptors, install,
+    install::Installation,
+    kernel::{ServerKernel, retention},
+    layout::Layout,
+    log_key::LogKeyFiles,
+    programs,
+    syscalls::MonitoredSyscalls,
+    traces::Traces,
+    witness,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -117,9 +128,18 @@ impl Server {
         let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
+        let audit = AuditLog::new(identity, store.clone(), layout.root());
+        let upkeep = Upkeep::new(audit.clone(), ambient.clone());
+        let retention = retention_of(&config, &store, &ambient, &upkeep);
+        if let Err(fault) = retention.prepare().await {
+            // What is written meanwhile lies in the net and moves later.
+            tracing::warn!(code = %fault.code, detail = fault.detail, "the coming days could not be opened");
+        }
         record_start(&store, &ambient).await?;
+        hit(Point::ServerStartRecorded);
         witnesses.record_contradictions().await?;
         tasks.recover().await?;
+        hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
             supervisor_options(&config, &layout, launcher, redactor),
             store.clone(),
@@ -131,9 +151,9 @@ impl Server {
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
         witnesses.publisher.spawn(&background);
+        background.spawn("retention", retention.clone().run(background.shutdown()));
+        hit(Point::ServerAgentsStarted);
 
-        let audit = AuditLog::new(identity, store.clone(), layout.root());
-        let upkeep = Upkeep::new(audit.clone(), ambient.clone());
         background.spawn("audit-clear", clear_pruned(upkeep.clone()));
         let kernel = Arc::new(ServerKernel {
             audit,
@@ -147,6 +167,7 @@ impl Server {
             store,
             tasks,
             secrets,
+            retention,
             supervisor,
             witnesses,
             ambient: ambient.clone(),
@@ -155,6 +176,7 @@ impl Server {
             checks,
         });
         let gateway = Gateway::bind(gateway_options(&config)?, kernel.clone(), ambient, background.clone())?;
+        hit(Point::ServerGatewayBound);
         Ok(Self { kernel, gateway, background, config })
     }
 
@@ -183,7 +205,14 @@ impl Server {
         kernel.ready.store(false, Ordering::SeqCst);
         let agents_ended = kernel.supervisor.shutdown().await;
         let background_ended = background.stop(BACKGROUND_GRACE).await;
-        if !(agents_ended && background_ended) {
+        hit(Point::ServerStopAgentsEnded);
+        if agents_ended && background_ended {
+            // In vain is as after a crash: the next start gives them back.
+            if let Err(fault) = kernel.tasks.hand_back().await {
+                tracing::warn!(%fault, detail = fault.detail, "leases were not given back");
+            }
+            hit(Point::ServerStopGivenBack);
+        } else {
             tracing::warn!(agents_ended, background_ended, "stopped before everything had ended");
         }
         file.remove(kernel.layout.root())
@@ -252,6 +281,20 @@ fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
     texts.iter().map(|text| text.parse()).collect()
 }
 
+fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upkeep) -> Retention {
+    let policy = Policy {
+        task_days: config.retention_task_days(),
+        dead_letter_days: config.retention_dead_letter_days(),
+        event_days: config.retention_event_days(),
+        idempotency_days: config.retention_idempotency_days(),
+        credential_days: config.retention_credential_days(),
+        hour_utc: config.retention_hour_utc(),
+    };
+    let log = retention::LogDays { upkeep: upkeep.clone(), age: config.retention_audit_log() };
+    let log = config.retention_prunes_audit_log().then_some(log);
+    Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log))
+}
+
 fn dialer_options(config: &Config) -> Result<DialerOptions> {
     let defaults = DialerOptions::default();
     Ok(DialerOptions {
@@ -300,6 +343,7 @@ fn gateway_options(config: &Config) -> Result<GatewayOptions> {
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
         connections_max: connections_max(config),
+        strangers_per_address_max: config.gateway_strangers_per_address_max(),
         requests_per_second: config.gateway_requests_per_second(),
         auth_failures_max: config.gateway_auth_failures_max(),
         request_timeout: config.gateway_request_timeout(),

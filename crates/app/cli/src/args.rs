@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod log_life;
 mod migrate;
+mod retention;
 mod schedule;
 mod secret;
 mod server;
@@ -21,6 +22,7 @@ pub(crate) use audit::{AuditCommands, Export, ExportNotes, Query, Tail, Verify, 
 pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
+pub(crate) use retention::{RetentionCommands, Run as RetentionRun};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
 pub(crate) use secret::SecretCommands;
 pub(crate) use server::{Down, Sign, Up};
@@ -131,6 +133,9 @@ pub(crate) enum Command {
     /// Tokens of the API
     #[command(subcommand)]
     Token(TokenCommands),
+    /// Retention: what is kept for how long, and what is taken away
+    #[command(subcommand)]
+    Retention(RetentionCommands),
     /// Settings: check, show, list
     #[command(subcommand)]
     Config(ConfigCommands),

@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod migrate;
 mod process;
+mod retention;
 mod schedule;
 mod secret;
 mod server;
@@ -80,6 +81,7 @@ pub(crate) async fn run(session: &mut Session<'_>, command: Command) -> Outcome 
         Command::Witness(command) => witness::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         Command::Token(command) => token::run(session, command).await,
+        Command::Retention(command) => retention::run(session, command).await,
         Command::Config(command) => config::run(session, &command),
         Command::Explain(args) => config::explain(session, &args),
         Command::Completions(args) => config::completions(session, &args),

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use agentos_types::{Code, Fault, Result, limits::PAYLOAD_BYTES_MAX};
+use agentos_types::{Code, Fault, Result, json as strict, limits::PAYLOAD_BYTES_MAX};
 use serde_json::Value;
 
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) fn json(text: &str, input: &mut Input) -> Result<Value> {
         Some(path) => read_file(Path::new(path), PAYLOAD_BYTES_MAX)?,
         None => text.as_bytes().to_vec(),
     };
-    serde_json::from_slice(&bytes).map_err(|error| {
+    strict::parse(&bytes).map_err(|error| {
         usage(format!("the input is not JSON: {error}"), "write JSON, @FILE for a file, or - for standard input")
     })
 }

@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod keys;
 mod migrate;
+mod retention;
 mod server;
 mod settings;
 mod tasks;

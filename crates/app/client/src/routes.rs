@@ -3,6 +3,7 @@
 mod agents;
 mod audit;
 mod log_life;
+mod retention;
 mod schedules;
 mod secrets;
 mod status;

@@ -1,11 +1,14 @@
 //! Request and response bodies that are not already part of the shared vocabulary.
 
+mod retention;
+
 use agentos_types::{
     Actor, AgentName, EventId, RequestId, Role, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::Control,
     audit::{Decision, Phase},
     task::Cadence,
 };
+pub use retention::{RetentionCount, RetentionPolicy, RetentionRows, RetentionRun, RetentionStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;

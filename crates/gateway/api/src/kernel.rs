@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 use crate::body::{
     AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
     AuditVerification, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health, Notification, Page,
-    PruneAudit, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+    PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
 };
 
 /// What an agent can be told to do.
@@ -145,6 +145,13 @@ pub trait Kernel: Send + Sync + 'static {
     async fn add_witnessed_log(&self, context: &Context, body: AddWitnessedLog) -> Result<WitnessedLog>;
     async fn get_witnessed_log(&self, name: &LogName) -> Result<WitnessedLogDetail>;
     async fn remove_witnessed_log(&self, context: &Context, name: &LogName) -> Result<()>;
+
+    // Retention
+    async fn get_retention(&self) -> Result<RetentionStatus>;
+    /// What a run would take now, by kind.
+    async fn preview_retention(&self) -> Result<Vec<RetentionRows>>;
+    /// Begins a run, durably, or joins the one that is under way.
+    async fn run_retention(&self, context: &Context) -> Result<RetentionStatus>;
 
     // Status
     async fn ready(&self) -> bool;

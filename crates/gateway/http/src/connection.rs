@@ -1,4 +1,5 @@
-//! One connection from accept to close: TLS, then HTTP/1.1 with its limits, then an orderly end.
+//! One connection from accept to close: TLS, then HTTP/1.1 with its limits, then an orderly end, or an end at once when
+//! its place is needed for somebody else.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    head::{self, Answered, Exchange, HeadGuard},
     layers::errors,
     shared::{Connection, Shared},
     stall::StallGuard,
@@ -46,8 +48,19 @@ pub(crate) enum Admission {
 
 pub(crate) async fn serve(stream: TcpStream, door: Door, admission: Admission) {
     let cut = door.cut.clone();
+    let connection = match &admission {
+        Admission::Served(connection) => Some(Arc::clone(connection)),
+        Admission::Refused(_) => None,
+    };
+    let displaced = async move {
+        match connection {
+            Some(connection) => connection.slot.displaced().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = cut.cancelled() => {}
+        () = displaced => {}
         () = handshake(stream, door, admission) => {}
     }
 }
@@ -70,7 +83,9 @@ async fn handshake(stream: TcpStream, door: Door, admission: Admission) {
 
 async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, door: Door, admission: Admission) {
     let is_served = matches!(admission, Admission::Served(_));
-    let answer = |request: Request<Incoming>| answer(request, &door, &admission);
+    let exchange = Arc::new(Exchange::default());
+    let (stream, given_back) = HeadGuard::new(stream, Arc::clone(&exchange));
+    let answer = |request: Request<Incoming>| answer(request, &door, &admission, &exchange);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also the longest idle time between two requests.
@@ -80,7 +95,7 @@ async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, door
         .keep_alive(is_served)
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = Box::pin(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = door.shared.shutdown.cancelled() => {
@@ -88,8 +103,15 @@ async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, door
             connection.as_mut().await
         }
     };
-    if let Err(failure) = ended {
+    drop(connection);
+    if let Err(failure) = &ended {
         tracing::debug!(%failure, "connection ended");
+    }
+    if let Some(fault) = exchange.refusal(&ended, door.shared.request_timeout)
+        && let Ok(stream) = given_back.await
+    {
+        door.shared.metrics.heads_refused.inc();
+        head::refuse(stream, &fault, door.shared.ambient.request_id()).await;
     }
 }
 
@@ -97,12 +119,21 @@ fn answer(
     mut request: Request<Incoming>,
     door: &Door,
     admission: &Admission,
-) -> impl Future<Output = Result<Response, std::convert::Infallible>> + Send + use<> {
+    exchange: &Arc<Exchange>,
+) -> impl Future<Output = Result<Response<Answered<Body>>, std::convert::Infallible>> + Send + use<> {
+    exchange.begin_answer();
+    let exchange = Arc::clone(exchange);
     let routed = match admission {
-        Admission::Served(connection) => {
-            request.extensions_mut().insert(Arc::clone(connection));
-            Ok(door.router.clone().oneshot(request.map(Body::new)))
-        }
+        Admission::Served(connection) => match head::check(request.version(), request.headers()) {
+            Ok(()) => {
+                request.extensions_mut().insert(Arc::clone(connection));
+                Ok(door.router.clone().oneshot(request.map(Body::new)))
+            }
+            Err(fault) => {
+                door.shared.metrics.heads_refused.inc();
+                Err(errors::document(&fault, Some(door.shared.ambient.request_id())))
+            }
+        },
         Admission::Refused(peer) => {
             let full = Fault::new(Code::TOO_MANY_CONNECTIONS, "more connections than gateway.connections_max allows")
                 .retry_after(Duration::from_secs(1))
@@ -115,5 +146,6 @@ fn answer(
             Ok(response) => response.await,
             Err(refusal) => Ok(refusal),
         }
+        .map(|response| response.map(|body| Answered::new(body, exchange)))
     }
 }

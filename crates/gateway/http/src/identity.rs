@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     layers::buckets::Peer,
     reach::{Reach, Right},
-    shared::Shared,
+    shared::{Connection, Shared},
 };
 
 /// Longest text that is looked up as a token; ours are far shorter.
@@ -89,6 +89,23 @@ impl Shared {
         Ok(principal)
     }
 
+    /// The same, and the place of the connection follows: whoever has presented a valid token keeps it.
+    pub async fn admit_on(
+        &self,
+        connection: &Connection,
+        asker: &Asker<'_>,
+        bearer: Option<&Bearer>,
+    ) -> Result<Principal> {
+        let admitted = self.admit(asker, bearer).await;
+        match &admitted {
+            Ok(principal) => connection.slot.know(&principal.token)?,
+            Err(fault) if [Code::UNAUTHENTICATED, Code::AUTH_LOCKED].contains(&fault.code) => connection.slot.forget(),
+            // Nothing is known about the token: it is too fast, or the store cannot be asked.
+            Err(_) => {}
+        }
+        admitted
+    }
+
     /// Lockout and rate of an address without a valid token. Only a token that was presented counts towards a lockout:
     /// whoever sends none does not guess.
     async fn refuse_stranger(&self, asker: &Asker<'_>, token_was_given: bool) -> Result<()> {
@@ -142,11 +159,11 @@ impl Shared {
         Err(Fault::new(Code::FORBIDDEN, format!("the token does not hold the scope '{}'", needed.as_str())))
     }
 
-    /// One record for a lockout, within the bound on records of refusals from all addresses.
+    /// One record for a lockout, within a bound of its own: a flood of refusals must not hide it.
     async fn record_lockout(&self, asker: &Asker<'_>, actor: Actor, wait: Duration) {
         self.metrics.lockouts.inc();
         tracing::warn!(peer = %asker.peer, wait_s = wait.as_secs(), "an address is locked out after wrong tokens");
-        if self.recorded_refusals_in_all.take(&(), self.ambient.now()).is_err() {
+        if self.recorded_lockouts.take(&(), self.ambient.now()).is_err() {
             self.metrics.refusals_unrecorded.inc();
             return;
         }

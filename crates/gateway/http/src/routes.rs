@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens, witnesses},
     layers::{
         self,
         guard::{self, Guard},
@@ -126,6 +126,10 @@ routes! {
     POST "/api/v1/witness/logs" Access::Scope(Scope::Admin) => witnesses::add_witnessed_log;
     GET "/api/v1/witness/logs/{name}" Access::Scope(Scope::Audit) => witnesses::get_witnessed_log;
     DELETE "/api/v1/witness/logs/{name}" Access::Scope(Scope::Admin) => witnesses::remove_witnessed_log;
+
+    GET "/api/v1/retention" Access::Scope(Scope::Read) => retention::get_retention;
+    GET "/api/v1/retention/preview" Access::Scope(Scope::Admin) => retention::preview_retention;
+    POST "/api/v1/retention/run" Access::Scope(Scope::Admin) => retention::run_retention;
 
     GET "/api/v1/ws" Access::Session => ws::websocket;
 }

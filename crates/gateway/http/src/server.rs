@@ -21,6 +21,7 @@ use crate::{
     connection::{self, Admission, Door},
     routes,
     shared::{Connection, Shared},
+    slots::{Limits, Slots, Taken},
 };
 
 /// Connections that the system may hold before we accept them.
@@ -39,6 +40,8 @@ pub struct GatewayOptions {
     pub tls: Option<Arc<ServerConfig>>,
     pub body_bytes_max: usize,
     pub connections_max: usize,
+    /// Connections of one address on which no valid token was presented.
+    pub strangers_per_address_max: usize,
     /// Requests and WebSocket messages of one token, or of one address without a token.
     pub requests_per_second: u64,
     /// Wrong tokens of one address in a minute before it is locked out.
@@ -58,7 +61,7 @@ impl fmt::Debug for GatewayOptions {
 pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     refusals: Arc<Semaphore>,
     door: Door,
     background: Background,
@@ -86,7 +89,10 @@ impl Gateway {
         Ok(Self {
             listener,
             address,
-            slots: Arc::new(Semaphore::new(options.connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            slots: Slots::new(Limits {
+                all: options.connections_max,
+                strangers_per_address: options.strangers_per_address_max,
+            }),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             door: Door { tls: options.tls, router, shared, cut: CancellationToken::new() },
             background,
@@ -125,10 +131,12 @@ impl Gateway {
 
     fn admit(&self, stream: TcpStream, peer: IpAddr) {
         let metrics = &self.door.shared.metrics;
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+        if let Some(Taken { slot, has_displaced }) = self.slots.take(peer.into()) {
             metrics.connections.inc();
-            let connection =
-                Connection { peer, metrics: Arc::clone(metrics), _slot: slot, _tracked: self.open.token() };
+            if has_displaced {
+                metrics.connections_displaced.inc();
+            }
+            let connection = Connection { peer, metrics: Arc::clone(metrics), slot, _tracked: self.open.token() };
             let admission = Admission::Served(Arc::new(connection));
             self.background.spawn("gateway connection", connection::serve(stream, self.door.clone(), admission));
             return;

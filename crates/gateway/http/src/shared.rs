@@ -5,7 +5,6 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use agentos_api::Kernel;
 use agentos_base::Ambient;
 use agentos_types::TokenId;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use crate::layers::{
@@ -13,12 +12,16 @@ use crate::layers::{
     lockouts::Lockouts,
     metrics::Metrics,
 };
+use crate::slots::Slot;
 
 /// Refused requests of one peer that reach the audit log each second. More say nothing new, and without the bound
 /// anybody who can open a connection could fill the disk with records.
 const RECORDED_REFUSALS_PER_SECOND: u64 = 5;
 /// The same for all peers together, against a flood from many addresses.
 const RECORDED_REFUSALS_PER_SECOND_IN_ALL: u64 = 50;
+/// Lockouts that reach the audit log each second. Apart from the refusals, whose flood must not hide them; an address is
+/// locked out at most once a minute.
+const RECORDED_LOCKOUTS_PER_SECOND: u64 = 20;
 /// How long a revoked token can at most go on reading a stream or session that it opened before.
 const RECHECK_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
@@ -38,6 +41,7 @@ pub(crate) struct Shared {
     pub lockouts: Lockouts,
     pub recorded_refusals: Buckets<Peer>,
     pub recorded_refusals_in_all: Buckets<()>,
+    pub recorded_lockouts: Buckets<()>,
 }
 
 impl Shared {
@@ -61,16 +65,17 @@ impl Shared {
             lockouts: Lockouts::new(limits.auth_failures_max),
             recorded_refusals: Buckets::new(RECORDED_REFUSALS_PER_SECOND),
             recorded_refusals_in_all: Buckets::new(RECORDED_REFUSALS_PER_SECOND_IN_ALL),
+            recorded_lockouts: Buckets::new(RECORDED_LOCKOUTS_PER_SECOND),
         }
     }
 }
 
 /// One accepted connection. It lives in the extensions of its requests, and a WebSocket session keeps it after the
-/// upgrade: as long as it exists the connection counts against `connections_max` and shutdown waits for it.
+/// upgrade: as long as it exists the connection counts against the limits and shutdown waits for it.
 pub(crate) struct Connection {
     pub peer: IpAddr,
     pub metrics: Arc<Metrics>,
-    pub _slot: OwnedSemaphorePermit,
+    pub slot: Slot,
     pub _tracked: TaskTrackerToken,
 }
 

@@ -33,5 +33,7 @@ pub fn server_config(cert_pem_path: &Path, key_pem_path: &Path) -> Result<Server
         .with_single_cert(chain, key)
         .or_fault(Code::CONFIG_INVALID_VALUE, unusable(key_pem_path, "the key of the certificate"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // The order of the suites is ours: strongest first.
+    config.ignore_client_order = true;
     Ok(config)
 }

@@ -9,6 +9,7 @@ mod os;
 mod package;
 mod page;
 mod programs;
+mod volume;
 mod wait;
 
 pub use collector::{Collector, Mood, SeenSpan};
@@ -16,4 +17,5 @@ pub use os::{CliOutput, TestOs};
 pub use package::Package;
 pub use page::Page;
 pub use programs::{program, python};
+pub use volume::Volume;
 pub use wait::{eventually, until};

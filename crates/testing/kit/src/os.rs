@@ -1,6 +1,7 @@
 //! A whole AgentOS: the real program, in a scratch directory, on a free port.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -20,13 +21,19 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{Package, eventually, programs::program};
+use crate::{Package, Volume, eventually, programs::program};
 
 /// Ends its server when it is dropped.
 #[derive(Debug)]
 pub struct TestOs {
-    home: TempDir,
+    home: PathBuf,
+    /// Taken away with this value, unless the home lies on somebody else's volume.
+    _temporary: Option<TempDir>,
+    /// A volume whose namespace every program runs in, and the home as they see it.
+    place: Option<(Vec<String>, PathBuf)>,
     environment: Vec<(String, String)>,
+    /// The program that runs as the server.
+    program: String,
     server: Option<Child>,
 }
 
@@ -63,7 +70,27 @@ impl TestOs {
     pub fn bare(environment: &[(&str, &str)]) -> Self {
         let home = TempDir::with_prefix("agentos-home-").expect("scratch is writable");
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { home, environment, server: None }
+        Self {
+            home: home.path().to_owned(),
+            _temporary: Some(home),
+            place: None,
+            environment,
+            program: "agent-os".into(),
+            server: None,
+        }
+    }
+
+    /// The same on a volume of the test.
+    pub fn bare_on(volume: &Volume) -> Self {
+        let place = Some((volume.entrance(), volume.inside().join("home")));
+        Self {
+            home: volume.path().join("home"),
+            _temporary: None,
+            place,
+            environment: Vec::new(),
+            program: "agent-os".into(),
+            server: None,
+        }
     }
 
     /// Takes a variable away again.
@@ -72,12 +99,17 @@ impl TestOs {
     }
 
     pub fn home(&self) -> &Path {
-        self.home.path()
+        &self.home
     }
 
     /// Adds a variable to the otherwise empty environment of every program that this starts from now on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.push((name.into(), value.into()));
+    }
+
+    /// Lets another program than `agent-os` be the server from the next start on.
+    pub fn serve_with(&mut self, program: &str) {
+        self.program = program.into();
     }
 
     /// Starts the server and waits until it is ready.
@@ -87,9 +119,19 @@ impl TestOs {
 
     /// The same on a port that others know.
     pub async fn up_on(&mut self, port: u16) {
+        assert!(self.try_up_on(port, &[]).await, "the server did not start:\n{}", self.log());
+    }
+
+    /// Starts the server with further variables. False: it ended before it was ready.
+    pub async fn try_up(&mut self, variables: &[(&str, &str)]) -> bool {
+        self.try_up_on(0, variables).await
+    }
+
+    async fn try_up_on(&mut self, port: u16, variables: &[(&str, &str)]) -> bool {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("scratch is writable");
         let mut child = self
-            .command(&["--output", "jsonl", "up", "--port", &port.to_string()])
+            .command_of(&self.program, &["--output", "jsonl", "up", "--port", &port.to_string()])
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -98,8 +140,14 @@ impl TestOs {
             .expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
         let line = BufReader::new(stdout).lines().next_line().await.expect("readable");
-        assert!(line.is_some(), "the server did not start:\n{}", self.log());
         self.server = Some(child);
+        line.is_some()
+    }
+
+    /// Whether the server has ended by itself. What a crash leaves behind stays.
+    pub fn has_ended(&mut self) -> bool {
+        let server = self.server.as_mut().expect("a started server");
+        server.try_wait().expect("waited for").is_some()
     }
 
     /// SIGKILL to the server: what a crash leaves behind stays.
@@ -148,8 +196,18 @@ impl TestOs {
     }
 
     pub async fn cli_with_input(&self, args: &[&str], input: &str) -> CliOutput {
-        let mut child = self
-            .command(args)
+        Self::output_of(self.command(args), input).await
+    }
+
+    /// Runs the program that is the server as a command, with further variables.
+    pub async fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> CliOutput {
+        let mut command = self.command_of(&self.program, args);
+        command.envs(variables.iter().copied());
+        Self::output_of(command, "").await
+    }
+
+    async fn output_of(mut command: Command, input: &str) -> CliOutput {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -227,8 +285,15 @@ impl TestOs {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program("agent-os"));
-        command.env_clear().env("AGENT_OS_HOME", self.home()).envs(self.environment.iter().cloned()).args(args);
+        self.command_of("agent-os", args)
+    }
+
+    fn command_of(&self, name: &str, args: &[&str]) -> Command {
+        let (entrance, home) = self.place.clone().unwrap_or_else(|| (Vec::new(), self.home.clone()));
+        let program = program(name).into_os_string();
+        let mut words = entrance.into_iter().map(OsString::from).chain([program]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).env_clear().env("AGENT_OS_HOME", home).envs(self.environment.iter().cloned()).args(args);
         command
     }
 

@@ -7,7 +7,7 @@ pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test has a path");
     let profile = own.parent().and_then(|deps| deps.parent()).expect("tests lie in target/PROFILE/deps");
     let path = profile.join(name);
-    assert!(path.is_file(), "{} is missing; run: cargo build --workspace --bins", path.display());
+    assert!(path.is_file(), "{} is missing; run: scripts/build-for-tests.sh", path.display());
     path
 }
 

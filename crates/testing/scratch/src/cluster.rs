@@ -184,6 +184,57 @@ impl DurableCluster {
     }
 }
 
+/// For the end of the processes of a killed server, and for its return.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl DurableCluster {
+    pub fn port(&self) -> u16 {
+        self.cluster.port
+    }
+
+    /// SIGKILL to the server's first process, as the kernel does when memory runs out. The others end when they see it.
+    pub fn kill(&self) {
+        let data = self.cluster.directory.join("data");
+        let pid_file = data.join("postmaster.pid");
+        let text = fs::read_to_string(&pid_file).unwrap();
+        let pid = text.lines().next().and_then(|line| rustix::process::Pid::from_raw(line.parse().ok()?)).unwrap();
+        let group = children_of(pid.as_raw_nonzero().get());
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let until = std::time::Instant::now() + PATIENCE;
+        while group.iter().any(|child| is_running(*child)) {
+            assert!(std::time::Instant::now() < until, "processes of a killed Postgres do not end");
+            std::thread::yield_now();
+        }
+        // Where nobody buries the dead, the number still exists and the next start would take it for a running server.
+        let _ = fs::remove_file(pid_file);
+        let socket = self.cluster.directory.join(format!(".s.PGSQL.{}", self.cluster.port));
+        let _ = fs::remove_file(socket.with_extension(format!("{}.lock", self.cluster.port)));
+        let _ = fs::remove_file(socket);
+    }
+
+    /// The same cluster again, on the same port; it recovers from its log first.
+    pub fn start_again(&self) {
+        let mut start = programs::command("pg_ctl");
+        start.args(["start", "--wait", "--silent", "--pgdata"]).arg(self.cluster.directory.join("data"));
+        start.arg("--log").arg(self.cluster.directory.join("log"));
+        succeed(&mut start);
+    }
+}
+
+fn children_of(parent: i32) -> Vec<i32> {
+    let stat = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let parent_of = |pid: i32| stat(pid)?.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok();
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+/// Alive, and not only waiting to be buried.
+fn is_running(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 impl Drop for DurableCluster {
     fn drop(&mut self) {
         let mut stop = programs::command("pg_ctl");

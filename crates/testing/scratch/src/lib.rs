@@ -2,7 +2,8 @@
 //!
 //! Postgres is a throw-away cluster that the first test of a run makes with `initdb` and that all tests of the run share;
 //! it ends by itself when the run is over. A test that needs Postgres and finds none fails and says what to install or
-//! how to leave these tests out: it never passes without having run.
+//! how to leave these tests out: it never passes without having run. [`Proxy`] stands between a server and its database
+//! when the way there is what a test is about.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +14,7 @@
 mod client;
 mod cluster;
 mod programs;
+mod proxy;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +23,7 @@ use std::{
 
 use cluster::Cluster;
 pub use cluster::DurableCluster;
+pub use proxy::{Arrives, CutAt, Proxy, Rules, Way};
 
 /// Which database a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,11 @@ impl ScratchDatabase {
     pub fn run(&self, sql: &str) {
         self.spent.store(true, Ordering::SeqCst);
         self.cluster.run(&self.name, sql);
+    }
+
+    /// Clears dead row versions now, and not when the server pleases.
+    pub fn vacuum(&self) {
+        self.cluster.run(&self.name, "VACUUM");
     }
 
     /// The first column of the last row that a superuser sees.

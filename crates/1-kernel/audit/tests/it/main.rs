@@ -1,6 +1,8 @@
 //! The audit log on both databases.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+mod damage;
+
 #[path = "."]
 mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;

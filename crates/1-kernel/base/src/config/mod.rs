@@ -113,6 +113,10 @@ impl Config {
         self.size("gateway.connections_max")
     }
 
+    pub fn gateway_strangers_per_address_max(&self) -> usize {
+        self.size("gateway.strangers_per_address_max")
+    }
+
     pub fn gateway_requests_per_second(&self) -> u64 {
         self.integer("gateway.requests_per_second")
     }
@@ -210,6 +214,11 @@ impl Config {
         }
     }
 
+    /// False where days of the audit log go by the command alone.
+    pub fn retention_prunes_audit_log(&self) -> bool {
+        self.text("retention.audit_log_prune") == "daily"
+    }
+
     pub fn retention_audit_log(&self) -> Duration {
         Duration::from_secs(self.integer("retention.audit_log_days").saturating_mul(86_400))
     }
@@ -262,6 +271,30 @@ impl Config {
 
     pub fn trace_propagate_to(&self) -> Vec<String> {
         self.list("telemetry.propagate_to")
+    }
+
+    pub fn retention_task_days(&self) -> u64 {
+        self.integer("retention.task_days")
+    }
+
+    pub fn retention_dead_letter_days(&self) -> u64 {
+        self.integer("retention.dead_letter_days")
+    }
+
+    pub fn retention_event_days(&self) -> u64 {
+        self.integer("retention.event_days")
+    }
+
+    pub fn retention_idempotency_days(&self) -> u64 {
+        self.integer("retention.idempotency_days")
+    }
+
+    pub fn retention_credential_days(&self) -> u64 {
+        self.integer("retention.credential_days")
+    }
+
+    pub fn retention_hour_utc(&self) -> u64 {
+        self.integer("retention.hour_utc")
     }
 
     pub fn enforce_production_hardening(&self) -> bool {

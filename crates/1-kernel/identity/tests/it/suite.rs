@@ -100,6 +100,23 @@ async fn a_token_works_until_it_expires_or_is_revoked() {
     assert_eq!(tokens.list().await.unwrap().len(), 2);
 }
 
+/// An expiry is an instant of the calendar: it means what the clock says, whichever way that was set.
+#[tokio::test]
+async fn a_clock_that_is_set_moves_no_expiry() {
+    let house = house();
+    let (tokens, clock) = open(&house);
+    let new = NewToken { life: Some(HOUR), ..NewToken::of_scopes("short", &[Scope::Read]) };
+    let (token, row) = tokens.create(&Actor::System, new).await.unwrap();
+    let end = row.expires_at.unwrap();
+    for (now, works) in [(end.after(2 * HOUR), false), (end.before(2 * HOUR), true), (end, false)] {
+        clock.set(now);
+        assert_eq!(tokens.authenticate(token.expose()).await.unwrap().is_some(), works, "{now}");
+    }
+    tokens.revoke(&Actor::System, &row.id).await.unwrap();
+    clock.set(end.before(2 * HOUR));
+    assert_eq!(tokens.authenticate(token.expose()).await.unwrap(), None, "what was revoked stays so");
+}
+
 #[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let house = house();
@@ -214,4 +231,39 @@ async fn only_the_living_end_of_a_line_is_rotated() {
     assert_eq!(refused(&first.id, Rotation::default()).await, Code::TOKEN_ENDED, "expired");
     let unknown = "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap();
     assert_eq!(refused(&unknown, Rotation::default()).await, Code::TOKEN_NOT_FOUND);
+}
+
+#[tokio::test]
+async fn ended_tokens_go_when_their_time_is_over_and_others_stay() {
+    let house = house();
+    let (ambient, clock) = Ambient::fake(3, Timestamp::from_millis(5));
+    let store = Store::open(StoreOptions {
+        directory: house.path().into(),
+        database: house.database(),
+        queue_max: 64,
+        readers: 1,
+        sequencer: Some(Box::new(NoLog::default())),
+        ambient: ambient.clone(),
+    });
+    let (store, actor) = (store.unwrap(), Actor::System);
+    let tokens = Tokens::new(store.clone(), ambient);
+    let short = NewToken { life: Some(HOUR), ..NewToken::of_role("short", Role::Viewer) };
+    tokens.create(&actor, short).await.unwrap();
+    let (_, revoked) = tokens.create(&actor, NewToken::of_role("revoked", Role::Viewer)).await.unwrap();
+    tokens.revoke(&actor, &revoked.id).await.unwrap();
+    let year = NewToken { life: Some(366 * DAY), ..NewToken::of_role("kept", Role::Admin) };
+    let (_, old) = tokens.create(&actor, year).await.unwrap();
+    let (kept, successor) = tokens.rotate(&actor, &old.id, Rotation::default()).await.unwrap();
+    let prune = async |before: Timestamp, rows_max: i64| {
+        let count = store.read(move |conn| agentos_identity::count_ended(conn, before)).await.unwrap();
+        let taken = store.write(move |tx| agentos_identity::prune_ended(tx, before, rows_max)).await.unwrap();
+        (count, taken)
+    };
+    let start = Timestamp::from_millis(5);
+    assert_eq!(prune(start, 10).await, (0, 0), "none had ended");
+    clock.advance(DAY);
+    assert_eq!(prune(start.after(DAY), 2).await, (3, 2), "no more at once than asked for");
+    assert_eq!(prune(start.after(DAY), 2).await, (1, 1));
+    assert_eq!(tokens.list().await.unwrap(), [successor], "the line goes on without its first token");
+    assert!(tokens.authenticate(kept.expose()).await.unwrap().is_some());
 }

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, io::Write, num::NonZero, ops::Range, path::Path};
 
 use agentos_types::{Code, Fault, Result, fault::OrFault};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, types::ValueRef};
 
 mod kept;
 
@@ -38,10 +38,19 @@ pub fn open(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// A file that was opened and is damaged is no missing file: what helps is another.
+fn damaged_or_unreadable(path: &Path, error: &rusqlite::Error) -> Fault {
+    let fault = unreadable(path, error);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault { code: Code::STORE_CORRUPT, ..fault },
+        _ => fault,
+    }
+}
+
 /// Verifies the log that `key` names, and lists other logs of the file, which need keys of their own.
 pub fn verify_file(path: &Path, key: &VerifierKey, held: &[String]) -> Result<(Report, Vec<String>), VerifyError> {
     let connection = open(path)?;
-    let reading = |error: rusqlite::Error| unreadable(path, error);
+    let reading = |error: rusqlite::Error| damaged_or_unreadable(path, &error);
     let snapshot = connection.unchecked_transaction().map_err(|error| {
         unreadable(path, error).hint("a database needs its '-wal' file beside it, in a directory that you may write to")
     })?;

@@ -211,3 +211,32 @@ async fn changes_at_once_leave_no_value_unmasked() {
         assert_eq!(redactor.clean(&format!("hunter2-{index:04}")), MASK, "{index}");
     }
 }
+
+#[tokio::test]
+async fn replaced_versions_go_when_their_time_is_over_and_the_newest_stays() {
+    let house = house();
+    let (secrets, store, redactor) = open(&house, [1; 32]).await.unwrap();
+    let (rotated, revoked) = (name("rotated"), name("revoked"));
+    for key in [&rotated, &revoked] {
+        secrets.set(&Actor::System, key, value("hunter2-first")).await.unwrap();
+        secrets.rotate(&Actor::System, key, value("hunter2-second")).await.unwrap();
+    }
+    secrets.revoke(&Actor::System, &revoked).await.unwrap();
+    let prune = async |before: Timestamp, rows_max: i64| {
+        let count = store.read(move |conn| agentos_secrets::count_replaced(conn, before)).await.unwrap();
+        let taken = store.write(move |tx| agentos_secrets::prune_replaced(tx, before, rows_max)).await.unwrap();
+        (count, taken)
+    };
+    // All of it happened at this very instant.
+    let now = Timestamp::from_millis(5);
+    assert_eq!(prune(now, 10).await, (0, 0), "replaced only just now");
+    let later = Timestamp::from_millis(6);
+    assert_eq!(prune(later, 1).await, (2, 1), "no more at once than asked for");
+    assert_eq!(prune(later, 10).await, (1, 1));
+    let left: Vec<_> = secrets.list().await.unwrap().into_iter().map(|row| (row.version, row.state)).collect();
+    assert_eq!(left, [(2, "revoked".to_owned()), (2, "active".to_owned())]);
+    assert_eq!(secrets.reveal(&rotated).await.unwrap().expose_secret(), "hunter2-second");
+    // Numbers are never used again, and a value that lived stays masked as long as the process does.
+    assert_eq!(secrets.set(&Actor::System, &revoked, value("hunter2-third")).await.unwrap().version, 3);
+    assert_eq!(redactor.clean("hunter2-first"), MASK);
+}

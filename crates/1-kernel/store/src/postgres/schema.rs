@@ -79,6 +79,18 @@ pub(crate) fn grant(conn: &Conn<'_>, role: &str) -> Result<()> {
            END IF;
          END $rights$;
          REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM {role}"
+    ))?;
+    // Not there in a schema of an older program. One by one: a function that runs with the owner's rights is not for all.
+    let there = conn.query_one(
+        "SELECT count(*) FROM pg_proc WHERE oid = to_regprocedure('agent_os.history_open_day(bigint)')",
+        &[],
+        |row| row.integer(0),
+    )?;
+    if there == Some(0) {
+        return Ok(());
+    }
+    conn.execute_script(&format!(
+        "GRANT EXECUTE ON FUNCTION history_open_day(BIGINT), history_drop_day(BIGINT) TO {role}"
     ))
 }
 

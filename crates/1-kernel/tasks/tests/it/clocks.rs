@@ -61,6 +61,22 @@ async fn a_server_whose_clock_is_wrong_neither_steals_nor_loses_a_lease() {
     }
 }
 
+/// A step of the server's own clock is followed by what it measures, and leases are not among that here.
+#[tokio::test]
+async fn a_step_of_the_servers_clock_moves_no_lease_that_the_database_measures() {
+    let bench = bench(Duration::from_secs(600)).await;
+    let claimed = bench.working().await;
+    let end = bench.stored_end().await;
+    for by_us in [7_200_000_000, -9_000_000_000] {
+        let step = agentos_tasks::ClockStep { from: bench.ambient.now(), by_us };
+        bench.clock.set(Timestamp(step.from.as_micros() + by_us));
+        bench.tasks.follow_clock(step).await.unwrap();
+        bench.tasks.sweep().await.unwrap();
+        assert_eq!(bench.stored_end().await, end);
+        assert_eq!(bench.state(&claimed.task.id).await, TaskState::Working);
+    }
+}
+
 #[tokio::test]
 async fn a_lease_runs_out_by_the_clock_of_the_database_while_the_servers_stands_still() {
     let lease = Duration::from_millis(300);

@@ -29,6 +29,20 @@ struct Known {
     key: Option<String>,
 }
 
+impl Known {
+    /// The worker or its server is gone. With two attempts there is no pause: the first crash goes on at once.
+    fn crash(&mut self, now: Timestamp) {
+        self.state = match self.attempt < ATTEMPTS_MAX {
+            _ if self.cancel_asked => TaskState::Canceled,
+            true => TaskState::Submitted,
+            false => TaskState::Failed,
+        };
+        if self.state == TaskState::Submitted {
+            self.run_at = now;
+        }
+    }
+}
+
 struct Machine {
     bench: Bench,
     dice: Ambient,
@@ -206,29 +220,27 @@ impl Machine {
         let now = self.now();
         let expired =
             self.model.values_mut().filter(|known| known.state == TaskState::Working && known.lease_until <= now);
-        for known in expired {
-            known.state = match known.attempt < ATTEMPTS_MAX {
-                _ if known.cancel_asked => TaskState::Canceled,
-                true => TaskState::Submitted,
-                false => TaskState::Failed,
-            };
-            if known.state == TaskState::Submitted {
-                known.run_at = now;
-            }
-        }
+        expired.for_each(|known| known.crash(now));
         format!("wait: until {now}")
     }
 
     async fn recover_or_redrive(&mut self) -> String {
         if self.roll(3) == 0 {
-            let count = self.bench.tasks.recover().await.unwrap();
+            let orderly = self.roll(1) == 0;
+            let tasks = &self.bench.tasks;
+            let count = if orderly { tasks.hand_back().await } else { tasks.recover().await }.unwrap();
+            let now = self.now();
             let working: Vec<_> = self.model.values_mut().filter(|known| known.state == TaskState::Working).collect();
             assert_eq!(count, working.len() as u64);
             for known in working {
-                known.state = if known.cancel_asked { TaskState::Canceled } else { TaskState::Submitted };
-                known.attempt -= 1;
+                if orderly {
+                    known.state = if known.cancel_asked { TaskState::Canceled } else { TaskState::Submitted };
+                    known.attempt -= 1;
+                } else {
+                    known.crash(now);
+                }
             }
-            return format!("recover: {count}");
+            return format!("{}: {count}", if orderly { "hand back" } else { "recover" });
         }
         let Some(id) = self.any_task() else { return "redrive: nothing".into() };
         let outcome = self.bench.tasks.redrive(&person(), &id, None).await;

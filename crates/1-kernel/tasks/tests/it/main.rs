@@ -3,20 +3,25 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
 
 mod clocks;
+mod file;
 mod others;
+mod partitions;
 
 #[path = "."]
 mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
 
-    mod bench;
+    pub(super) mod bench;
     mod claiming;
+    mod clock;
     mod intake;
     pub(super) mod machine;
     mod operations;
     mod outcomes;
     mod reading;
     mod recovery;
+    mod retention;
+    pub(super) mod room;
     mod scheduling;
     mod steps;
     mod timing;
@@ -32,6 +37,8 @@ mod on_postgres {
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod claiming;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod clock;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod intake;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     pub(super) mod machine;
@@ -43,6 +50,10 @@ mod on_postgres {
     mod reading;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod recovery;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod retention;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod room;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod scheduling;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
@@ -73,6 +84,7 @@ async fn random_work_agrees_with_the_model_on_sqlite() {
         ("cancel: ", " canceled"),
         ("cancel: ", " working"),
         ("recover: ", "2"),
+        ("hand back: ", "1"),
         ("renew: lost ", "[]"),
     ] {
         let times = told.iter().filter(|line| line.starts_with(kind) && line.ends_with(end)).count();

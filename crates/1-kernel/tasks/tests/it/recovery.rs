@@ -1,16 +1,21 @@
 //! The death of the process: everything acknowledged is there afterwards, and nothing is done twice.
 
+use std::time::Duration;
+
 use agentos_base::Ambient;
 use agentos_store::Store;
 use agentos_tasks::{Ending, StepStart, Tasks};
 use agentos_types::{
-    Actor,
+    Actor, Code,
     notify::Notice,
-    task::{Safety, TaskState},
+    task::{ErrorClass, Safety, TaskState},
 };
 use serde_json::json;
 
 use super::bench::*;
+
+/// As the bench's settings have it.
+const ATTEMPTS_MAX: i64 = 3;
 
 /// Drops the handles in the middle of the work and opens the same directory again.
 fn restart(bench: Bench, seed: u64) -> Bench {
@@ -33,7 +38,7 @@ impl agentos_base::Entropy for Seeded {
 }
 
 #[tokio::test]
-async fn after_a_crash_the_work_goes_on_from_the_last_recorded_step_at_no_cost_of_attempts() {
+async fn after_a_crash_the_work_goes_on_at_once_from_the_last_recorded_step() {
     let bench = bench().await;
     let lease = bench.working().await.lease;
     bench.begin(&lease, step("done", Safety::Unsafe, "h")).await.unwrap();
@@ -54,7 +59,7 @@ async fn after_a_crash_the_work_goes_on_from_the_last_recorded_step_at_no_cost_o
     let next = bench.tasks.claim(&echo(), 5).await.unwrap();
     assert_eq!(next.len(), 2);
     let next = next.into_iter().find(|claimed| claimed.task.id == lease.task).unwrap();
-    assert_eq!((next.task.attempt, next.lease.fence), (1, 2), "no attempt was charged, the fence rose");
+    assert_eq!((next.task.attempt, next.lease.fence), (2, 2), "the crash was an attempt, the fence rose");
     let replayed = bench.begin(&next.lease, step("done", Safety::Unsafe, "h")).await.unwrap();
     assert_eq!(replayed, StepStart::Recorded(json!("first")));
     let again = bench.begin(&next.lease, step("open", Safety::Keyed, "h")).await.unwrap();
@@ -72,10 +77,53 @@ async fn a_crash_in_an_unsafe_step_asks_a_person_and_a_cancel_that_was_asked_hol
     let bench = restart(bench, 9);
     assert_eq!(bench.tasks.recover().await.unwrap(), 2);
     let parked = bench.tasks.get(&doubtful.task).await.unwrap();
-    assert_eq!((parked.state, parked.attempt), (TaskState::InputRequired, 0));
+    assert_eq!((parked.state, parked.attempt), (TaskState::InputRequired, 1));
     assert_eq!(bench.state(&canceling.task).await, TaskState::Canceled);
     assert!(bench.tasks.claim(&echo(), 5).await.unwrap().is_empty());
     assert_eq!(bench.last("task.park").facts["recovered"], json!(true));
+}
+
+/// Whatever kills the server each time that it is worked on must end somewhere.
+#[tokio::test]
+async fn a_task_that_takes_the_server_down_ends_as_a_dead_letter() {
+    let mut bench = bench().await;
+    let id = bench.submit().await.id;
+    for attempt in 1..=ATTEMPTS_MAX {
+        let claimed = bench.tasks.claim(&echo(), 1).await.unwrap();
+        assert_eq!(claimed[0].task.attempt, attempt);
+        bench = restart(bench, 20 + attempt.unsigned_abs());
+        assert_eq!(bench.tasks.recover().await.unwrap(), 1);
+        let task = bench.tasks.get(&id).await.unwrap();
+        let failure = task.failure.unwrap();
+        assert_eq!((failure.class, failure.code), (ErrorClass::Crash, Some(Code::TASK_CRASHED)));
+        let expected = if attempt < ATTEMPTS_MAX { TaskState::Submitted } else { TaskState::Failed };
+        assert_eq!((task.state, task.attempt), (expected, attempt));
+        // The first crash says little; from the second on there is a pause, in which others come to their end.
+        assert!(task.run_at <= bench.ambient.now() || attempt > 1);
+        bench.clock.advance(Duration::from_secs(300));
+    }
+    assert!(bench.tasks.claim(&echo(), 1).await.unwrap().is_empty());
+    assert_eq!(bench.last("task.finish").facts["recovered"], json!(true));
+}
+
+#[tokio::test]
+async fn an_orderly_stop_costs_no_attempt() {
+    let bench = bench().await;
+    let plain = bench.working().await.lease;
+    let doubtful = bench.working().await.lease;
+    bench.begin(&doubtful, step("pay", Safety::Unsafe, "h")).await.unwrap();
+    let canceling = bench.working().await.lease;
+    bench.tasks.cancel(&person(), &canceling.task).await.unwrap();
+    assert_eq!(bench.tasks.hand_back().await.unwrap(), 3);
+    let bench = restart(bench, 30);
+    assert_eq!(bench.tasks.recover().await.unwrap(), 0);
+    for (lease, state) in
+        [(&plain, TaskState::Submitted), (&doubtful, TaskState::InputRequired), (&canceling, TaskState::Canceled)]
+    {
+        let task = bench.tasks.get(&lease.task).await.unwrap();
+        assert_eq!((task.state, task.attempt), (state, 0));
+    }
+    assert_eq!(bench.tasks.claim(&echo(), 5).await.unwrap()[0].task.attempt, 1);
 }
 
 #[tokio::test]

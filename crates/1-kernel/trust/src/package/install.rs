@@ -18,8 +18,10 @@ use crate::files::{copy_hashed, open_beneath, partial_name, sync_parent};
 pub fn install_package(source: &Path, manifest: &Manifest, destination: &Path) -> Result<()> {
     limit_files(manifest)?;
     if fs::symlink_metadata(destination).is_ok() {
-        return verify_files(destination, manifest)
-            .map_err(|fault| fault.hint("another package is installed there; it is never overwritten"));
+        return verify_files(destination, manifest).map_err(|fault| match fault.code {
+            Code::PACKAGE_MISMATCH => fault.hint("another package is installed there; it is never overwritten"),
+            _ => fault,
+        });
     }
     let partial = partial_name(destination).map_err(|error| broken("name", destination, error))?;
     match fs::remove_dir_all(&partial) {
@@ -42,7 +44,7 @@ fn copy_all(source: &Path, manifest: &Manifest, partial: &Path) -> Result<()> {
     let mut bytes_left = PACKAGE_BYTES_MAX;
     for (name, digest) in &manifest.files {
         // Opening first also refuses names that would leave the directory.
-        let mut from = open_beneath(source, name).map_err(|problem| Fault::new(Code::PACKAGE_MISMATCH, problem))?;
+        let mut from = open_beneath(source, name).map_err(|problem| problem.fault(Code::PACKAGE_MISMATCH))?;
         make_folders(partial, name)?;
         let path = partial.join(name);
         let failed = |error: io::Error| broken("write", &path, error);

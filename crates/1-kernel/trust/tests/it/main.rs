@@ -323,3 +323,15 @@ fn an_installation_is_whole_or_absent() {
     let fault = install_package(&package.path(), &signed.manifest, &nowhere).unwrap_err();
     assert!(fault.code == Code::INTERNAL && fault.detail.unwrap().contains("missing"), "the log names the path");
 }
+
+/// `/proc/self/mem` is a regular file whose first bytes cannot be read: what a failing disk looks like.
+#[test]
+fn a_file_that_the_machine_cannot_read_is_no_tampering() {
+    let package = Package::new(AGENT_TOML);
+    let mut manifest = verify_package(&package.sign(PUBLISHER).unwrap(), None, &root(), NOW).unwrap().manifest;
+    manifest.files = [("mem".to_owned(), SHA256_OF_NOTHING.to_owned())].into();
+    let unreadable = verify_files(Path::new("/proc/self"), &manifest);
+    assert_fault("an input/output error", unreadable, Code::PACKAGE_UNREADABLE, "'mem'");
+    // What is there and is something else still counts against the package.
+    assert_fault("no file", verify_files(&package.path(), &manifest), Code::PACKAGE_MISMATCH, "does not exist");
+}

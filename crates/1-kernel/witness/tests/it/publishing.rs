@@ -148,8 +148,10 @@ async fn an_answer_that_the_witness_did_not_sign_counts_for_nothing() {
     let publisher = log.publisher(options);
     let background = Background::default();
     publisher.spawn(&background);
-    let target = until(&publisher, "a failure", |target| target.failures > 0).await;
-    assert!(target.size.is_none() && target.problem.unwrap().contains("cosignature"));
+    let is_named =
+        |target: &WitnessTarget| target.problem.as_ref().is_some_and(|problem| problem.contains("cosignature"));
+    let target = until(&publisher, "the failure by the cosignature", is_named).await;
+    assert!(target.size.is_none(), "{target:?}");
     assert!(background.stop(PATIENCE).await);
 }
 

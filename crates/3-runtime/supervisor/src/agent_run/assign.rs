@@ -1,5 +1,6 @@
 //! Tasks on their way to the worker and away from it: claims, cancels, lost leases.
 
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::KernelFrame;
 use agentos_tasks::Claimed;
 use agentos_types::{Code, Fault, TaskId, agent::AgentState};
@@ -41,7 +42,9 @@ impl Life<'_> {
             Some(held) if held.cancel_by.is_some() => Ok(()),
             Some(held) => {
                 held.cancel_by = Some(Instant::now() + grace);
-                self.send(&KernelFrame::Cancel { task, grace_ms: millis(grace) })
+                self.send(&KernelFrame::Cancel { task, grace_ms: millis(grace) })?;
+                hit(Point::SupervisorCancelSent);
+                Ok(())
             }
             None => {
                 self.desk.remember_cancel(task);
@@ -77,7 +80,7 @@ impl Life<'_> {
 
     async fn hand_out(&mut self, claimed: Vec<Claimed>) -> Result<(), Verdict> {
         if self.leave_by.is_some() {
-            // A stopping server keeps the leases; its next start gives them back without a cost.
+            // A stopping server keeps the leases until its very end, and gives them back without a cost.
             if !self.run.shared.stop.is_cancelled() {
                 self.desk.give_back(claimed, &failure_of(&left()));
             }
@@ -85,6 +88,9 @@ impl Life<'_> {
         }
         let (tasks, again) = self.desk.take_in(claimed);
         let some = !tasks.is_empty();
+        if some {
+            hit(Point::SupervisorClaimed);
+        }
         for task in tasks {
             let Some(held) = self.desk.get(&task.id) else { continue };
             let traceparent = held.lease.traceparent.clone();
@@ -97,6 +103,7 @@ impl Life<'_> {
             })?;
         }
         if some {
+            hit(Point::SupervisorAssigned);
             self.idle_since = None;
             if self.run.state == AgentState::Ready {
                 self.note(Event::TaskAssigned).await;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use agentos_base::trace::{Scope, scoped};
+use agentos_failpoint::{Point, hit};
 use agentos_tasks::{Claimed, Ending, Lease, Tasks};
 use agentos_types::{
     Actor, AgentName, Code, InstanceId, Result, TaskId,
@@ -25,9 +26,9 @@ use tokio::{
 const EFFECTS_MAX: usize = 32;
 /// Tasks that are remembered after their end, so that a late frame about one is told from a wrong one.
 const PAST_MAX: usize = 1_024;
-/// An ending is written again while the store is busy: 0.2 + 0.4 + 0.8 + 1.6 s, well within a lease.
-const FINISH_TRIES: u32 = 5;
+/// An ending is written again while the store is busy or away, for as long as the lease can last.
 const FINISH_RETRY: Duration = Duration::from_millis(200);
+const FINISH_RETRY_MAX: Duration = Duration::from_secs(2);
 
 pub(crate) struct Held {
     pub(crate) lease: Lease,
@@ -255,6 +256,7 @@ impl Desk {
         let tasks = self.tasks.clone();
         self.begin(async move {
             write_ending(&tasks, &actor, &lease, ending).await;
+            hit(Point::SupervisorEndingWritten);
             Effect::Written
         });
     }
@@ -275,14 +277,14 @@ pub(crate) async fn write_ending(tasks: &Tasks, actor: &Actor, lease: &Lease, en
 }
 
 async fn try_ending(tasks: &Tasks, actor: &Actor, lease: &Lease, ending: Ending) {
-    let mut wait = FINISH_RETRY;
-    for _ in 0..FINISH_TRIES {
+    let (give_up_at, mut wait) = (Instant::now() + tasks.options().lease, FINISH_RETRY);
+    loop {
         match tasks.finish(actor, lease, ending.clone()).await {
             Ok(_) => return,
-            Err(fault) if fault.code == Code::STORE_BUSY || fault.code == Code::STORE_UNAVAILABLE => {
+            Err(fault) if is_for_now(fault.code) && Instant::now() + wait < give_up_at => {
                 tracing::warn!(task = %lease.task, %fault, "an ending is written again");
                 sleep(wait).await;
-                wait *= 2;
+                wait = (wait * 2).min(FINISH_RETRY_MAX);
             }
             Err(fault) if fault.code == Code::LEASE_LOST => {
                 return tracing::debug!(task = %lease.task, "an ending came after the lease was lost");
@@ -292,4 +294,9 @@ async fn try_ending(tasks: &Tasks, actor: &Actor, lease: &Lease, ending: Ending)
             }
         }
     }
+}
+
+/// The store may take it later.
+fn is_for_now(code: Code) -> bool {
+    [Code::STORE_BUSY, Code::STORE_UNAVAILABLE, Code::AUDIT_UNAVAILABLE].contains(&code)
 }

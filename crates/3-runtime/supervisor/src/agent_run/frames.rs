@@ -1,6 +1,7 @@
 //! What each frame of a worker means at each point. Anything else breaks the protocol and ends the life.
 
 use agentos_base::trace::{Scope, scoped};
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::{
     KernelFrame, PROTOCOL_VERSION, WorkerFrame,
     frame::{CallError, Outcome},
@@ -60,6 +61,7 @@ impl Life<'_> {
 
     async fn become_ready(&mut self) {
         self.phase = Phase::Ready;
+        hit(Point::SupervisorReady);
         self.ready_since = Some(Instant::now());
         // A worker that is told to exit already no longer changes the agent's state.
         if self.leave_by.is_none() && matches!(self.run.state, AgentState::Starting | AgentState::Paused) {
@@ -94,6 +96,7 @@ impl Life<'_> {
 
     fn end(&mut self, task: &TaskId, frame: &str, ending: Ending) -> Result<(), Verdict> {
         if self.is_about_held(task, frame)? {
+            hit(Point::SupervisorEndingReceived);
             self.desk.finish(task, ending);
             self.rest();
         }
@@ -135,12 +138,14 @@ impl Life<'_> {
             let outcome = Outcome::Error(CallError::new(&fault, ErrorClass::Denied));
             return self.send(&KernelFrame::Reply { id, outcome });
         };
+        hit(Point::SupervisorCallReceived);
         let open = self.calls.open(id, task).map_err(Verdict::Broken)?;
         let (syscalls, caller) = (self.run.shared.syscalls.clone(), self.caller.clone());
         let scope = Scope::of_trace(&lease.traceparent);
         let work = async move {
             let outcome = syscalls.call(&caller, &lease, step, syscall, args).await;
             open.answer(outcome).await;
+            hit(Point::SupervisorCallAnswered);
         };
         self.run.shared.background.spawn("system call", scoped(scope, work));
         Ok(())

@@ -7,6 +7,7 @@ use agentos_base::{
     Ambient, names,
     trace::{Kind, Span},
 };
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::KernelFrame;
 use agentos_types::{
     Actor, AgentName, Code, Fault, InstanceId, Manifest, TaskId, Timestamp,
@@ -115,6 +116,7 @@ impl<'r> Life<'r> {
         let blueprint = prepare(run).await?;
         run.health = blueprint.manifest.health.clone();
         let spawned = run.shared.seat.spawn().await?;
+        hit(Point::SupervisorSpawned);
         Self::attach(run, blueprint, spawned)
     }
 

@@ -11,6 +11,7 @@ mod settle;
 
 use std::{sync::Arc, time::Duration};
 
+use agentos_failpoint::{Point, hit};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result,
     agent::AgentState,
@@ -212,6 +213,7 @@ impl Run {
         };
         let ambient = self.shared.ambient.clone();
         self.shared.store.write(move |tx| agents::set_state(tx, &ambient, &change)).await?;
+        hit(Point::SupervisorStateWritten);
         tracing::info!(agent = %self.name, "{said}");
         self.card.logs.kernel(&said);
         self.state = to;

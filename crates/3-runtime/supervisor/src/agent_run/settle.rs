@@ -2,6 +2,7 @@
 
 use std::process::ExitStatus;
 
+use agentos_failpoint::{Point, hit};
 use agentos_protocol::{KernelFrame, WorkerFrame};
 use agentos_tasks::{Ending, Lease};
 use agentos_types::{Actor, Code, Fault, TaskId};
@@ -128,8 +129,11 @@ impl Life<'_> {
             tracing::warn!(agent = %self.run.name, "writes for tasks are still under way after the worker's end");
         }
         let leases = self.desk.clear();
-        // A stopping server leaves them: its next start gives them back at no cost of an attempt.
+        // A stopping server leaves them: it gives them back at its very end, at no cost of an attempt.
         if !stopping {
+            if !leases.is_empty() {
+                hit(Point::SupervisorWorkerGone);
+            }
             leases.into_iter().for_each(|lease| self.give_back(lease, &fault));
         }
     }
@@ -144,6 +148,7 @@ impl Life<'_> {
             let _ = timeout(patience, calls.settled(&lease.task)).await;
             // One that was asked to cancel ends canceled, whatever the reason.
             write_ending(&tasks, &Actor::System, &lease, Ending::Failed(failure)).await;
+            hit(Point::SupervisorTaskGivenBack);
         });
     }
 }

@@ -107,7 +107,7 @@ async fn the_next_server_goes_on_where_this_one_stopped() {
     assert_ne!(again.pid, pids[0]);
     let still = world.agent(&paused).await;
     assert_eq!((still.state, still.pid), (AgentState::Paused, None));
-    // The lease was left for the recovery, which costs no attempt.
+    // The lease was left for the server, which gives it back at its very end.
     assert_eq!(world.tasks.get(&id).await.unwrap().state, TaskState::Working);
     assert_eq!(world.tasks.options().node, NODE);
     world.command(&paused, AgentCommand::Resume).await.unwrap();

@@ -1,7 +1,7 @@
 //! What must hold before a process is made.
 
 use agentos_supervisor::AgentCommand;
-use agentos_types::{Code, agent::AgentState};
+use agentos_types::{Actor, Code, agent::AgentState};
 use serde_json::json;
 
 use crate::harness::World;
@@ -47,4 +47,27 @@ async fn the_limits_of_the_manifest_are_those_of_the_process() {
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     assert!(!String::from_utf8_lossy(&environ).contains("CARGO"));
+}
+
+/// A disk that fails for a while is no tampering: the agent waits and comes back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_cannot_be_read_backs_off_and_starts_when_it_can() {
+    const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let world = World::new().await;
+    let change = json!({"files": {"mem": NOTHING}, "health": {"failures_max": 100}});
+    let deployment = world.package("unread", change);
+    let package = world.directory.join("packages/unread/1.0.0");
+    std::fs::write(package.join("mem"), "").unwrap();
+    let agent = world.supervisor.deploy(&Actor::System, deployment).await.unwrap().name;
+    world.in_state(&agent, AgentState::Ready).await;
+    // The kernel's own file of this name is a regular one whose first bytes are an input/output error.
+    let kept = world.directory.join("packages/unread/kept");
+    std::fs::rename(&package, &kept).unwrap();
+    std::os::unix::fs::symlink("/proc/self", &package).unwrap();
+    world.command(&agent, AgentCommand::Restart).await.unwrap();
+    let waiting = world.in_state(&agent, AgentState::BackingOff).await;
+    assert!(waiting.reason.unwrap().contains(&Code::PACKAGE_UNREADABLE.to_string()));
+    std::fs::remove_file(&package).unwrap();
+    std::fs::rename(&kept, &package).unwrap();
+    world.in_state(&agent, AgentState::Ready).await;
 }

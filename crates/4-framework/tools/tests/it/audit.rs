@@ -89,6 +89,25 @@ async fn an_answer_whose_outcome_is_not_recorded_is_withheld() {
 }
 
 #[tokio::test]
+async fn a_result_is_held_while_the_log_takes_no_record_and_written_once_it_does() {
+    let server = Server::saying("the answer").await;
+    let house = House::open(&server).await;
+    let all = server.url("api.test", "/*");
+    let worker = house.worker("a", &[["net", "fetch", &all]]).await;
+    let refusals = std::sync::atomic::AtomicU32::new(0);
+    house.audit.refuse(move |event| {
+        event.phase == Phase::Outcome && refusals.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0
+    });
+    let post = json!({"url": server.url("api.test", "/post"), "method": "POST"});
+    assert_eq!(house.call(&worker, "post", "net.fetch", post).await.unwrap()["body"], "the answer");
+    assert_eq!(server.count(), 1, "the act is not repeated");
+    assert_eq!(house.step(&worker, "post").await.unwrap().status, "done");
+    let records = house.records_of(&worker, "post").await;
+    assert_eq!(records.len(), 2, "one intent, one outcome: {records:?}");
+    house.verified().await;
+}
+
+#[tokio::test]
 async fn a_record_that_fails_takes_its_whole_commit_with_it_and_no_more() {
     let server = Server::saying("").await;
     let house = House::open(&server).await;

@@ -93,7 +93,9 @@ impl House {
             tasks: tasks.clone(),
             ambient: ambient.clone(),
         };
-        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor);
+        // Long enough for a second try, short enough for a test in which none succeeds.
+        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor)
+            .holding(std::time::Duration::from_millis(400));
         let log = AuditLog::new(identity, store.clone(), directory.path());
         Self { store, tasks, secrets, monitor, log, clock, audit, directory }
     }

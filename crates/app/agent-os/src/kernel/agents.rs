@@ -8,6 +8,7 @@ use agentos_api::{
 };
 use agentos_authority::GrantSet;
 use agentos_base::fs;
+use agentos_failpoint::{Point, hit};
 use agentos_store::Arg;
 use agentos_supervisor::Deployment;
 use agentos_trust::package;
@@ -42,6 +43,7 @@ async fn verify_and_install(kernel: &ServerKernel, body: DeployAgent) -> Result<
         fs::create_private_directory(&versions)?;
         let destination = versions.join(&signed.manifest.version);
         package::install_package(&source, &signed.manifest, &destination)?;
+        hit(Point::KernelFilesInstalled);
         Ok(Deployment {
             manifest: signed.manifest,
             manifest_sha256: signed.manifest_sha256,

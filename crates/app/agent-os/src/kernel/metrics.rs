@@ -44,6 +44,14 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
     render_agents(&mut page, &labelled, &agents);
     page.family(&names::AUDIT_RECORDS, [(Vec::new(), audit_size as f64)]);
     render_witnesses(&mut page, &targets, &witnessed);
+    let retention = kernel.retention.status().await?;
+    page.family(
+        &names::RETENTION_ROWS,
+        retention.counts.iter().map(|count| (vec![count.kind.to_string()], count.rows_total as f64)),
+    );
+    if let Some(at) = retention.last_run.as_ref().and_then(|run| run.finished_at) {
+        page.family(&names::RETENTION_LAST_RUN, [(Vec::new(), (at.as_millis() / 1_000) as f64)]);
+    }
     page.family(&names::SCHEMA_VERSION, [(Vec::new(), schema as f64)]);
     if let Some(stats) = kernel.ambient.tracer().stats() {
         let outcomes = [("exported", &stats.exported), ("dropped", &stats.dropped), ("failed", &stats.failed)];

@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod log_life;
 mod metrics;
+pub mod retention;
 mod status;
 mod tokens;
 
@@ -20,17 +21,19 @@ use agentos_api::{
     body::{
         AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
         AuditVerification, Check, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health,
-        Notification, Page, PruneAudit, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+        Notification, Page, PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue,
+        SubmitTask, TokenInfo,
     },
     kernel::{AgentCommand, Principal, TaskQuery},
 };
 use agentos_audit::{AuditLog, Upkeep};
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_identity::Tokens;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
 use agentos_store::Store;
 use agentos_supervisor::Supervisor;
-use agentos_tasks::{NewSchedule, NewTask, ScheduleFilter, TaskFilter, Tasks};
+use agentos_tasks::{NewSchedule, NewTask, ScheduleFilter, TaskFilter, Tasks, retention::Retention};
 use agentos_trust::TrustRoot;
 use agentos_types::{
     Actor, AgentName, LogName, Result, ScheduleId, SecretName, TaskId, Timestamp, TokenId,
@@ -53,6 +56,7 @@ pub struct ServerKernel {
     pub tasks: Tasks,
     pub tokens: Tokens,
     pub secrets: Secrets,
+    pub retention: Retention,
     pub audit: AuditLog,
     pub upkeep: Upkeep,
     /// Held while the key of the log is changed.
@@ -171,6 +175,7 @@ impl Kernel for ServerKernel {
             traceparent: body.traceparent,
         };
         let submitted = self.tasks.submit_for(&context.actor, context.owner.clone(), new).await?;
+        hit(Point::KernelSubmitDurable);
         Ok((submitted.task, submitted.replayed))
     }
 
@@ -199,11 +204,15 @@ impl Kernel for ServerKernel {
     }
 
     async fn cancel_task(&self, context: &Context, id: &TaskId) -> Result<Task> {
-        self.tasks.cancel(&context.actor, id).await
+        let task = self.tasks.cancel(&context.actor, id).await?;
+        hit(Point::KernelCancelDurable);
+        Ok(task)
     }
 
     async fn retry_task(&self, context: &Context, id: &TaskId) -> Result<Task> {
-        self.tasks.retry(&context.actor, id).await
+        let task = self.tasks.retry(&context.actor, id).await?;
+        hit(Point::KernelRetryDurable);
+        Ok(task)
     }
 
     async fn redrive_task(&self, context: &Context, id: &TaskId, input: Option<Value>) -> Result<Task> {
@@ -310,6 +319,18 @@ impl Kernel for ServerKernel {
 
     async fn remove_witnessed_log(&self, context: &Context, name: &LogName) -> Result<()> {
         self.witnesses.witness.remove(&context.actor, name).await
+    }
+
+    async fn get_retention(&self) -> Result<RetentionStatus> {
+        retention::status(self).await
+    }
+
+    async fn preview_retention(&self) -> Result<Vec<RetentionRows>> {
+        retention::preview(self).await
+    }
+
+    async fn run_retention(&self, context: &Context) -> Result<RetentionStatus> {
+        retention::run(self, context).await
     }
 
     async fn ready(&self) -> bool {

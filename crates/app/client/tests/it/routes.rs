@@ -84,6 +84,9 @@ async fn call_everything(client: &Client) {
     client.verify_audit().await.unwrap_err();
     client.audit_checkpoint().await.unwrap_err();
     client.export_audit(3).await.map(drop).unwrap_err();
+    client.retention().await.unwrap_err();
+    client.preview_retention().await.unwrap_err();
+    client.run_retention().await.unwrap_err();
     client.follow_audit(Some(11)).next().await.unwrap_err();
     client.export_audit_until(3, 9).await.map(drop).unwrap_err();
     client.prune_audit(&PruneAudit { dry_run: true, keep_from: Some(4) }).await.unwrap_err();
@@ -109,6 +112,7 @@ fn expected() -> Vec<String> {
          POST /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/rotate|\
          DELETE /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|GET /api/v1/audit?actor=agent%3Aa+b&ascending=false&since=7|\
          GET /api/v1/audit/verify|GET /api/v1/audit/checkpoint|GET /api/v1/audit/export?from_seq=3|\
+         GET /api/v1/retention|GET /api/v1/retention/preview|POST /api/v1/retention/run|\
          GET /api/v1/audit/stream|GET /api/v1/audit/export?from_seq=3&until_seq=9|POST /api/v1/audit/prune|\
          GET /api/v1/audit/holds|POST /api/v1/audit/holds|DELETE /api/v1/audit/holds/case-7|\
          POST /api/v1/audit/rotate-key"

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agentos_types::{Code, Fault, Result};
+use agentos_types::{Code, Fault, Result, json};
 use axum::{
     body,
     extract::{FromRequest, Request},
@@ -13,7 +13,6 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    extract::strict,
     layers::errors::{Answer, Refusal},
     shared::Shared,
 };
@@ -54,13 +53,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Shared>> for BodyOrDefault<T
 }
 
 fn shape<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let invalid = |reason: String| Fault::new(Code::BODY_INVALID, format!("the body is not valid: {reason}"));
-    let value = strict::parse(bytes).map_err(invalid)?;
-    // A derived reader would take an array as the fields in the order of the program.
-    if !value.is_object() {
-        return Err(invalid("it is not an object".to_owned()));
-    }
-    serde_json::from_value(value).map_err(|reason| invalid(reason.to_string()))
+    json::object(bytes).map_err(|reason| Fault::new(Code::BODY_INVALID, format!("the body is not valid: {reason}")))
 }
 
 /// `application/json`, with no parameter but the charset that JSON has anyway. A browser's form cannot send it across

@@ -2,7 +2,6 @@
 
 mod json;
 mod params;
-pub(crate) mod strict;
 
 pub(crate) use json::{Body, BodyOrDefault};
 pub(crate) use params::{Filter, Id, QueryCode};

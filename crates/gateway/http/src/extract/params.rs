@@ -51,8 +51,13 @@ where
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Answer<Self> {
-        Query::try_from_uri(&parts.uri).map(|Query(filter)| Self(filter)).map_err(|rejection| {
-            Fault::new(T::CODE, format!("the query is not valid: {}", rejection.body_text())).into()
-        })
+        let invalid = |reason: &str| Fault::new(T::CODE, format!("the query is not valid: {reason}"));
+        // No name and no text of ours holds one, and Postgres takes none.
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(invalid("it holds a null byte").into());
+        }
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(filter)| Self(filter))
+            .map_err(|rejection| invalid(&rejection.body_text()).into())
     }
 }

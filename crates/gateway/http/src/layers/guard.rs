@@ -37,17 +37,17 @@ pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next
             return Err(Fault::new(Code::SHUTTING_DOWN, "the server is shutting down").into());
         }
         Access::Session if !request.headers().contains_key(header::AUTHORIZATION) => shared.take_from_peer(peer)?,
-        Access::Session | Access::Scope(_) | Access::Own(_) => identify(&shared, route, peer, &mut request).await?,
+        Access::Session | Access::Scope(_) | Access::Own(_) => identify(&shared, route, &mut request).await?,
     }
     Ok(next.run(request).await)
 }
 
 /// Leaves the caller's context and token in the request, or refuses.
-async fn identify(shared: &Shared, route: &'static Route, peer: IpAddr, request: &mut Request) -> Answer<()> {
-    let request_id = request_id_of(request)?;
-    let asker = Asker { peer, request_id: &request_id, route: route.operation };
+async fn identify(shared: &Shared, route: &'static Route, request: &mut Request) -> Answer<()> {
+    let (connection, request_id) = (connection_of(request)?, request_id_of(request)?);
+    let asker = Asker { peer: connection.peer, request_id: &request_id, route: route.operation };
     let bearer = bearer_of(request.headers());
-    let principal = shared.admit(&asker, bearer.as_ref()).await?;
+    let principal = shared.admit_on(&connection, &asker, bearer.as_ref()).await?;
     let reach = match route.access {
         Access::Scope(needed) => shared.require(&asker, &principal, Right::Whole(needed)).await?,
         Access::Own(needed) => shared.require(&asker, &principal, Right::OrOwn(needed)).await?,
@@ -86,8 +86,12 @@ pub(crate) async fn unknown_method(State(shared): State<Arc<Shared>>, request: R
 }
 
 fn peer_of(request: &Request) -> Answer<IpAddr> {
+    Ok(connection_of(request)?.peer)
+}
+
+fn connection_of(request: &Request) -> Answer<Arc<Connection>> {
     let connection = request.extensions().get::<Arc<Connection>>();
-    connection.map(|connection| connection.peer).ok_or_else(|| Fault::internal("a request without connection").into())
+    connection.cloned().ok_or_else(|| Fault::internal("a request without connection").into())
 }
 
 fn request_id_of(request: &Request) -> Answer<RequestId> {

@@ -41,6 +41,10 @@ pub(crate) struct Metrics {
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     pub connections: Gauge,
     pub connections_refused: Counter,
+    /// Connections without a valid token that made room for a newcomer.
+    pub connections_displaced: Counter,
+    /// Heads of requests that were malformed, too large or too slow.
+    pub heads_refused: Counter,
     pub websockets: Gauge,
     /// Addresses that were locked out after wrong tokens.
     pub lockouts: Counter,
@@ -56,6 +60,8 @@ impl Metrics {
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            connections_displaced: Counter::default(),
+            heads_refused: Counter::default(),
             websockets: Gauge::default(),
             lockouts: Counter::default(),
             refusals_unrecorded: Counter::default(),
@@ -65,6 +71,8 @@ impl Metrics {
         register(registry, &names::GATEWAY_DURATION, metrics.durations.clone());
         register(registry, &names::GATEWAY_CONNECTIONS, metrics.connections.clone());
         register(registry, &names::GATEWAY_CONNECTIONS_REFUSED, metrics.connections_refused.clone());
+        register(registry, &names::GATEWAY_CONNECTIONS_DISPLACED, metrics.connections_displaced.clone());
+        register(registry, &names::GATEWAY_HEADS_REFUSED, metrics.heads_refused.clone());
         register(registry, &names::GATEWAY_WEBSOCKETS, metrics.websockets.clone());
         register(registry, &names::GATEWAY_LOCKOUTS, metrics.lockouts.clone());
         register(registry, &names::GATEWAY_REFUSALS_UNRECORDED, metrics.refusals_unrecorded.clone());

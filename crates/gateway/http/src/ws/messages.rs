@@ -1,11 +1,11 @@
 //! The table of message types: name, access, shape. A type without access cannot be written, as with the route table.
 
 use agentos_api::{body::SubmitTask, kernel::AgentCommand};
-use agentos_types::{AgentName, Code, Fault, Result, Scope, TaskId};
+use agentos_types::{AgentName, Code, Fault, Result, Scope, TaskId, json};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{extract::strict, handlers::tasks::TasksQuery};
+use crate::handlers::tasks::TasksQuery;
 
 /// Longest text that a caller may use as a message id.
 const ID_BYTES_MAX: usize = 64;
@@ -185,7 +185,7 @@ pub(crate) struct Malformed {
 
 pub(crate) fn parse(text: &str) -> Result<Incoming, Box<Malformed>> {
     let refuse = |id: Value, reason: String| Box::new(Malformed { id, fault: Fault::new(Code::WS_PROTOCOL, reason) });
-    let value = strict::parse(text.as_bytes())
+    let value = json::parse(text.as_bytes())
         .map_err(|reason| refuse(Value::Null, format!("the message is not JSON: {reason}")))?;
     let Value::Object(mut fields) = value else {
         return Err(refuse(Value::Null, "the message is not an object".into()));

@@ -26,6 +26,8 @@ pub(crate) enum Close {
     TooSlow,
     Idle,
     TooFast,
+    /// A session without a token, whose place was needed.
+    Displaced,
     /// The peer closed or is gone: nothing to tell it.
     Gone,
 }
@@ -41,6 +43,7 @@ impl Close {
             Close::TooSlow => (4408, "messages were not read in time"),
             Close::Idle => (4410, "nothing was heard for too long"),
             Close::TooFast => (4429, "too many messages"),
+            Close::Displaced => (4503, "too many connections without a token"),
         };
         Some(CloseFrame { code, reason: reason.into() })
     }

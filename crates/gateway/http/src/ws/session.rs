@@ -2,18 +2,20 @@
 //!
 //! Commands run side by side, up to a limit, so that one connection can keep the store's group commit busy; replies carry
 //! the message's id and may overtake each other. Subscribing happens in order.
+//!
+//! Each command is a task of its own and goes on whatever the session waits for. Were it only looked at between messages,
+//! it could hold a reader of the store while the session waits for one, and with it everybody.
 
 use std::{sync::Arc, time::Duration};
 
 use agentos_types::{Code, Fault, RequestId, Result};
 use axum::extract::ws::{Message, WebSocket};
-use futures_util::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::{FuturesUnordered, SplitStream},
-};
+use futures_util::{FutureExt, StreamExt, stream::SplitStream};
 use serde_json::{Value, json};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout},
+};
 
 use crate::{
     identity::{Asker, Bearer, Caller, unauthenticated},
@@ -63,7 +65,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, connection: Ar
         bearer,
         outbox,
         subscriptions: Subscriptions::default(),
-        in_flight: FuturesUnordered::new(),
+        in_flight: JoinSet::new(),
         bad_messages: 0,
         heard_at: Instant::now(),
         auth_deadline,
@@ -83,7 +85,8 @@ struct Session {
     bearer: Option<Bearer>,
     outbox: Outbox,
     subscriptions: Subscriptions,
-    in_flight: FuturesUnordered<BoxFuture<'static, String>>,
+    /// Ends with the session.
+    in_flight: JoinSet<String>,
     bad_messages: u32,
     heard_at: Instant,
     auth_deadline: Option<Instant>,
@@ -105,7 +108,7 @@ impl Session {
     }
 
     async fn finish_commands(&mut self) {
-        while let Some(reply) = self.in_flight.next().await {
+        while let Some(Ok(reply)) = self.in_flight.join_next().await {
             if self.outbox.send(reply).await.is_err() {
                 return;
             }
@@ -122,6 +125,7 @@ impl Session {
         let auth_deadline = self.auth_deadline;
         tokio::select! {
             () = self.shared.shutdown.cancelled() => Err(Close::GoingAway),
+            () = self.connection.slot.displaced() => Err(Close::Displaced),
             () = sleep_until(auth_deadline.unwrap_or_else(Instant::now)), if auth_deadline.is_some() => {
                 Err(Close::Unauthenticated)
             }
@@ -131,7 +135,11 @@ impl Session {
                 self.heard_at = Instant::now();
                 self.hear(message).await
             }
-            Some(reply) = self.in_flight.next(), if !self.in_flight.is_empty() => self.outbox.send(reply).await,
+            Some(done) = self.in_flight.join_next(), if !self.in_flight.is_empty() => match done {
+                Ok(reply) => self.outbox.send(reply).await,
+                // Panics are caught inside; what is left is the end of the runtime.
+                Err(_) => Err(Close::GoingAway),
+            },
             () = self.subscriptions.changed() => Ok(()),
             () = std::future::ready(()), if self.subscriptions.has_due() => self.push_due().await,
         }
@@ -224,7 +232,7 @@ impl Session {
                 self.reply(&id, closed.map(|()| json!({}))).await
             }
             command => {
-                self.in_flight.push(run(Arc::clone(&self.shared), id, caller, command));
+                self.in_flight.spawn(run(Arc::clone(&self.shared), id, caller, command));
                 Ok(())
             }
         }
@@ -252,7 +260,7 @@ impl Session {
         let bearer = Bearer::new(&token);
         let request_id = self.shared.ambient.request_id();
         let asker = Asker { peer: self.connection.peer, request_id: &request_id, route: "auth" };
-        match self.shared.admit(&asker, Some(&bearer)).await {
+        match self.shared.admit_on(&self.connection, &asker, Some(&bearer)).await {
             Ok(principal) => {
                 (self.bearer, self.auth_deadline) = (Some(bearer), None);
                 let welcome = json!({ "token": principal.token, "name": principal.name, "role": principal.role, "scopes": principal.scopes });
@@ -267,13 +275,10 @@ impl Session {
 }
 
 /// A command on its own, with a panic in it confined to its reply.
-fn run(shared: Arc<Shared>, id: Value, caller: Caller, command: Command) -> BoxFuture<'static, String> {
-    async move {
-        let executed = std::panic::AssertUnwindSafe(commands::execute(&shared, &caller, command)).catch_unwind().await;
-        let outcome = executed.unwrap_or_else(|_| Err(Fault::internal("a command panicked")));
-        commands::reply(&id, &outcome, caller.context.request_id)
-    }
-    .boxed()
+async fn run(shared: Arc<Shared>, id: Value, caller: Caller, command: Command) -> String {
+    let executed = std::panic::AssertUnwindSafe(commands::execute(&shared, &caller, command)).catch_unwind().await;
+    let outcome = executed.unwrap_or_else(|_| Err(Fault::internal("a command panicked")));
+    commands::reply(&id, &outcome, caller.context.request_id)
 }
 
 fn every(period: Duration) -> Interval {

@@ -36,6 +36,7 @@ pub fn options() -> GatewayOptions {
         tls: None,
         body_bytes_max: 64 * 1024,
         connections_max: 64,
+        strangers_per_address_max: 64,
         requests_per_second: 100_000,
         auth_failures_max: 100_000,
         request_timeout: Duration::from_secs(10),

@@ -374,6 +374,18 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
+    async fn get_retention(&self) -> Result<RetentionStatus> {
+        Ok(samples::retention())
+    }
+
+    async fn preview_retention(&self) -> Result<Vec<RetentionRows>> {
+        Ok(vec![RetentionRows { kind: "tasks".into(), rows: 3 }])
+    }
+
+    async fn run_retention(&self, _: &Context) -> Result<RetentionStatus> {
+        Ok(samples::retention())
+    }
+
     async fn ready(&self) -> bool {
         self.with(|state| state.is_ready)
     }

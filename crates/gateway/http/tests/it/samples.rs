@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentos_api::body::{AgentCounts, Health, SecretInfo, TokenInfo};
+use agentos_api::body::{AgentCounts, Health, RetentionPolicy, RetentionStatus, SecretInfo, TokenInfo};
 use agentos_types::{
     AgentName, RequestId, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::{Agent, AgentState, Usage},
@@ -115,6 +115,18 @@ pub fn token_info(id: &TokenId) -> TokenInfo {
         expires_at: None,
         revoked_at: None,
     }
+}
+
+pub fn retention() -> RetentionStatus {
+    let policy = RetentionPolicy {
+        task_days: 30,
+        dead_letter_days: 90,
+        event_days: 30,
+        idempotency_days: 7,
+        credential_days: 365,
+        hour_utc: 3,
+    };
+    RetentionStatus { policy, running: false, last_run: None, next_at: Some(NOW), counts: Vec::new() }
 }
 
 pub fn health() -> Health {

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 
 use agentos_gateway::{GatewayOptions, tls::server_config};
-use agentos_types::Code;
+use agentos_types::{Code, Scope};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -11,7 +11,10 @@ use rustls::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Stage, options, stage_with, until_closed};
+use crate::{
+    harness::{Stage, options, stage_with, until_closed},
+    kernel::token_of,
+};
 
 struct Files {
     directory: tempfile::TempDir,
@@ -76,19 +79,35 @@ async fn a_round_trip_over_tls_and_nothing_over_plain_http() {
 }
 
 #[tokio::test]
-async fn a_silent_handshake_is_cut_and_a_full_server_says_so_inside_tls() {
+async fn a_full_server_says_so_inside_tls() {
     let files = Files::new();
-    let stage = files
-        .stage(|options| {
-            options.connections_max = 1;
-            options.request_timeout = Duration::from_millis(500);
-        })
-        .await;
-    let mut silent = stage.connect().await;
-    // The silent connection holds the only place, so the next one is refused, in TLS.
+    let stage = files.stage(|options| options.connections_max = 1).await;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut known = files.connector().connect(name, stage.connect().await).await.unwrap();
+    let ask =
+        format!("GET /api/v1/agents HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", token_of(Scope::Read));
+    known.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    known.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    // A token holds the only place, so the next one is refused, in TLS.
     let answer = round_trip(&files, &stage).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("AOS-1709"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_silent_handshake_is_cut_and_makes_room_before() {
+    let files = Files::new();
+    let change = |options: &mut GatewayOptions| {
+        options.connections_max = 1;
+        options.request_timeout = Duration::from_millis(500);
+    };
+    let stage = files.stage(change).await;
+    let mut silent = stage.connect().await;
+    assert!(round_trip(&files, &stage).await.starts_with("HTTP/1.1 200"), "the silent connection has no right to stay");
     assert_eq!(until_closed(&mut silent).await, "");
+    let mut silent = stage.connect().await;
+    assert_eq!(until_closed(&mut silent).await, "", "nor for longer than a handshake may take");
 }
 
 #[test]

@@ -6,9 +6,9 @@
 
 #![expect(clippy::print_stdout, clippy::panic, reason = "a run says what it has measured, and how to repeat it")]
 
-mod chance;
+pub mod chance;
 mod connections;
-mod processes;
+pub mod processes;
 mod storm;
 mod transitions;
 mod watchdog;

@@ -49,7 +49,11 @@ impl Days {
         fs::write(&source, SHIFT).unwrap();
         let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&object).arg(&source).arg("-ldl").status();
         assert!(made.unwrap().success(), "the C compiler that the build needs makes the library");
-        let mut os = TestOs::bare(&[("LD_PRELOAD", object.to_str().unwrap()), ("AUDIT_LOG_RETENTION_DAYS", "2")]);
+        let mut os = TestOs::bare(&[
+            ("LD_PRELOAD", object.to_str().unwrap()),
+            ("AUDIT_LOG_RETENTION_DAYS", "2"),
+            ("AUDIT_LOG_PRUNE", "by-hand"),
+        ]);
         if let Some((url, admin)) = scratch.urls() {
             os.set_env("DATABASE_URL", url);
             os.set_env("DATABASE_ADMIN_URL", admin);

@@ -88,8 +88,13 @@ fn keeper(port: u16) -> Package {
     Package::python("keeper", &script, &grants.concat())
 }
 
+/// What is stored has a date, and must still be there when it is old.
 fn config(page: &Page) -> String {
-    format!("[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\"]\n[schedules]\ninterval_min_s = 1\n", page.port())
+    format!(
+        "[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\"]\n[schedules]\ninterval_min_s = 1\n
+         [retention]\naudit_log_days = 36500\ntask_days = 0\ndead_letter_days = 0\nevent_days = 0\ncredential_days = 0\n",
+        page.port()
+    )
 }
 
 /// Runs a few lines of Python with SQLite in it.

@@ -8,6 +8,7 @@ mod coverage;
 mod dependencies;
 mod documents;
 mod edges;
+mod failpoints;
 mod licence;
 mod migrations;
 mod scripts;

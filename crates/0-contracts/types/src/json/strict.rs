@@ -1,18 +1,66 @@
-//! Strict JSON: one value, bounded depth, no key twice. Two readers of one document must never see different things,
-//! and duplicated keys are where they do (RFC 8259, section 4).
+//! Strict JSON: one value, bounded depth, no key twice, no integer beyond 64 bits. Two readers of one document must never
+//! see different things, and that is where they do (RFC 8259, sections 4 and 6).
+//!
+//! A fraction or an exponent makes a number an IEEE 754 double, which rounds; an integer is kept exactly or refused.
 
 use std::fmt;
 
-use agentos_types::limits::JSON_DEPTH_MAX;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::limits::JSON_DEPTH_MAX;
+
 /// The value, or why not. Invalid UTF-8, lone surrogates and trailing text are refused as well.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { levels_left: JSON_DEPTH_MAX }.deserialize(&mut deserializer).map_err(|e| e.to_string())?;
     deserializer.end().map_err(|e| e.to_string())?;
+    if !integers_fit(bytes) {
+        return Err("an integer is beyond 64 bits; send it as text".to_owned());
+    }
     Ok(value)
+}
+
+/// Whether every integer of a valid document is kept exactly. The parser rounds larger ones to a double in silence.
+pub fn integers_fit(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'"' => after_text(after),
+            b'-' | b'0'..=b'9' => {
+                let length =
+                    rest.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+                let (number, after) = rest.split_at(length.count());
+                if !fits(number) {
+                    return false;
+                }
+                after
+            }
+            _ => after,
+        };
+    }
+    true
+}
+
+/// What comes behind the closing quote.
+fn after_text(mut rest: &[u8]) -> &[u8] {
+    loop {
+        match rest {
+            [b'\\', _, after @ ..] => rest = after,
+            [b'"', after @ ..] => return after,
+            [_, after @ ..] => rest = after,
+            [] => return rest,
+        }
+    }
+}
+
+fn fits(number: &[u8]) -> bool {
+    /// Digits that fit whatever they are.
+    const SAFE_DIGITS: usize = 18;
+    if number.len() <= SAFE_DIGITS || number.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+        return true;
+    }
+    std::str::from_utf8(number).is_ok_and(|text| text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok())
 }
 
 #[derive(Clone, Copy)]
@@ -117,7 +165,7 @@ mod tests {
         let text = r#"{"a":[1,-2,1.5,"x",null,true,{"b":{}}],"é":"\u00e9"}"#;
         assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
         let deepest = parse(nested(JSON_DEPTH_MAX).as_bytes()).unwrap();
-        assert_eq!(agentos_types::json::depth(&deepest), JSON_DEPTH_MAX);
+        assert_eq!(crate::json::depth(&deepest), JSON_DEPTH_MAX);
     }
 
     #[test]
@@ -136,5 +184,20 @@ mod tests {
         check(b"", "EOF");
         check(b"NaN", "");
         check(b"1e999", "range");
+        check(b"18446744073709551616", "64 bits");
+        check(br#"{"a":[1,-9223372036854775809]}"#, "64 bits");
+        check(br#"["\\",99999999999999999999]"#, "64 bits");
+    }
+
+    #[test]
+    fn integers_are_kept_exactly_or_refused() {
+        for exact in ["18446744073709551615", "-9223372036854775808", "9007199254740993", "0", "-1"] {
+            assert_eq!(parse(exact.as_bytes()).unwrap().to_string(), exact);
+        }
+        for other in
+            [r#""18446744073709551616""#, r#"{"18446744073709551616":"\"99999999999999999999"}"#, "1e30", "1.5"]
+        {
+            assert!(parse(other.as_bytes()).is_ok(), "{other}");
+        }
     }
 }

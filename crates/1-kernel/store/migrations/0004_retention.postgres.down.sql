@@ -1,0 +1,14 @@
+DROP FUNCTION history_drop_day(BIGINT);
+DROP FUNCTION history_open_day(BIGINT);
+DROP FUNCTION history_day_suffix(BIGINT);
+DROP FUNCTION history_day_begins(BIGINT);
+ALTER TABLE step RENAME TO step_parted;
+ALTER INDEX step_pkey RENAME TO step_parted_pkey;
+CREATE TABLE step (LIKE step_parted INCLUDING ALL);
+INSERT INTO step SELECT * FROM step_parted;
+DROP TABLE step_parted;
+ALTER TABLE task_event RENAME TO task_event_parted;
+ALTER INDEX task_event_pkey RENAME TO task_event_parted_pkey;
+CREATE TABLE task_event (LIKE task_event_parted INCLUDING ALL);
+INSERT INTO task_event SELECT * FROM task_event_parted;
+DROP TABLE task_event_parted;

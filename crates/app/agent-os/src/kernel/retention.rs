@@ -1,0 +1,102 @@
+//! Retention through the API, and the list of everything that is pruned.
+
+use std::time::Duration;
+
+use agentos_api::body::{Context, RetentionCount, RetentionPolicy, RetentionRows, RetentionRun, RetentionStatus};
+use agentos_audit::Upkeep;
+use agentos_store::Store;
+use agentos_tasks::retention::{self, Kind, Pass, Policy, Pruner, Rows, Status};
+use agentos_types::{Result, Timestamp};
+use async_trait::async_trait;
+
+use super::ServerKernel;
+
+/// All pruners, in the order in which they run. A component that has something to prune adds its line.
+pub fn pruners(policy: &Policy, log: Option<LogDays>) -> Vec<Box<dyn Pruner>> {
+    let days = policy.credential_days;
+    let mut list = retention::pruners(policy);
+    list.push(Box::new(Rows {
+        kind: "tokens",
+        days,
+        count: agentos_identity::count_ended,
+        take: agentos_identity::prune_ended,
+    }));
+    list.push(Box::new(Rows {
+        kind: "secret-versions",
+        days,
+        count: agentos_secrets::count_replaced,
+        take: agentos_secrets::prune_replaced,
+    }));
+    list.extend(log.map(|log| Box::new(log) as Box<dyn Pruner>));
+    list.push(retention::last());
+    list
+}
+
+/// Days of the audit log. What may go, and how, is its own rule; a run only begins it.
+pub struct LogDays {
+    pub upkeep: Upkeep,
+    /// Age from which a day may go.
+    pub age: Duration,
+}
+
+impl LogDays {
+    const KIND: Kind = "audit-records";
+}
+
+#[async_trait]
+impl Pruner for LogDays {
+    async fn count(&self, store: &Store, now: Timestamp) -> Result<Vec<(Kind, u64)>> {
+        // Without the owner of the tables nothing would go; whoever starts the server so prunes at another time.
+        let may = store.may_administer();
+        let records = if may { self.upkeep.prune(now.before(self.age), true).await?.records } else { 0 };
+        Ok(vec![(Self::KIND, records)])
+    }
+
+    async fn batch(&self, pass: &Pass) -> Result<bool> {
+        if pass.store.may_administer() {
+            let records = self.upkeep.prune(pass.now.before(self.age), false).await?.records;
+            pass.write(move |_| Ok(vec![(Self::KIND, records)])).await?;
+        }
+        Ok(false)
+    }
+}
+
+pub(super) async fn status(kernel: &ServerKernel) -> Result<RetentionStatus> {
+    kernel.retention.status().await.map(shown)
+}
+
+pub(super) async fn preview(kernel: &ServerKernel) -> Result<Vec<RetentionRows>> {
+    let counts = kernel.retention.preview().await?;
+    Ok(counts.into_iter().map(|(kind, rows)| RetentionRows { kind: kind.to_owned(), rows }).collect())
+}
+
+pub(super) async fn run(kernel: &ServerKernel, context: &Context) -> Result<RetentionStatus> {
+    kernel.retention.ask(&context.actor, Some(context.request_id.to_string())).await.map(shown)
+}
+
+fn shown(status: Status) -> RetentionStatus {
+    let policy = status.policy;
+    RetentionStatus {
+        running: status.is_running(),
+        policy: RetentionPolicy {
+            task_days: policy.task_days,
+            dead_letter_days: policy.dead_letter_days,
+            event_days: policy.event_days,
+            idempotency_days: policy.idempotency_days,
+            credential_days: policy.credential_days,
+            hour_utc: policy.hour_utc,
+        },
+        last_run: status.last_run.map(|run| RetentionRun {
+            asked_by: run.asked_by,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+            failure: run.failure,
+        }),
+        next_at: status.next_at,
+        counts: status
+            .counts
+            .into_iter()
+            .map(|count| RetentionCount { kind: count.kind, rows_last: count.rows_last, rows_total: count.rows_total })
+            .collect(),
+    }
+}

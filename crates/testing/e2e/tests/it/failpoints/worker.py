@@ -1,0 +1,41 @@
+"""The load of the crash tests, on the worker of the echo example: a task is a list of steps, `[kind, key, argument]`."""
+
+
+def step(task, kind, key, argument):
+    if kind == "get":
+        task.call(key, "net.fetch", url=argument)
+    elif kind == "pay":
+        task.call(key, "net.fetch", url=argument, method="POST", body="1")
+    elif kind == "hook":
+        task.call(key, "notify.webhook", url=argument, body={"task": task.id}, secret="hook")
+    elif kind == "tell":
+        task.call(key, "notify.event", kind="load.told", data=argument, dedupe_key=task.id)
+    elif kind == "read":
+        task.call(key, "file.read", path=argument)
+    elif kind == "count":
+        count(task)
+    elif kind == "progress":
+        task.progress(argument)
+    elif kind == "wait":
+        task.canceled.wait()
+    elif kind == "forbidden":
+        try:
+            task.call(key, "file.read", path=argument)
+        except CallError as error:
+            if error.error["class"] != "denied":
+                raise
+    elif kind == "fail" and task.attempt <= argument[0]:
+        raise CallError({"code": "load", "message": "as it was told", "class": argument[1]})
+    elif kind == "die" and task.attempt <= argument:
+        os._exit(3)
+
+
+def load(task):
+    for kind, key, argument in task.input["steps"]:
+        if task.canceled.is_set():
+            break
+        step(task, kind, key, argument)
+    return {"steps": len(task.input["steps"])}
+
+
+Worker(load).run()

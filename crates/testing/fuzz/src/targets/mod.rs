@@ -1,0 +1,14 @@
+//! The targets, by what they read.
+
+mod json;
+mod permissions;
+mod proofs;
+
+pub use json::{bodies, frames, json};
+pub use permissions::{cadence, envelope, grants, manifest, url};
+pub use proofs::{checkpoint, record, segment};
+
+/// The text of the input, as far as it is text.
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}

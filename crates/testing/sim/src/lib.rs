@@ -1,0 +1,1 @@
+//! Holds no code: the simulation is in `tests/it`.
