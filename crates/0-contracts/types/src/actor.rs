@@ -22,11 +22,21 @@ pub enum Scope {
     Metrics,
     /// Submit tasks to the agents that the token names; see and cancel the tasks that it submitted itself.
     Call,
+    /// Hand in checkpoints of a log that this node witnesses, and see which one it holds.
+    Witness,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 7] =
-        [Scope::Admin, Scope::Agents, Scope::Tasks, Scope::Read, Scope::Audit, Scope::Metrics, Scope::Call];
+    pub const ALL: [Scope; 8] = [
+        Scope::Admin,
+        Scope::Agents,
+        Scope::Tasks,
+        Scope::Read,
+        Scope::Audit,
+        Scope::Metrics,
+        Scope::Call,
+        Scope::Witness,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +47,7 @@ impl Scope {
             Scope::Audit => "audit",
             Scope::Metrics => "metrics",
             Scope::Call => "call",
+            Scope::Witness => "witness",
         }
     }
 
@@ -61,10 +72,13 @@ pub enum Role {
     Viewer,
     /// A program that gives work to certain agents and sees nothing but that work.
     AgentCaller,
+    /// Another node whose audit log this node witnesses.
+    Witnessed,
 }
 
 impl Role {
-    pub const ALL: [Role; 5] = [Role::Admin, Role::Operator, Role::Auditor, Role::Viewer, Role::AgentCaller];
+    pub const ALL: [Role; 6] =
+        [Role::Admin, Role::Operator, Role::Auditor, Role::Viewer, Role::AgentCaller, Role::Witnessed];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,6 +87,7 @@ impl Role {
             Role::Auditor => "auditor",
             Role::Viewer => "viewer",
             Role::AgentCaller => "agent-caller",
+            Role::Witnessed => "witnessed",
         }
     }
 
@@ -88,6 +103,7 @@ impl Role {
             Role::Auditor => &[Scope::Read, Scope::Audit],
             Role::Viewer => &[Scope::Read, Scope::Metrics],
             Role::AgentCaller => &[Scope::Call],
+            Role::Witnessed => &[Scope::Witness],
         }
     }
 }

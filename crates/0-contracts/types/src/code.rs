@@ -156,6 +156,14 @@ codes! {
     AUDIT_KEY_UNUSABLE = 1903, 500, "Audit key unusable", "The log's signing key is missing, has an unsafe mode, or is not the key of this log.", "Restore `keys/audit.key` with mode 600.";
     AUDIT_HOLD_NOT_FOUND = 1911, 404, "Legal hold not found", "No legal hold of this name stands.", "List them with `agent-os audit hold list`.";
     AUDIT_HOLD_INVALID = 1912, 400, "Legal hold refused", "The name or the reason is not as the message says, or a hold of this name stands already.", "Correct it, or release the other hold first.";
+    WITNESS_LOG_NOT_FOUND = 1920, 404, "Log is not witnessed here", "No log of this name is registered at this node, or it has shown no checkpoint yet.", "Register it at the witness with `agent-os witness add NAME --public-key KEY`.";
+    WITNESS_LOG_INVALID = 1921, 400, "Log cannot be registered", "The public key is not that of a log, the log stands under another name already, or too many logs are registered.", "Take the key from `keys/audit.vkey` of the other node; `agent-os witness list` shows the names.";
+    CHECKPOINT_INVALID = 1922, 400, "Checkpoint refused", "The checkpoint is malformed or not signed by the key that is registered for its log.", "A change of the log's key that the old one has signed is followed by itself; any other key has to be registered with `agent-os witness add`.";
+    CHECKPOINT_STALE = 1923, 409, "Witness stands elsewhere", "The proof does not start at the size that the witness holds.", "Ask for the held checkpoint and send a proof from its size; a server does so by itself.";
+    LOG_FORKED = 1924, 409, "Log was forked or rewritten", "A checkpoint that is held elsewhere states another history than the one that the log has now: two servers went on from one copy, or records were rewritten and signed anew.", "Treat it as an incident: see the runbook `The witness refuses a checkpoint`.";
+    LOG_SHRUNK = 1925, 409, "Log is shorter than a checkpoint that is held", "The log ends before a checkpoint that is held elsewhere: an older database was put back, or its end was cut.", "Put the newest database back; after a deliberate restore see the runbook `The witness refuses a checkpoint`.";
+    WITNESS_FILE_UNUSABLE = 1926, 500, "Witness file unusable", "The file of `audit.witness_file` cannot be read, written or rotated.", "Make it writable for the server's user, or name another file.";
+    CHECKPOINT_PRUNED = 1927, 409, "Held checkpoint lies in the pruned part", "A witness holds a checkpoint of records that were pruned since, so that the log can neither prove nor refute that it continues it. Nobody is accused.", "Compare what the witness holds with the archived segments, then let its operator remove the log and register it anew.";
 }
 
 impl Code {

@@ -123,6 +123,9 @@ generated_id!(TokenId, "tok");
 slug_id!(
     /// The name that a manifest declares; unique in one installation.
     AgentName, "agent name", 64, b'-');
+slug_id!(
+    /// The name under which an operator registers another node's audit log, and the id of a log.
+    LogName, "log name", 64, b'-');
 slug_id!(SecretName, "secret name", 64, b'-' | b'_' | b'.');
 
 /// Keeps hostile input short in messages.

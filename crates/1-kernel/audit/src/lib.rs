@@ -14,5 +14,6 @@ mod writer;
 pub use identity::LogIdentity;
 pub use log::{AuditLog, Verification};
 pub use query::{Filter, StoredRecord, query};
+pub use stored::{first_kept, frontier_near, rotations};
 pub use upkeep::{Authority, Hold, NewHold, PruneOrder, PruneReport, Rotated, Upkeep};
 pub use writer::LogWriter;

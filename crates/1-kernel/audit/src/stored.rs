@@ -88,12 +88,12 @@ pub(crate) fn export(
 }
 
 /// Statements of all changes of the log's key, oldest first.
-pub(crate) fn rotations(conn: &Conn<'_>, log: &str) -> Result<Vec<String>> {
+pub fn rotations(conn: &Conn<'_>, log: &str) -> Result<Vec<String>> {
     conn.query("SELECT note FROM audit_key WHERE log = $1 ORDER BY size", &[log.into()], |row| row.text(0))
 }
 
 /// Sequence of the first record that was not pruned.
-pub(crate) fn first_kept(conn: &Conn<'_>, log: &str) -> Result<i64> {
+pub fn first_kept(conn: &Conn<'_>, log: &str) -> Result<i64> {
     let mark = conn.query_one("SELECT max(first_kept) FROM audit_prune WHERE log = $1", &[log.into()], |row| {
         row.integer_or_null(0)
     })?;
@@ -121,7 +121,7 @@ fn kept(conn: &Conn<'_>, log: &str) -> Result<Kept> {
 }
 
 /// The frontier where the last day before record `first` began.
-fn frontier_near(conn: &Conn<'_>, log: &str, first: i64) -> Result<Frontier> {
+pub fn frontier_near(conn: &Conn<'_>, log: &str, first: i64) -> Result<Frontier> {
     let stored = conn.query_one(
         "SELECT frontier FROM audit_day WHERE log = $1 AND first_seq <= $2 ORDER BY first_seq DESC LIMIT 1",
         &[log.into(), first.into()],

@@ -106,7 +106,8 @@ pub struct Metric {
     pub name: &'static str,
     pub kind: &'static str,
     pub help: &'static str,
-    /// Each label takes its values from a fixed list, or from the names of agents up to [`AGENTS_LABELLED_MAX`].
+    /// Each label takes its values from a fixed list, from the settings, from what the operator has registered, or
+    /// from the names of agents up to [`AGENTS_LABELLED_MAX`].
     pub labels: &'static [&'static str],
 }
 
@@ -138,6 +139,10 @@ metrics! {
     AGENT_CPU = "agentos_agent_cpu_seconds_total" counter ["agent"] "CPU time of an agent's processes.";
     AGENT_MEMORY = "agentos_agent_memory_bytes" gauge ["agent"] "Resident memory of an agent's process.";
     AUDIT_RECORDS = "agentos_audit_records_total" counter [] "Records in the audit log.";
+    WITNESS_RECORDS = "agentos_witness_records" gauge ["target"] "Records of the own log under the newest checkpoint at a witness.";
+    WITNESS_FAILURES = "agentos_witness_failures_total" counter ["target"] "Attempts to reach a witness that failed.";
+    WITNESS_REFUSES = "agentos_witness_refuses" gauge ["target"] "1 while a witness refuses the own log.";
+    WITNESSED_LOG_REFUSED = "agentos_witnessed_log_refused" gauge ["log"] "1 for another node's log that contradicts what is held.";
     RETENTION_ROWS = "agentos_retention_rows_total" counter ["kind"] "Rows that retention took away, by kind.";
     RETENTION_LAST_RUN = "agentos_retention_last_run_timestamp_seconds" gauge [] "End of the last retention run.";
     SCHEMA_VERSION = "agentos_schema_version" gauge [] "Newest applied migration.";

@@ -9,8 +9,10 @@
 //! history or a shorter one; only a checkpoint that was kept elsewhere (a held checkpoint) shows that.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod day;
 pub mod finding;
+pub mod held;
 pub mod leaf;
 pub mod life;
 pub mod merkle;
@@ -22,6 +24,7 @@ pub mod source;
 pub mod verify;
 
 pub use checkpoint::Checkpoint;
+pub use cosignature::{Cosigner, WitnessKey};
 pub use day::{Day, StoredDay};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use finding::{Finding, FindingKind, VerifyError};

@@ -1,5 +1,7 @@
 //! The Merkle tree of RFC 6962 as its right edge: all that a writer must keep to append and to know the root.
 
+use std::ops::Range;
+
 use agentos_types::{Code, Fault, Result};
 use sha2::{Digest, Sha256};
 
@@ -54,6 +56,17 @@ impl Frontier {
     pub fn root(&self) -> Hash {
         let narrowest_first = self.peaks.iter().rev().copied();
         narrowest_first.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
+    }
+
+    /// The perfect subtrees, widest first, each with the leaves that it covers.
+    pub fn peaks(&self) -> impl Iterator<Item = (Range<u64>, Hash)> {
+        let (size, mut start) = (self.size, 0);
+        let widths = (0..u64::BITS).rev().map(|bit| 1 << bit).filter(move |width| size & width != 0);
+        widths.zip(self.peaks.iter().copied()).map(move |(width, hash)| {
+            let leaves = start..start + width;
+            start = leaves.end;
+            (leaves, hash)
+        })
     }
 
     /// Hash of the newest leaf, which the frontier knows only at an odd size.

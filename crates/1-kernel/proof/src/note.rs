@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 pub const NOTE_BYTES_MAX: usize = 16 * 1024;
 const ED25519: u8 = 1;
 /// Em dash and space, as the format wants it.
-const SIGNATURE_PREFIX: &str = "\u{2014} ";
+pub(crate) const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
-type KeyId = [u8; 4];
+pub(crate) type KeyId = [u8; 4];
 
 /// First four bytes of SHA-256(name || 0x0A || 0x01 || public key): says which key to try, proves nothing.
 fn key_id(name: &str, key: &VerifyingKey) -> KeyId {
@@ -26,7 +26,7 @@ fn key_id(name: &str, key: &VerifyingKey) -> KeyId {
     id
 }
 
-fn is_key_name(name: &str) -> bool {
+pub(crate) fn is_key_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '+')
 }
 
@@ -123,7 +123,7 @@ pub fn open<'n>(note: &'n str, key: &VerifierKey) -> Result<&'n str> {
 }
 
 /// Name, key id and signature bytes of one line.
-fn parse_signature(line: &str) -> Option<(&str, KeyId, Vec<u8>)> {
+pub(crate) fn parse_signature(line: &str) -> Option<(&str, KeyId, Vec<u8>)> {
     let (name, encoded) = line.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;
     let bytes = BASE64.decode(encoded).ok()?;
     let (id, signature) = bytes.split_first_chunk::<4>()?;

@@ -3,6 +3,10 @@
 //! An inclusion proof shows to somebody who holds one checkpoint that a record is under it; a consistency proof shows
 //! that a newer checkpoint continues an older one. Checking follows RFC 9162, sections 2.1.3.2 and 2.1.4.2.
 
+use std::ops::Range;
+
+use agentos_types::{Code, Fault, Result};
+
 use crate::merkle::{Frontier, Hash, node_hash};
 
 /// Longest proof of a tree whose size fits 64 bits.
@@ -63,6 +67,59 @@ pub fn consistency_proof(leaves: &[Hash], old_size: usize) -> Option<Vec<Hash>> 
         proof.reverse();
         proof
     })
+}
+
+/// The same proof for a log that is too long to hold in memory: what lies before `old` is told by its frontier, the leaf
+/// hashes after it come one by one, up to the new size.
+pub fn consistency_proof_from(
+    old: &Frontier,
+    new_size: u64,
+    later: impl Iterator<Item = Result<Hash>>,
+) -> Result<Vec<Hash>> {
+    let ranges = consistency_ranges(old.size(), new_size);
+    let mut later = later;
+    let mut roots: Vec<(Range<u64>, Hash)> = old.peaks().filter(|(leaves, _)| ranges.contains(leaves)).collect();
+    let mut after: Vec<&Range<u64>> = ranges.iter().filter(|leaves| leaves.start >= old.size()).collect();
+    after.sort_unstable_by_key(|leaves| leaves.start);
+    // Without a gap from the old size on, so that one pass over the leaves fills all of them.
+    for leaves in after {
+        let mut subtree = Frontier::new();
+        while subtree.size() < leaves.end - leaves.start {
+            let leaf = later
+                .next()
+                .transpose()?
+                .ok_or_else(|| Fault::new(Code::AUDIT_TAMPERED, format!("records below {new_size} are missing")))?;
+            subtree.append(leaf);
+        }
+        roots.push((leaves.clone(), subtree.root()));
+    }
+    let root_of = |wanted: &Range<u64>| roots.iter().find(|(leaves, _)| leaves == wanted).map(|(_, root)| *root);
+    let proof: Option<Vec<Hash>> = ranges.iter().map(root_of).collect();
+    proof.ok_or_else(|| Fault::internal("a frontier does not fit its size"))
+}
+
+/// The subtrees of a consistency proof in its order, by the leaves that they cover.
+fn consistency_ranges(old: u64, new: u64) -> Vec<Range<u64>> {
+    let mut ranges = Vec::new();
+    let (mut start, mut end) = (0, new);
+    let mut known = true;
+    // Halves the range in each round, so at most 64 times.
+    while old > start && old < end {
+        let middle = start + (1 << (end - start - 1).ilog2());
+        if old <= middle {
+            ranges.push(middle..end);
+            end = middle;
+        } else {
+            ranges.push(start..middle);
+            start = middle;
+            known = false;
+        }
+    }
+    if !known {
+        ranges.push(start..end);
+    }
+    ranges.reverse();
+    ranges
 }
 
 /// Whether `proof` shows that `leaf` is leaf number `index` of the tree with `size` leaves and this root.
@@ -196,6 +253,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_proof_from_a_frontier_is_the_same_proof() {
+        let leaves: Vec<Hash> = (0..70_u8).map(|number| leaf_hash(&[number])).collect();
+        for new in 1..=70_usize {
+            for old in 0..=new {
+                let frontier: Frontier = leaves[..old].iter().copied().collect();
+                let later = leaves[old..new].iter().copied().map(Ok);
+                let proof = consistency_proof_from(&frontier, new as u64, later).unwrap();
+                assert_eq!(Some(proof), consistency_proof(&leaves[..new], old), "{old} to {new}");
+            }
+        }
+        let frontier: Frontier = leaves[..5].iter().copied().collect();
+        let cut = consistency_proof_from(&frontier, 9, leaves[5..8].iter().copied().map(Ok)).unwrap_err();
+        assert_eq!(cut.code, Code::AUDIT_TAMPERED);
+        // A log that has become shorter has no proof, and none is made up.
+        assert!(consistency_proof_from(&frontier, 3, std::iter::empty()).unwrap().is_empty());
     }
 
     #[test]

@@ -106,6 +106,22 @@ impl KeyChain {
         Ok(chain)
     }
 
+    /// Goes on along those of these statements that the newest key has signed, in their order. Others are passed over: what
+    /// no key of this chain has signed says nothing about it, and the first successor of a key stays its only one.
+    pub fn follow(&mut self, offered: &[String]) {
+        for note in offered.iter().take(ROTATIONS_MAX) {
+            if self.notes.len() >= ROTATIONS_MAX || self.notes.contains(note) {
+                continue;
+            }
+            let Ok(next) = parse(note) else { continue };
+            let rises = self.rotations.last().is_none_or(|last| last.size < next.size);
+            if rises && next.from == *self.newest() && self.keys().all(|key| *key != next.to) {
+                self.rotations.push(next);
+                self.notes.push(note.clone());
+            }
+        }
+    }
+
     /// Name of all keys, which is the origin of the log's checkpoints.
     pub fn name(&self) -> &str {
         self.trusted().name()
@@ -212,6 +228,38 @@ mod tests {
         let stranger = KeyChain::new(&public(4), &notes()).unwrap_err();
         assert_eq!(stranger.kind, FindingKind::CheckpointSignature);
         assert_eq!(KeyChain::new(&public(4), &[]).unwrap().newest(), &public(4));
+    }
+
+    #[test]
+    fn a_chain_goes_on_along_what_its_newest_key_has_signed_and_nothing_else() {
+        let followed = |offered: &[String]| {
+            let mut chain = KeyChain::single(public(1));
+            chain.follow(offered);
+            assert_eq!(KeyChain::new(&public(1), chain.notes()).unwrap().newest(), chain.newest());
+            (chain.newest().clone(), chain.rotations().len())
+        };
+        let good = notes();
+        assert_eq!(followed(&good), (public(3), 2));
+        assert_eq!(followed(&[good.clone(), good.clone()].concat()), (public(3), 2), "again is no change");
+        assert_eq!(followed(&good[1..]), (public(1), 0), "a link is missing");
+        let before = sign(NAME, &key(8), &key(1), 5).unwrap();
+        assert_eq!(
+            followed(&[vec![before], good.clone()].concat()),
+            (public(3), 2),
+            "what led to the first is not needed"
+        );
+        for (forged, why) in [
+            (sign(NAME, &key(9), &key(4), 10).unwrap(), "a stranger's"),
+            (good[0].replace(&public(2).to_string(), &public(4).to_string()), "another new key"),
+            (sign("agent-os/m", &key(1), &key(4), 10).unwrap(), "another log's"),
+            ("garbage".to_owned(), "no statement"),
+        ] {
+            assert_eq!(followed(&[forged]), (public(1), 0), "{why}");
+        }
+        let second = sign(NAME, &key(1), &key(4), 30).unwrap();
+        assert_eq!(followed(&[good[0].clone(), second]), (public(2), 1), "a key has one successor");
+        let back = sign(NAME, &key(2), &key(1), 30).unwrap();
+        assert_eq!(followed(&[good[0].clone(), back]), (public(2), 1), "no key comes again");
     }
 
     #[test]

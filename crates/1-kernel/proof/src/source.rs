@@ -4,6 +4,7 @@ use std::{num::NonZero, thread};
 
 use agentos_types::{Code, Fault};
 
+pub mod input;
 pub mod segment;
 pub mod sqlite;
 

@@ -6,6 +6,7 @@
 
 mod cipher;
 mod replaced;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use cipher::SecretsKey;
 pub use replaced::{count_replaced, prune_replaced};
 pub use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
+pub use webhook::{WEBHOOK_SIGNATURE_HEADER, webhook_signature};
 
 /// Largest value: room for a private key or a service account file.
 pub const SECRET_BYTES_MAX: usize = 16 * 1024;

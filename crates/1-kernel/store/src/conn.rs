@@ -281,4 +281,4 @@ macro_rules! id_args {
         }
     )*};
 }
-id_args!(AgentName, EventId, InstanceId, ScheduleId, SecretName, TaskId, TokenId);
+id_args!(AgentName, EventId, InstanceId, LogName, ScheduleId, SecretName, TaskId, TokenId);

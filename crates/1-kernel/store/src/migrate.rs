@@ -63,6 +63,18 @@ pub const MIGRATIONS: &[Migration] = &[
         loses: "legal holds; and the proof of an audit log that was pruned or whose key was changed",
     },
     Migration {
+        number: 3,
+        name: "witnesses",
+        up: include_str!("../migrations/0003_witnesses.up.sql"),
+        up_sqlite: "",
+        up_postgres: "",
+        down: include_str!("../migrations/0003_witnesses.down.sql"),
+        down_sqlite: "",
+        down_postgres: "",
+        runs_from: 1,
+        loses: "what this node holds of other nodes' logs, and how far witnesses have come with its own",
+    },
+    Migration {
         number: 4,
         name: "retention",
         up: include_str!("../migrations/0004_retention.up.sql"),

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentos_api::body::{Check, CheckOutcome};
+use agentos_api::body::{CHECK_PUBLISHED, Check, CheckOutcome};
 use agentos_base::{Ambient, config::Config};
 use agentos_store::Store;
 use agentos_trust::TrustRoot;
@@ -16,7 +16,7 @@ use agentos_types::{
     agent::{Control, Enforcement},
 };
 
-use crate::{install, layout::Layout};
+use crate::{install, layout::Layout, witness};
 
 /// Everything that a check may look at.
 struct Subject<'s> {
@@ -44,6 +44,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("server is not root", not_root),
     ("agents are walled in", walls),
     ("no private targets are open", private_targets),
+    (CHECK_PUBLISHED, witnesses),
     ("log level shows no internals", log_level),
     ("no failpoints are built in", failpoints),
 ];
@@ -228,6 +229,10 @@ fn walls(subject: &Subject<'_>) -> (CheckOutcome, String) {
 fn private_targets(subject: &Subject<'_>) -> (CheckOutcome, String) {
     let open = subject.config.dialer_private_exceptions();
     if open.is_empty() { pass("none") } else { warn(format!("dialer.private_exceptions opens {}", open.join(", "))) }
+}
+
+fn witnesses(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    witness::configured(subject.config, subject.layout)
 }
 
 fn log_level(subject: &Subject<'_>) -> (CheckOutcome, String) {

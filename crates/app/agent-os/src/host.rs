@@ -26,6 +26,7 @@ impl Host for ProgramHost {
                 made(layout.publisher_key(), "signs manifests"),
                 made(layout.audit_key(), "signs checkpoints of the audit log"),
                 made(layout.audit_verifier_key(), "verifies the audit log; give it to auditors"),
+                made(layout.witness_key(), "cosigns checkpoints of other nodes' logs"),
                 made(layout.secrets_key(), "seals secrets; keep a copy, without it they are lost"),
                 made(layout.cli_token(), "lets this command line in"),
                 made(layout.config(), "settings"),

@@ -69,6 +69,7 @@ pub async fn init(layout: &Layout, source: &config::Source, ambient: &Ambient) -
     make_keys(layout, ambient)?;
     let identity = installation.log_identity(layout)?;
     fs::replace(&layout.audit_verifier_key(), format!("{}\n", identity.verifier_key()).as_bytes(), 0o644)?;
+    crate::witness::cosigner(layout, ambient, &installation.node)?;
     hit(Point::InitKeysMade);
     make_database(layout, database, ambient, identity).await?;
     hit(Point::InitTokenWritten);

@@ -57,6 +57,16 @@ impl Layout {
         self.root.join(agentos_cli::AUDIT_VERIFIER_KEY_FILE)
     }
 
+    /// Cosigns checkpoints of other nodes' logs.
+    pub fn witness_key(&self) -> PathBuf {
+        self.keys().join("witness.key")
+    }
+
+    /// Verifies those cosignatures; may be given to anybody.
+    pub fn witness_verifier_key(&self) -> PathBuf {
+        self.keys().join("witness.vkey")
+    }
+
     /// Seals secrets.
     pub fn secrets_key(&self) -> PathBuf {
         self.keys().join("secrets.key")
@@ -84,8 +94,15 @@ impl Layout {
     }
 
     /// Every file whose content must stay with its owner.
-    pub fn private_files(&self) -> [PathBuf; 5] {
-        [self.root_key(), self.publisher_key(), self.audit_key(), self.secrets_key(), self.cli_token()]
+    pub fn private_files(&self) -> [PathBuf; 6] {
+        [
+            self.root_key(),
+            self.publisher_key(),
+            self.audit_key(),
+            self.witness_key(),
+            self.secrets_key(),
+            self.cli_token(),
+        ]
     }
 }
 

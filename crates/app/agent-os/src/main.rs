@@ -14,6 +14,7 @@ mod programs;
 mod server;
 mod syscalls;
 mod traces;
+mod witness;
 
 use std::process::ExitCode;
 

@@ -33,6 +33,7 @@ use agentos_tasks::{
 use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_trust::TrustRoot;
 use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
+use agentos_witness::PublisherParts;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -47,6 +48,7 @@ use crate::{
     programs,
     syscalls::MonitoredSyscalls,
     traces::Traces,
+    witness,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -111,17 +113,19 @@ impl Server {
         log_keys.settle(&identity)?;
         let secrets_key = SecretsKey::new(install::secrets_key(&layout)?);
         let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
-        let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
-        let tools = BuiltinTools {
-            outgoing: Outgoing {
-                dialer: Dialer::new(dialer_options(&config)?)?,
-                ambient: ambient.clone(),
-                propagate_to: targets(&config.trace_propagate_to())?,
-            },
-            secrets: secrets.clone(),
-            tasks: tasks.clone(),
+        let dialer = Dialer::new(dialer_options(&config)?)?;
+        let parts = PublisherParts {
+            store: store.clone(),
             ambient: ambient.clone(),
+            identity: identity.clone(),
+            dialer: dialer.clone(),
+            secrets: secrets.clone(),
         };
+        let witnesses = witness::open(&config, &layout, &installation, parts).await?;
+        let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
+        let propagate_to = targets(&config.trace_propagate_to())?;
+        let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
+        let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
@@ -133,6 +137,7 @@ impl Server {
         }
         record_start(&store, &ambient).await?;
         hit(Point::ServerStartRecorded);
+        witnesses.record_contradictions().await?;
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
@@ -145,6 +150,7 @@ impl Server {
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
+        witnesses.publisher.spawn(&background);
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -163,6 +169,7 @@ impl Server {
             secrets,
             retention,
             supervisor,
+            witnesses,
             ambient: ambient.clone(),
             layout,
             started_at,

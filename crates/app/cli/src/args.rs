@@ -11,13 +11,14 @@ mod secret;
 mod server;
 mod task;
 mod token;
+mod witness;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{AgentCommands, Notifications};
-pub(crate) use audit::{AuditCommands, Export, Query, Tail, Verify};
+pub(crate) use audit::{AuditCommands, Export, ExportNotes, Query, Tail, Verify, WitnessStatusCommands};
 pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
@@ -27,6 +28,7 @@ pub(crate) use secret::SecretCommands;
 pub(crate) use server::{Down, Sign, Up};
 pub(crate) use task::{List as ListTasks, Redrive, Submit, TaskCommands, Watch};
 pub(crate) use token::TokenCommands;
+pub(crate) use witness::{AddLog, ShowLog, WitnessCommands};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -122,6 +124,9 @@ pub(crate) enum Command {
     /// The audit log: read, prove, export
     #[command(subcommand)]
     Audit(AuditCommands),
+    /// Logs of other nodes that this node witnesses
+    #[command(subcommand)]
+    Witness(WitnessCommands),
     /// Secrets: stored encrypted, used for agents, never shown
     #[command(subcommand)]
     Secret(SecretCommands),

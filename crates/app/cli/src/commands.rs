@@ -12,6 +12,7 @@ mod server;
 mod sign;
 mod task;
 mod token;
+mod witness;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -77,6 +78,7 @@ pub(crate) async fn run(session: &mut Session<'_>, command: Command) -> Outcome 
         Command::Task(command) => task::run(session, command).await,
         Command::Schedule(command) => schedule::run(session, command).await,
         Command::Audit(command) => audit::run(session, command).await,
+        Command::Witness(command) => witness::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         Command::Token(command) => token::run(session, command).await,
         Command::Retention(command) => retention::run(session, command).await,

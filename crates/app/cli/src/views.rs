@@ -9,6 +9,7 @@ mod retention;
 mod server;
 mod settings;
 mod tasks;
+mod witnesses;
 
 use agentos_types::Timestamp;
 use serde::Serialize;

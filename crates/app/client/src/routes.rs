@@ -9,6 +9,7 @@ mod secrets;
 mod status;
 mod tasks;
 mod tokens;
+mod witnesses;
 
 pub use tasks::TaskFilter;
 

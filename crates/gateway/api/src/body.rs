@@ -295,6 +295,13 @@ pub struct Check {
     pub message: String,
 }
 
+/// Name of the check of the places that the audit log's checkpoints go to.
+pub const CHECK_PUBLISHED: &str = "checkpoints reach witnesses";
+/// Name of the check of the logs that this node witnesses.
+pub const CHECK_WITNESSED: &str = "witnessed logs are consistent";
+/// Checks whose outcome only the running server knows; in its health they stand for the present moment.
+pub const LIVE_CHECKS: [&str; 2] = [CHECK_PUBLISHED, CHECK_WITNESSED];
+
 /// `fail` always refuses the start; `warn` refuses it under ENFORCE_PRODUCTION_HARDENING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

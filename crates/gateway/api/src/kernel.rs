@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use agentos_types::{
-    AgentName, Result, Role, ScheduleId, Scope, SecretName, TaskId, TokenId,
+    AgentName, LogName, Result, Role, ScheduleId, Scope, SecretName, TaskId, TokenId,
     agent::Agent,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent, TaskState},
+    witness::{AddWitnessedLog, HeldCheckpoint, SubmitCheckpoint, WitnessTarget, WitnessedLog, WitnessedLogDetail},
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -133,6 +134,17 @@ pub trait Kernel: Send + Sync + 'static {
     async fn add_audit_hold(&self, context: &Context, body: AddAuditHold) -> Result<AuditHold>;
     async fn release_audit_hold(&self, context: &Context, name: &str) -> Result<()>;
     async fn rotate_audit_key(&self, context: &Context) -> Result<AuditKeyRotated>;
+
+    // Witnesses
+    /// Where the checkpoints of this node's own log go.
+    async fn audit_witnesses(&self) -> Result<Vec<WitnessTarget>>;
+    /// A checkpoint of another node's log. Its acceptance leaves no record but itself, a refusal does.
+    async fn submit_checkpoint(&self, context: &Context, body: SubmitCheckpoint) -> Result<HeldCheckpoint>;
+    async fn held_checkpoint(&self, log: &LogName) -> Result<HeldCheckpoint>;
+    async fn list_witnessed_logs(&self) -> Result<Vec<WitnessedLog>>;
+    async fn add_witnessed_log(&self, context: &Context, body: AddWitnessedLog) -> Result<WitnessedLog>;
+    async fn get_witnessed_log(&self, name: &LogName) -> Result<WitnessedLogDetail>;
+    async fn remove_witnessed_log(&self, context: &Context, name: &LogName) -> Result<()>;
 
     // Retention
     async fn get_retention(&self) -> Result<RetentionStatus>;

@@ -87,6 +87,7 @@ fn purpose(role: Role) -> &'static str {
         Role::Operator => "who runs agents and their work",
         Role::Auditor => "who reads everything that happened and changes nothing",
         Role::Viewer => "who looks: people, dashboards",
+        Role::Witnessed => "another node whose audit log this node witnesses",
         Role::AgentCaller => "a program that gives work to the agents it names and sees that work alone",
     }
 }

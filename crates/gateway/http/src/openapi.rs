@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens},
+    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens, witnesses},
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -34,6 +34,9 @@ const BEARER: &str = "bearer";
         audit::query_audit, audit::verify_audit, audit::audit_checkpoint, audit::export_audit, audit::stream_audit,
         log_life::prune_audit, log_life::list_audit_holds, log_life::add_audit_hold, log_life::release_audit_hold,
         log_life::rotate_audit_key,
+        witnesses::audit_witnesses, witnesses::submit_checkpoint, witnesses::held_checkpoint,
+        witnesses::list_witnessed_logs, witnesses::add_witnessed_log, witnesses::get_witnessed_log,
+        witnesses::remove_witnessed_log,
         retention::get_retention, retention::preview_retention, retention::run_retention,
         ws::websocket,
     ),
@@ -46,6 +49,7 @@ const BEARER: &str = "bearer";
         (name = "secrets", description = "Values that agents use and never see"),
         (name = "tokens", description = "Rights of callers"),
         (name = "audit", description = "The tamper-evident log"),
+        (name = "witness", description = "Checkpoints of other nodes' logs"),
         (name = "retention", description = "What is kept for how long"),
         (name = "websocket", description = "Calls and pushes over one connection"),
     )

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens},
+    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens, witnesses},
     layers::{
         self,
         guard::{self, Guard},
@@ -118,6 +118,14 @@ routes! {
     POST "/api/v1/audit/holds" Access::Scope(Scope::Admin) => log_life::add_audit_hold;
     DELETE "/api/v1/audit/holds/{name}" Access::Scope(Scope::Admin) => log_life::release_audit_hold;
     POST "/api/v1/audit/rotate-key" Access::Scope(Scope::Admin) => log_life::rotate_audit_key;
+    GET "/api/v1/audit/witnesses" Access::Scope(Scope::Audit) => witnesses::audit_witnesses;
+
+    POST "/api/v1/witness/checkpoints" Access::Scope(Scope::Witness) => witnesses::submit_checkpoint;
+    GET "/api/v1/witness/checkpoints/{name}" Access::Scope(Scope::Witness) => witnesses::held_checkpoint;
+    GET "/api/v1/witness/logs" Access::Scope(Scope::Audit) => witnesses::list_witnessed_logs;
+    POST "/api/v1/witness/logs" Access::Scope(Scope::Admin) => witnesses::add_witnessed_log;
+    GET "/api/v1/witness/logs/{name}" Access::Scope(Scope::Audit) => witnesses::get_witnessed_log;
+    DELETE "/api/v1/witness/logs/{name}" Access::Scope(Scope::Admin) => witnesses::remove_witnessed_log;
 
     GET "/api/v1/retention" Access::Scope(Scope::Read) => retention::get_retention;
     GET "/api/v1/retention/preview" Access::Scope(Scope::Admin) => retention::preview_retention;
@@ -156,7 +164,7 @@ mod tests {
         let operations: BTreeSet<_> = ROUTES.iter().map(|route| route.operation).collect();
         assert_eq!((lines.len(), operations.len()), (ROUTES.len(), ROUTES.len()));
         for route in ROUTES.iter().filter(|route| route.method != "GET") {
-            let may_change = [Scope::Admin, Scope::Agents, Scope::Tasks];
+            let may_change = [Scope::Admin, Scope::Agents, Scope::Tasks, Scope::Witness];
             let needed = match route.access {
                 Access::Scope(scope) | Access::Own(scope) => Some(scope),
                 Access::Public | Access::Session => None,

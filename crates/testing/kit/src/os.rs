@@ -114,14 +114,23 @@ impl TestOs {
 
     /// Starts the server and waits until it is ready.
     pub async fn up(&mut self) {
-        assert!(self.try_up(&[]).await, "the server did not start:\n{}", self.log());
+        self.up_on(0).await;
+    }
+
+    /// The same on a port that others know.
+    pub async fn up_on(&mut self, port: u16) {
+        assert!(self.try_up_on(port, &[]).await, "the server did not start:\n{}", self.log());
     }
 
     /// Starts the server with further variables. False: it ended before it was ready.
     pub async fn try_up(&mut self, variables: &[(&str, &str)]) -> bool {
+        self.try_up_on(0, variables).await
+    }
+
+    async fn try_up_on(&mut self, port: u16, variables: &[(&str, &str)]) -> bool {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("scratch is writable");
         let mut child = self
-            .command_of(&self.program, &["--output", "jsonl", "up", "--port", "0"])
+            .command_of(&self.program, &["--output", "jsonl", "up", "--port", &port.to_string()])
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,11 +1,12 @@
 //! The audit log on both databases.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod damage;
 
 #[path = "."]
 mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
+    mod attacks;
     mod life;
     mod suite;
 }
@@ -13,6 +14,8 @@ mod on_sqlite {
 #[path = "."]
 mod on_postgres {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Postgres;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod attacks;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod life;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]

@@ -177,6 +177,32 @@ impl Config {
         self.integer("dialer.response_bytes_max")
     }
 
+    /// Where checkpoints are appended, if anywhere.
+    pub fn audit_witness_file(&self) -> Option<PathBuf> {
+        Some(self.text("audit.witness_file")).filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    pub fn audit_witness_file_bytes_max(&self) -> u64 {
+        self.integer("audit.witness_file_bytes_max")
+    }
+
+    pub fn audit_witness_webhooks(&self) -> Vec<String> {
+        self.list("audit.witness_webhooks")
+    }
+
+    pub fn audit_witness_nodes(&self) -> Vec<String> {
+        self.list("audit.witness_nodes")
+    }
+
+    pub fn audit_witness_interval(&self) -> Duration {
+        Duration::from_secs(self.integer("audit.witness_interval_s"))
+    }
+
+    /// Whether a log that a witness contradicts keeps the server from starting.
+    pub fn audit_witness_contradiction_refuses(&self) -> bool {
+        self.text("audit.witness_contradiction") != "degrade"
+    }
+
     pub fn log_level(&self) -> tracing::level_filters::LevelFilter {
         self.text("log.level").parse().unwrap_or(tracing::level_filters::LevelFilter::INFO)
     }

@@ -11,6 +11,7 @@ use std::{
 
 use agentos_proof::{
     FindingKind, Report, VerifierKey, VerifyError,
+    held::{HELD_BYTES_MAX, Held},
     note::NOTE_BYTES_MAX,
     source::{segment, sqlite},
 };
@@ -18,33 +19,35 @@ use agentos_types::{Code, Fault, Result, hex};
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_UNREADABLE: u8 = 3;
-/// Held checkpoints of one run; each costs one signature check.
-const HELD_MAX: usize = 64;
+/// Files of held checkpoints of one run.
+const HELD_FILES_MAX: usize = 64;
 
 const USAGE: &str = "\
 Verifies an AgentOS audit log offline: every record, link, hash, checkpoint and signature.
 
 usage: agent-os-verify --db FILE --key KEYFILE [--held NOTE_FILE]...
-       agent-os-verify --segment FILE --key KEYFILE
+       agent-os-verify --segment FILE --key KEYFILE [--held NOTE_FILE]...
        agent-os-verify --help | --version
 
   --db FILE          the server's database; it may be running
-  --segment FILE     an exported segment
+  --segment FILE     an exported segment; - for standard input
   --key KEYFILE      the log's verifier key, one line: name+id+key
-  --held NOTE_FILE   a checkpoint that was kept elsewhere; the log must continue it.
-                     Without one, a log that was cut or rewritten by the holder of
-                     its signing key cannot be told from a true one.
+  --held NOTE_FILE   checkpoints that were kept elsewhere: a note, a witness file, or
+                     what a witness has exported; the log must continue all of them,
+                     and a segment must reach up to the newest. Without one, a log
+                     that was cut or rewritten by the holder of its signing key
+                     cannot be told from a true one.
 ";
 
 enum Source {
-    Database(PathBuf, Vec<PathBuf>),
+    Database(PathBuf),
     Segment(PathBuf),
 }
 
 enum Command {
     Help,
     Version,
-    Verify { source: Source, key: PathBuf },
+    Verify { source: Source, key: PathBuf, held: Vec<PathBuf> },
 }
 
 fn main() -> ExitCode {
@@ -52,8 +55,8 @@ fn main() -> ExitCode {
     let code = match parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => write!(out, "{}", help()).map(|()| 0),
         Ok(Command::Version) => writeln!(out, "agent-os-verify {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
-        Ok(Command::Verify { source, key }) => match run(&source, &key) {
-            Ok((report, others)) => print_report(&mut out, &report, &others).map(|()| 0),
+        Ok(Command::Verify { source, key, held }) => match run(&source, &key, &held) {
+            Ok((report, others, kept)) => print_report(&mut out, &report, &others, &kept).map(|()| 0),
             Err(error) => print_error(&mut out, &error),
         },
         Err(message) => writeln!(io::stderr(), "error: {message}\n\n{USAGE}").map(|()| EXIT_USAGE),
@@ -83,7 +86,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
             Some(option @ "--key") => key.replace(value().ok_or(needs_file(option))?).is_some(),
             Some(option @ "--held") => {
                 held.push(value().ok_or(needs_file(option))?);
-                held.len() > HELD_MAX
+                held.len() > HELD_FILES_MAX
             }
             _ => return Err(format!("unknown argument '{}'", argument.display())),
         };
@@ -93,9 +96,8 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     }
     let key = key.ok_or("--key is missing")?;
     match (database, segment) {
-        (Some(file), None) => Ok(Command::Verify { source: Source::Database(file, held), key }),
-        (None, Some(file)) if held.is_empty() => Ok(Command::Verify { source: Source::Segment(file), key }),
-        (None, Some(_)) => Err("--held goes with --db: a segment may end before or after a held checkpoint".into()),
+        (Some(file), None) => Ok(Command::Verify { source: Source::Database(file), key, held }),
+        (None, Some(file)) => Ok(Command::Verify { source: Source::Segment(file), key, held }),
         _ => Err("exactly one of --db and --segment is needed".into()),
     }
 }
@@ -104,15 +106,19 @@ fn needs_file(option: &str) -> String {
     format!("{option} needs a file")
 }
 
-fn run(source: &Source, key: &Path) -> Result<(Report, Vec<String>), VerifyError> {
-    let key: VerifierKey = read_text(key)?.trim().parse().map_err(|fault: Fault| name_path(fault, key))?;
-    match source {
-        Source::Segment(file) => Ok((segment::verify_file(file, &key)?, Vec::new())),
-        Source::Database(file, held) => {
-            let held = held.iter().map(|path| read_text(path)).collect::<Result<Vec<_>>>()?;
-            sqlite::verify_file(file, &key, &held)
-        }
+fn run(source: &Source, key: &Path, held: &[PathBuf]) -> Result<(Report, Vec<String>, Held), VerifyError> {
+    let text = read_text(key, NOTE_BYTES_MAX)?;
+    let key: VerifierKey = text.trim().parse().map_err(|fault: Fault| name_path(fault, key))?;
+    let mut kept = Held::default();
+    for path in held {
+        kept.add(Held::parse(&read_text(path, HELD_BYTES_MAX)?, key.name()));
     }
+    kept.require_own(&key)?;
+    let (report, others) = match source {
+        Source::Segment(file) => (segment::verify(file, &key, &kept.notes)?, Vec::new()),
+        Source::Database(file) => sqlite::verify_file(file, &key, &kept.notes)?,
+    };
+    Ok((report, others, kept))
 }
 
 fn name_path(fault: Fault, path: &Path) -> Fault {
@@ -120,20 +126,20 @@ fn name_path(fault: Fault, path: &Path) -> Fault {
 }
 
 /// A small text file; the limit keeps a wrong argument from filling the memory.
-fn read_text(path: &Path) -> Result<String> {
+fn read_text(path: &Path, bytes_max: usize) -> Result<String> {
     let unreadable = |why: &dyn std::fmt::Display| {
         Fault::new(Code::FILE_UNAVAILABLE, format!("cannot read '{}': {why}", path.display()))
     };
     let mut text = String::new();
     let file = File::open(path).map_err(|error| unreadable(&error))?;
-    file.take(NOTE_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
-    if text.len() > NOTE_BYTES_MAX {
-        return Err(unreadable(&format!("it is larger than {NOTE_BYTES_MAX} bytes")));
+    file.take(bytes_max as u64 + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+    if text.len() > bytes_max {
+        return Err(unreadable(&format!("it is larger than {bytes_max} bytes")));
     }
     Ok(text)
 }
 
-fn print_report(out: &mut impl Write, report: &Report, others: &[String]) -> io::Result<()> {
+fn print_report(out: &mut impl Write, report: &Report, others: &[String], kept: &Held) -> io::Result<()> {
     let time = |at: Option<agentos_types::Timestamp>| at.map_or("-".into(), |at| at.to_string());
     writeln!(out, "verified: log '{}'", report.log)?;
     writeln!(out, "records       {} (from {} up to size {})", report.records, report.from, report.size)?;
@@ -146,6 +152,9 @@ fn print_report(out: &mut impl Write, report: &Report, others: &[String]) -> io:
     }
     for what in report.unchecked() {
         writeln!(out, "NOT CHECKED   {what}")?;
+    }
+    for note in kept.remarks() {
+        writeln!(out, "note: {note}")?;
     }
     if report.from > 0 {
         writeln!(out, "note: the records before {} are not here: pruned, or left out of the segment", report.from)?;

@@ -14,7 +14,6 @@
 
 use std::{
     borrow::Cow,
-    fs::File,
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -23,7 +22,10 @@ use agentos_types::{Code, Fault, Result, fault::OrFault, hex};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 
-use super::unreadable;
+use super::{
+    input::{Content, Input},
+    unreadable,
+};
 use crate::{
     checkpoint,
     finding::{Finding, FindingKind, VerifyError},
@@ -124,7 +126,23 @@ fn unwritable(error: std::io::Error) -> Fault {
 
 /// Verifies an exported segment against the key that the reader trusts.
 pub fn verify_file(path: &Path, key: &VerifierKey) -> Result<Report, VerifyError> {
-    let mut lines = Lines::open(path)?;
+    verify(path, key, &[])
+}
+
+/// The same against checkpoints that were kept elsewhere. The segment has to reach up to the newest of them; those below its
+/// first record cannot be judged and are not counted. `-` is standard input, and what is no regular file is read as a pipe.
+pub fn verify(path: &Path, key: &VerifierKey, held: &[String]) -> Result<Report, VerifyError> {
+    verify_input(path, &Input::open(path)?, key, held)
+}
+
+/// The same for a segment that somebody else reads, such as standard input; `name` stands for it in messages.
+pub fn verify_pipe(name: &Path, pipe: impl Read, key: &VerifierKey, held: &[String]) -> Result<Report, VerifyError> {
+    let input = Input::from_pipe(pipe).map_err(|error| unreadable(name, error))?;
+    verify_input(name, &input, key, held)
+}
+
+fn verify_input(path: &Path, input: &Input, key: &VerifierKey, held: &[String]) -> Result<Report, VerifyError> {
+    let mut lines = Lines::open(path, input)?;
     let header = match lines.next() {
         // A file without any line end is another kind of file, not a damaged segment.
         Err(VerifyError::Finding(_)) => None,
@@ -147,8 +165,8 @@ pub fn verify_file(path: &Path, key: &VerifierKey) -> Result<Report, VerifyError
         Finding::new(FindingKind::Edited, None, "the segment's first line does not fit together or to the key")
     })?;
 
-    let checkpoints = Checkpoints::open(path, &keys)?;
-    let mut verifier = Verifier::new(&keys, start, checkpoints, &[])?.threads(super::threads());
+    let checkpoints = Checkpoints::open(path, input, &keys)?;
+    let mut verifier = Verifier::new(&keys, start, checkpoints, held)?.threads(super::threads());
     while let Some(line) = lines.next()?.filter(|line| !line.starts_with(CHECKPOINT_START)) {
         let parsed = serde_json::from_slice::<RecordLine<'_>>(line).ok();
         let parsed = parsed.and_then(|line| hex::decode::<32>(&line.leaf).map(|leaf| (line, leaf)));
@@ -170,7 +188,7 @@ fn clip(text: &str) -> String {
 /// Reads a file line by line into one buffer of bounded size.
 struct Lines {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: BufReader<Content>,
     buffer: Vec<u8>,
     /// Lines read.
     number: u64,
@@ -179,9 +197,9 @@ struct Lines {
 }
 
 impl Lines {
-    fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| unreadable(path, error))?;
-        let reader = BufReader::with_capacity(1 << 16, file);
+    fn open(path: &Path, input: &Input) -> Result<Self> {
+        let content = input.reader().map_err(|error| unreadable(path, error))?;
+        let reader = BufReader::with_capacity(1 << 16, content);
         Ok(Self { path: path.to_owned(), reader, buffer: Vec::new(), number: 0, offset: 0 })
     }
 
@@ -206,8 +224,8 @@ struct Checkpoints<'k> {
 }
 
 impl<'k> Checkpoints<'k> {
-    fn open(path: &Path, keys: &'k KeyChain) -> Result<Self, VerifyError> {
-        let mut lines = Lines::open(path)?;
+    fn open(path: &Path, input: &Input, keys: &'k KeyChain) -> Result<Self, VerifyError> {
+        let mut lines = Lines::open(path, input)?;
         let (mut start, mut number) = (0, 0);
         while lines.next()?.is_some_and(|line| !line.starts_with(CHECKPOINT_START)) {
             (start, number) = (lines.offset, lines.number);

@@ -1,6 +1,10 @@
 //! The program from outside: arguments, output, exit codes.
 
-use std::{ffi::OsString, process::Command};
+use std::{
+    ffi::OsString,
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use agentos_proof::FindingKind;
 
@@ -11,6 +15,16 @@ pub fn run(arguments: Vec<OsString>) -> (u8, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_agent-os-verify")).args(arguments).env_clear().output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap().try_into().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The same with bytes on standard input.
+pub fn run_with(arguments: Vec<OsString>, input: &str) -> (u8, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-os-verify"));
+    let mut child = command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // A program that has seen enough closes its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap().try_into().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
 fn check(arguments: &[&str], code: u8, part: &str) {
@@ -28,7 +42,6 @@ fn usage() {
     check(&[], 2, "--key is missing");
     check(&["--key", "k"], 2, "exactly one of --db and --segment");
     check(&["--key", "k", "--db", "d", "--segment", "s"], 2, "exactly one of --db and --segment");
-    check(&["--key", "k", "--segment", "s", "--held", "h"], 2, "--held goes with --db");
     check(&["--key", "k", "--db"], 2, "--db needs a file");
     check(&["--key", "k", "--key", "l", "--db", "d"], 2, "--key is given too often");
     check(&["--fast"], 2, "unknown argument '--fast'");
@@ -65,6 +78,27 @@ fn a_green_report_says_what_was_shown_and_what_was_not() {
     check(&base, 0, "note: no held checkpoint was given");
     let held = [base.as_slice(), &["--held", note.to_str().unwrap()]].concat();
     check(&held, 0, "checkpoints   4 stored, 1 held");
+}
+
+/// A held file as a witness has it: many notes, those of other logs among them, one cut by a crash.
+#[test]
+fn a_witness_file_is_a_held_file() {
+    let log = TestLog::new();
+    let other = agentos_proof::checkpoint::sign(&crate::log::signing_key(2), "agent-os/node-2", 3, &[0; 32]);
+    let key = log.file("key", &verifier_key().to_string());
+    let database = log.path();
+    let base = ["--db", database.to_str().unwrap(), "--key", key.to_str().unwrap(), "--held"];
+    let verify = |held: &str, code: u8, part: &str| {
+        let file = log.file("held", held);
+        check(&[base.as_slice(), &[file.to_str().unwrap()]].concat(), code, part);
+    };
+    let all = format!("{}{other}{}{}", log.note(5), log.note(9), log.note(16));
+    verify(&all, 0, "4 stored, 3 held");
+    verify(&all, 0, "note: 1 held checkpoints are those of other logs");
+    verify(&format!("{all}agent-os/node-1\n20"), 0, "note: 2 lines of the held files");
+    verify(&other, FindingKind::CheckpointSignature.exit_code(), "none is of 'agent-os/node-1'");
+    log.rewrite(Some(&crate::log::signing_key(1)));
+    verify(&all, FindingKind::Fork.exit_code(), "fork");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use agentos_types::Code;
 use crate::{
     Expected::{self, Found, Unreadable, Verified},
     log::{TestLog, signing_key, verifier_key},
-    program::run,
+    program::{run, run_with},
 };
 
 fn export(log: &TestLog, from: u64, until: Option<u64>) -> String {
@@ -112,4 +112,52 @@ fn moved_and_missing_lines() {
     let path = log.file("cut", export(&log, 0, None).trim_end());
     let cut = segment::verify_file(&path, &verifier_key()).unwrap_err();
     assert!(matches!(cut, VerifyError::Finding(finding) if finding.kind == Edited), "a line cut at the end is seen");
+}
+
+#[test]
+fn a_segment_is_read_from_a_pipe_as_from_a_file() {
+    let log = TestLog::new();
+    let key = log.file("key", &verifier_key().to_string());
+    let good = export(&log, 0, None);
+    let verify = |text: &str| run_with(vec!["--segment".into(), "-".into(), "--key".into(), key.clone().into()], text);
+    let (code, stdout) = verify(&good);
+    assert!(code == 0 && stdout.contains("records       16 (from 0 up to size 16)"), "{stdout}");
+    assert_eq!(verify(&good.replacen("file.read", "file.list", 1)).0, HashMismatch.exit_code());
+    assert_eq!(verify("").0, 3);
+    // The same through a named pipe, as the shell's <(...) gives it.
+    let pipe = log.directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, good).unwrap()
+    });
+    assert_eq!(segment::verify_file(&pipe, &verifier_key()).unwrap().size, 16);
+    writer.join().unwrap();
+}
+
+/// Where there is no database file to look into, an exported segment is what the held checkpoints are compared with.
+#[test]
+fn a_segment_is_compared_with_held_checkpoints() {
+    let log = TestLog::new();
+    let notes = [5, 9, 16].map(|size| log.note(size));
+    let check = |name: &str, text: &str, held: &[String], expected: Expected| {
+        let path = log.file("segment", text);
+        match (segment::verify(&path, &verifier_key(), held), expected) {
+            (Ok(_), Verified) => {}
+            (Err(VerifyError::Finding(finding)), Found(kind, seq)) => {
+                assert_eq!((finding.kind, finding.seq), (kind, seq))
+            }
+            (outcome, expected) => panic!("{name}: {outcome:?} instead of {expected:?}"),
+        }
+    };
+    let whole = export(&log, 0, None);
+    check("true", &whole, &notes, Verified);
+    let path = log.file("late", &export(&log, 7, None));
+    let late = segment::verify(&path, &verifier_key(), &notes).unwrap();
+    assert_eq!(late.held, 2, "what lies before the segment is not judged, and not counted");
+    check("cut tail", &export(&log, 0, Some(9)), &notes, Found(Truncated, Some(9)));
+    check("cut tail, older held", &export(&log, 0, Some(9)), &notes[..2], Verified);
+    log.rewrite(Some(&signing_key(1)));
+    check("re-signed with the stolen key", &export(&log, 0, None), &notes, Found(Fork, Some(8)));
+    check("re-signed, held before it", &export(&log, 0, None), &notes[..1], Verified);
 }

@@ -1,7 +1,7 @@
 //! The kernel's series in Prometheus text, in the names and with the labels of `agentos_base::names`.
 //!
-//! The number of series has a bound that no caller can move: a label is a state, a fixed word, or the name of one of the
-//! first agents; all other agents together are one more. No task id, token, URL or free text is ever a label.
+//! The number of series has a bound that no caller can move: a label is a state, a fixed word, a witness of the settings, a
+//! registered log, or the name of one of the first agents; all other agents together are one more. No task id, token, URL or free text is ever a label.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,11 @@ use std::{
 };
 
 use agentos_base::names::{self, AGENTS_LABELLED_MAX, Metric, OTHER_AGENTS};
-use agentos_types::{Fault, Result, agent::Agent};
+use agentos_types::{
+    Fault, Result,
+    agent::Agent,
+    witness::{WitnessTarget, WitnessedLog},
+};
 
 use super::ServerKernel;
 
@@ -28,6 +32,8 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         })
         .await?;
     let agents = kernel.supervisor.list().await?;
+    let targets = kernel.witnesses.publisher.status().await?;
+    let witnessed = kernel.witnesses.witness.list().await?;
     let labelled =
         Labelled::of(agents.iter().map(|agent| agent.name.as_str()).chain(tasks.iter().map(|row| row.0.as_str())));
     let mut page = Page::default();
@@ -37,6 +43,7 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
     );
     render_agents(&mut page, &labelled, &agents);
     page.family(&names::AUDIT_RECORDS, [(Vec::new(), audit_size as f64)]);
+    render_witnesses(&mut page, &targets, &witnessed);
     let retention = kernel.retention.status().await?;
     page.family(
         &names::RETENTION_ROWS,
@@ -75,6 +82,23 @@ fn render_agents(page: &mut Page, labelled: &Labelled, agents: &[Agent]) {
             }),
         );
     }
+}
+
+/// One figure of a target.
+type TargetReading = fn(&WitnessTarget) -> f64;
+
+/// Targets are those of the settings, logs those that the operator has registered.
+fn render_witnesses(page: &mut Page, targets: &[WitnessTarget], witnessed: &[WitnessedLog]) {
+    let figures: [(&Metric, TargetReading); 3] = [
+        (&names::WITNESS_RECORDS, |target| target.size.unwrap_or(0) as f64),
+        (&names::WITNESS_FAILURES, |target| target.failures_total as f64),
+        (&names::WITNESS_REFUSES, |target| f64::from(u8::from(target.refused.is_some()))),
+    ];
+    for (metric, of) in figures {
+        page.family(metric, targets.iter().map(|target| (vec![target.target.clone()], of(target))));
+    }
+    let refused = |log: &WitnessedLog| f64::from(u8::from(log.refused_code.is_some()));
+    page.family(&names::WITNESSED_LOG_REFUSED, witnessed.iter().map(|log| (vec![log.name.to_string()], refused(log))));
 }
 
 /// The agents that have series of their own.

@@ -36,18 +36,19 @@ use agentos_supervisor::Supervisor;
 use agentos_tasks::{NewSchedule, NewTask, ScheduleFilter, TaskFilter, Tasks, retention::Retention};
 use agentos_trust::TrustRoot;
 use agentos_types::{
-    Actor, AgentName, Result, ScheduleId, SecretName, TaskId, Timestamp, TokenId,
+    Actor, AgentName, LogName, Result, ScheduleId, SecretName, TaskId, Timestamp, TokenId,
     agent::Agent,
     audit::{AuditEvent, Decision},
     limits::PAGE_MAX,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent},
+    witness::{AddWitnessedLog, HeldCheckpoint, SubmitCheckpoint, WitnessTarget, WitnessedLog, WitnessedLogDetail},
 };
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::{layout::Layout, log_key::LogKeyFiles};
+use crate::{layout::Layout, log_key::LogKeyFiles, witness::Witnesses};
 
 /// Everything that the API reaches.
 pub struct ServerKernel {
@@ -63,6 +64,7 @@ pub struct ServerKernel {
     /// Age from which a day of the log may be pruned.
     pub audit_retention: Duration,
     pub supervisor: Supervisor,
+    pub witnesses: Witnesses,
     pub trust: TrustRoot,
     pub ambient: Ambient,
     pub layout: Layout,
@@ -289,6 +291,34 @@ impl Kernel for ServerKernel {
 
     async fn rotate_audit_key(&self, context: &Context) -> Result<AuditKeyRotated> {
         log_life::rotate_key(self, context).await
+    }
+
+    async fn audit_witnesses(&self) -> Result<Vec<WitnessTarget>> {
+        self.witnesses.publisher.status().await
+    }
+
+    async fn submit_checkpoint(&self, context: &Context, body: SubmitCheckpoint) -> Result<HeldCheckpoint> {
+        self.witnesses.witness.submit(&context.actor, body).await
+    }
+
+    async fn held_checkpoint(&self, log: &LogName) -> Result<HeldCheckpoint> {
+        self.witnesses.witness.held(log).await
+    }
+
+    async fn list_witnessed_logs(&self) -> Result<Vec<WitnessedLog>> {
+        self.witnesses.witness.list().await
+    }
+
+    async fn add_witnessed_log(&self, context: &Context, body: AddWitnessedLog) -> Result<WitnessedLog> {
+        self.witnesses.witness.add(&context.actor, body).await
+    }
+
+    async fn get_witnessed_log(&self, name: &LogName) -> Result<WitnessedLogDetail> {
+        self.witnesses.witness.get(name).await
+    }
+
+    async fn remove_witnessed_log(&self, context: &Context, name: &LogName) -> Result<()> {
+        self.witnesses.witness.remove(&context.actor, name).await
     }
 
     async fn get_retention(&self) -> Result<RetentionStatus> {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use agentos_api::body::{AgentCounts, CheckOutcome, Health};
+use agentos_api::body::{AgentCounts, CHECK_PUBLISHED, Check, CheckOutcome, Health};
 use agentos_types::{
     Result,
     agent::{AgentState, Control, Enforcement},
 };
 
 use super::ServerKernel;
+use crate::witness;
 
 /// A write that takes longer is as good as none for whoever asks for readiness.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
@@ -26,8 +27,9 @@ pub(super) async fn health(kernel: &ServerKernel) -> Result<Health> {
         unhealthy: count(&[AgentState::BackingOff, AgentState::Quarantined, AgentState::Failed]),
     };
     let controls: Vec<Control> = agentos_supervisor::controls();
+    let checks = checks(kernel).await?;
     let sound = counts.unhealthy == 0
-        && kernel.checks.iter().all(|check| check.outcome == CheckOutcome::Pass)
+        && checks.iter().all(|check| check.outcome == CheckOutcome::Pass)
         && controls.iter().all(|control| control.enforcement == Enforcement::Enforced);
     Ok(Health {
         status: if sound { "ok" } else { "degraded" }.to_owned(),
@@ -36,7 +38,15 @@ pub(super) async fn health(kernel: &ServerKernel) -> Result<Health> {
         started_at: kernel.started_at,
         schema: kernel.store.schema(),
         agents: counts,
-        checks: kernel.checks.clone(),
+        checks,
         controls,
     })
+}
+
+/// Those of the start, and in the place of what the settings say about witnesses, how it goes with them.
+async fn checks(kernel: &ServerKernel) -> Result<Vec<Check>> {
+    let published = witness::published(&kernel.witnesses.publisher.status().await?);
+    let witnessed = witness::witnessed(&kernel.witnesses.witness.list().await?);
+    let at_start = kernel.checks.iter().filter(|check| check.name != CHECK_PUBLISHED).cloned();
+    Ok(at_start.chain([published]).chain(witnessed).collect())
 }

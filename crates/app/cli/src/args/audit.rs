@@ -30,6 +30,24 @@ pub(crate) enum AuditCommands {
     Hold(HoldCommands),
     /// Give the log a new key, which the old one signs
     RotateKey,
+    /// Where the checkpoints of this log go, and how far they have come
+    #[command(subcommand)]
+    Witness(WitnessStatusCommands),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WitnessStatusCommands {
+    /// Show every witness with what has arrived there
+    Status,
+    /// Write the checkpoints that nodes have cosigned, as --held takes them
+    Export(ExportNotes),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportNotes {
+    /// File to write, which must not exist yet; - for standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -72,18 +90,22 @@ pub(crate) struct Query {
 
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// A checkpoint that was kept elsewhere; the log must extend it. Verifies offline. May be repeated
+    /// Checkpoints that were kept elsewhere: a note, a witness file, or what a witness has exported; the log must extend all of
+    /// them. Verifies offline. May be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) held: Vec<PathBuf>,
     /// A verifier key of the log; those after it follow from the log. Verifies offline [default: keys/audit.vkey of the
     /// data directory, the log's first key]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// An exported segment in the place of the database, as Postgres needs it; - for standard input. Verifies offline
+    #[arg(long, value_name = "FILE")]
+    pub(crate) segment: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Export {
-    /// File to write; it must not exist yet
+    /// File to write, which must not exist yet; - for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// Sequence number of the first record

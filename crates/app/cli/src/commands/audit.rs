@@ -15,7 +15,7 @@ use tokio::{
 
 use super::Session;
 use crate::{
-    args::{AuditCommands, Export, Query, Tail},
+    args::{AuditCommands, Export, ExportNotes, Query, Tail, WitnessStatusCommands},
     exit::{Exit, Outcome, usage},
     table,
 };
@@ -30,6 +30,7 @@ pub(super) async fn run(session: &mut Session<'_>, command: AuditCommands) -> Ou
         AuditCommands::Prune(args) => life::prune(session, args).await,
         AuditCommands::Hold(command) => life::hold(session, command).await,
         AuditCommands::RotateKey => life::rotate_key(session).await,
+        AuditCommands::Witness(command) => witnesses(session, command).await,
     }
 }
 
@@ -95,9 +96,48 @@ async fn checkpoint(session: &mut Session<'_>) -> Outcome {
     Ok(Exit::Success)
 }
 
+async fn witnesses(session: &mut Session<'_>, command: WitnessStatusCommands) -> Outcome {
+    let targets = session.client()?.audit_witnesses().await?;
+    let ExportNotes { out } = match command {
+        WitnessStatusCommands::Status => {
+            session.printer.list(&targets)?;
+            return Ok(Exit::Success);
+        }
+        WitnessStatusCommands::Export(args) => args,
+    };
+    let nodes = targets.iter().filter(|target| target.target.starts_with("node:"));
+    let notes: String = nodes.filter_map(|target| target.note.clone()).collect();
+    if notes.is_empty() {
+        let message = "no node has cosigned a checkpoint of this log yet";
+        return Err(Fault::new(Code::AUDIT_QUERY_INVALID, message).hint("see: agent-os audit witness status").into());
+    }
+    if is_standard_output(&out) {
+        let text: String = notes.chars().filter(|c| *c == '\n' || !table::is_unsafe(*c)).collect();
+        session.printer.raw(text.as_bytes())?;
+        return Ok(Exit::Success);
+    }
+    let unwritable = |error: std::io::Error| Fault::new(Code::FILE_UNAVAILABLE, format!("{}: {error}", out.display()));
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&out).await.map_err(unwritable)?;
+    file.write_all(notes.as_bytes()).await.map_err(unwritable)?;
+    file.sync_all().await.map_err(unwritable)?;
+    Ok(Exit::Success)
+}
+
+fn is_standard_output(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// A segment that was cut would look like a shorter log, so it gets its name only when it is whole.
 async fn export(session: &mut Session<'_>, args: Export) -> Outcome {
     let client = session.client()?;
+    if is_standard_output(&args.out) {
+        // A reader sees by the missing checkpoints that it broke off, and the exit code tells it as well.
+        let mut body = client.export_audit(args.from_seq).await?;
+        while let Some(chunk) = body.chunk().await? {
+            session.printer.raw(&chunk)?;
+        }
+        return Ok(Exit::Success);
+    }
     let unwritable =
         |error: std::io::Error| Fault::new(Code::FILE_UNAVAILABLE, format!("{}: {error}", args.out.display()));
     if fs::try_exists(&args.out).await.map_err(unwritable)? {

@@ -1,13 +1,13 @@
 //! `init`, `up`, `status`, `doctor`.
 
-use agentos_api::body::CheckOutcome;
+use agentos_api::body::{CheckOutcome, LIVE_CHECKS};
 use tokio::sync::oneshot;
 
 use super::Session;
 use crate::{
     args::Up,
     exit::{Exit, Outcome},
-    host::UpOptions,
+    host::{DoctorReport, UpOptions},
     views::{health_text, report_text},
 };
 
@@ -60,9 +60,22 @@ pub(super) async fn status(session: &mut Session<'_>) -> Outcome {
 /// is told, and is no failure.
 pub(super) async fn doctor(session: &mut Session<'_>) -> Outcome {
     let data_dir = session.data_dir()?;
-    let report = session.host.doctor(&data_dir, session.source(Vec::new())).await?;
+    let mut report = session.host.doctor(&data_dir, session.source(Vec::new())).await?;
+    add_live(session, &mut report).await;
     let text = report_text(&report);
     session.printer.report(&report, &text)?;
     let failed = report.checks.iter().any(|check| check.outcome == CheckOutcome::Fail);
     Ok(if failed { Exit::Refused } else { Exit::Success })
+}
+
+/// What only the running server knows takes the place of what the settings say. Without a server there is nothing to add.
+async fn add_live(session: &Session<'_>, report: &mut DoctorReport) {
+    let Ok(client) = session.client() else { return };
+    let Ok(health) = client.health().await else { return };
+    for live in health.checks.into_iter().filter(|check| LIVE_CHECKS.contains(&check.name.as_str())) {
+        match report.checks.iter_mut().find(|check| check.name == live.name) {
+            Some(check) => *check = live,
+            None => report.checks.push(live),
+        }
+    }
 }

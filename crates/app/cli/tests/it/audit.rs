@@ -161,6 +161,46 @@ async fn a_checkpoint_is_printed_as_it_was_signed() {
     assert_eq!((seen.out.as_str(), seen.err.as_str()), (note, "verifier key: agent-os/node-1+00+key\n"));
 }
 
+#[tokio::test]
+async fn a_segment_is_judged_from_a_file_or_a_pipe_and_against_a_witness_file() {
+    let world = World::with_server(|_| unreachable!("the server is not asked")).await;
+    let note = write_log(&world);
+    let connection = Connection::open(world.path().join(DATABASE_FILE)).unwrap();
+    let key: VerifierKey =
+        std::fs::read_to_string(world.path().join(AUDIT_VERIFIER_KEY_FILE)).unwrap().trim().parse().unwrap();
+    let mut segment = Vec::new();
+    agentos_proof::source::sqlite::export(&connection, &key, 0, None, &mut segment).unwrap();
+    let (file, held) = (world.path().join("log.segment"), world.path().join("held.txt"));
+    std::fs::write(&file, &segment).unwrap();
+    let other = checkpoint::sign(&SigningKey::from_bytes(&[2; 32]), "agent-os/node-2", 3, &[0; 32]);
+    std::fs::write(&held, format!("{other}{note}")).unwrap();
+    let (file, held) = (file.to_str().unwrap(), held.to_str().unwrap());
+    for (words, stdin) in
+        [(["audit", "verify", "--segment", file], &b""[..]), (["audit", "verify", "--segment", "-"], &segment)]
+    {
+        let seen = world.run_with(&[words.as_slice(), &["--held", held]].concat(), stdin).await;
+        assert_eq!(seen.exit, Exit::Success, "{}", seen.err);
+        assert!(seen.out.contains("held:         1\n") && seen.err.contains("those of other logs"), "{seen:?}");
+    }
+    let longer = checkpoint::sign(&SigningKey::from_bytes(&[1; 32]), "agent-os/node-1", 12, &[0; 32]);
+    std::fs::write(held, longer).unwrap();
+    let cut = world.run_with(&["audit", "verify", "--segment", "-", "--held", held], &segment).await;
+    assert!(cut.exit == Exit::NotVerified && cut.err.contains("truncated"), "{}", cut.err);
+}
+
+#[tokio::test]
+async fn an_export_goes_to_standard_output_as_it_is() {
+    let world = World::with_server(|_| segment(vec![Ok("{\"segment\":1}\n"), Ok("{\"seq\":0}\n")])).await;
+    let seen = world.run("audit export --out -").await;
+    assert_eq!(
+        (seen.exit, seen.out.as_str(), seen.err.as_str()),
+        (Exit::Success, "{\"segment\":1}\n{\"seq\":0}\n", "")
+    );
+    assert!(!world.path().join("-").exists());
+    let cut = World::with_server(|_| segment(vec![Ok("{\"segment\":1}\n"), Err(std::io::Error::other("gone"))])).await;
+    assert_eq!(cut.run("audit export --out -").await.exit, Exit::NotReachable, "half an export is no success");
+}
+
 fn pruned(dry_run: bool, days: u64) -> Value {
     json!({"dry_run": dry_run, "before": 0, "days": days, "records": 10 * days, "first_kept": 10 * days,
         "first_kept_before": 0, "held": ["case-7"]})

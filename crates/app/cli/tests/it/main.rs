@@ -13,4 +13,6 @@ mod output;
 #[cfg(test)]
 mod parse;
 #[cfg(test)]
+mod witnesses;
+#[cfg(test)]
 mod world;

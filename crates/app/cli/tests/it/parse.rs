@@ -21,6 +21,8 @@ fn documented() -> Vec<String> {
         schedule create monitor hourly --every 1h|audit tail|audit tail --lines 0 -f|audit query --actor system|\
         audit query --action net.fetch --decision denied --since 24h --until 2026-01-31T08:00:00Z --ascending --cursor 9|\
         audit verify|audit verify --held a --held b --key k|audit export --out FILE --from-seq 7|audit checkpoint|\
+        audit verify --segment - --held a|audit export --out -|audit witness status|audit witness export --out FILE|\
+        witness add NAME --public-key KEY|witness list|witness show NAME --notes|witness remove NAME|\
         audit prune|audit prune --dry-run|audit prune --archive DIR|audit hold add case-7 --reason why|\
         audit hold add case-7 --reason why --from 30d|audit hold list|audit hold release case-7|audit rotate-key|\
         secret set NAME|secret list|secret rotate NAME|secret revoke NAME|token create ci --scope read --scope tasks|\

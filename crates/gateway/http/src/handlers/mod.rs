@@ -9,6 +9,7 @@ pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod tasks;
 pub(crate) mod tokens;
+pub(crate) mod witnesses;
 
 use std::sync::Arc;
 

@@ -10,10 +10,11 @@ use agentos_api::{
     kernel::{AgentCommand, Kernel, Principal, TaskQuery},
 };
 use agentos_types::{
-    AgentName, Code, Fault, Result, Role, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
+    AgentName, Code, Fault, LogName, Result, Role, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::Agent,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent, TaskState},
+    witness::{AddWitnessedLog, HeldCheckpoint, SubmitCheckpoint, WitnessTarget, WitnessedLog, WitnessedLogDetail},
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -342,6 +343,35 @@ impl Kernel for FakeKernel {
 
     async fn rotate_audit_key(&self, _: &Context) -> Result<AuditKeyRotated> {
         Ok(AuditKeyRotated { old_key: String::new(), new_key: String::new() })
+    }
+
+    async fn audit_witnesses(&self) -> Result<Vec<WitnessTarget>> {
+        Ok(vec![samples::witness_target()])
+    }
+
+    async fn submit_checkpoint(&self, _: &Context, body: SubmitCheckpoint) -> Result<HeldCheckpoint> {
+        Ok(HeldCheckpoint { note: body.note, ..samples::held_checkpoint() })
+    }
+
+    async fn held_checkpoint(&self, log: &LogName) -> Result<HeldCheckpoint> {
+        Ok(HeldCheckpoint { log: log.clone(), ..samples::held_checkpoint() })
+    }
+
+    async fn list_witnessed_logs(&self) -> Result<Vec<WitnessedLog>> {
+        Ok(vec![samples::witnessed_log()])
+    }
+
+    async fn add_witnessed_log(&self, _: &Context, body: AddWitnessedLog) -> Result<WitnessedLog> {
+        Ok(WitnessedLog { name: body.name, ..samples::witnessed_log() })
+    }
+
+    async fn get_witnessed_log(&self, name: &LogName) -> Result<WitnessedLogDetail> {
+        let log = WitnessedLog { name: name.clone(), ..samples::witnessed_log() };
+        Ok(WitnessedLogDetail { log, checkpoints: vec![samples::held_checkpoint()] })
+    }
+
+    async fn remove_witnessed_log(&self, _: &Context, _: &LogName) -> Result<()> {
+        Ok(())
     }
 
     async fn get_retention(&self) -> Result<RetentionStatus> {

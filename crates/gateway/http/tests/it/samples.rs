@@ -8,6 +8,7 @@ use agentos_types::{
     agent::{Agent, AgentState, Usage},
     manifest::{Limits, TrustLevel},
     task::{Cadence, Schedule, Task, TaskEvent, TaskState},
+    witness::{HeldCheckpoint, WitnessTarget, WitnessedLog},
 };
 use serde_json::{Value, json};
 
@@ -138,5 +139,39 @@ pub fn health() -> Health {
         agents: AgentCounts::default(),
         checks: Vec::new(),
         controls: Vec::new(),
+    }
+}
+
+pub fn held_checkpoint() -> HeldCheckpoint {
+    HeldCheckpoint { log: "node-1".parse().unwrap(), size: 1, seen_at: NOW, note: "note".into(), rotations: Vec::new() }
+}
+
+pub fn witnessed_log() -> WitnessedLog {
+    WitnessedLog {
+        name: "other".parse().unwrap(),
+        log: "node-1".parse().unwrap(),
+        public_key: "key".into(),
+        rotations: Vec::new(),
+        added_by: "token".into(),
+        added_at: NOW,
+        size: Some(1),
+        seen_at: Some(NOW),
+        refused_at: None,
+        refused_code: None,
+        refused_note: None,
+        refusals: 0,
+    }
+}
+
+pub fn witness_target() -> WitnessTarget {
+    WitnessTarget {
+        target: "file".into(),
+        size: Some(1),
+        at: Some(NOW),
+        failures: 0,
+        failures_total: 0,
+        refused: None,
+        problem: None,
+        note: None,
     }
 }

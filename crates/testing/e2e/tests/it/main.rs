@@ -24,3 +24,4 @@ mod secrets;
 mod soak;
 mod tracing;
 mod trust;
+mod witnesses;

@@ -1,9 +1,17 @@
 //! `audit verify`: where the database is, the proof library judges it, which trusts nothing but the key; a server is asked
 //! only when there is no database here or another server is named.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
-use agentos_proof::{Report, VerifierKey, VerifyError, note::NOTE_BYTES_MAX, source::sqlite};
+use agentos_proof::{
+    Report, VerifierKey, VerifyError,
+    held::{HELD_BYTES_MAX, Held},
+    note::NOTE_BYTES_MAX,
+    source::{input::STANDARD_INPUT, segment, sqlite},
+};
 use agentos_types::{Code, Fault, Result, hex};
 use serde::Serialize;
 
@@ -15,8 +23,8 @@ use crate::{
     target::{self, AUDIT_VERIFIER_KEY_FILE, DATABASE_FILE},
 };
 
-/// Held checkpoints of one run; each costs one signature check.
-const HELD_MAX: usize = 64;
+/// Files of held checkpoints of one run.
+const HELD_FILES_MAX: usize = 64;
 
 /// What was found, whoever has looked.
 #[derive(Serialize)]
@@ -45,7 +53,7 @@ struct Verification {
 
 pub(super) async fn verify(session: &mut Session<'_>, args: Verify) -> Outcome {
     let named_server = target::named_url(&session.globals, &session.environment).is_some();
-    let must_be_offline = !args.held.is_empty() || args.key.is_some();
+    let must_be_offline = !args.held.is_empty() || args.key.is_some() || args.segment.is_some();
     let local_database = session.data_dir().map(|directory| directory.join(DATABASE_FILE).exists()).unwrap_or(false);
     let verification = if must_be_offline || (local_database && !named_server) {
         offline(session, args).await?
@@ -105,18 +113,19 @@ async fn ask(session: &mut Session<'_>) -> Outcome<Verification> {
 
 async fn offline(session: &mut Session<'_>, args: Verify) -> Outcome<Verification> {
     let directory = session.data_dir()?;
-    if args.held.len() > HELD_MAX {
-        return Err(usage(format!("more than {HELD_MAX} held checkpoints"), "verify in several runs").into());
+    if args.held.len() > HELD_FILES_MAX {
+        return Err(
+            usage(format!("more than {HELD_FILES_MAX} files of held checkpoints"), "verify in several runs").into()
+        );
     }
     let key = args.key.unwrap_or_else(|| directory.join(AUDIT_VERIFIER_KEY_FILE));
     let database = directory.join(DATABASE_FILE);
-    let work = move || judge(&database, &key, &args.held);
+    let pipe: Box<dyn Read + Send> = std::mem::replace(&mut session.input.stream, Box::new(std::io::empty()));
+    let work = move || judge(&database, &key, &args.held, args.segment, pipe);
     let outcome = tokio::task::spawn_blocking(work).await;
     match outcome.map_err(|error| local("verification was interrupted", error))? {
-        Ok((report, others)) => {
-            for other in others {
-                session.printer.note(&format!("not checked: log {other} in the same file needs a key of its own"));
-            }
+        Ok((report, remarks)) => {
+            remarks.iter().for_each(|remark| session.printer.note(remark));
             Ok(valid(&report))
         }
         Err(VerifyError::Finding(finding)) => Ok(Verification {
@@ -148,9 +157,31 @@ fn valid(report: &Report) -> Verification {
     }
 }
 
-fn judge(database: &Path, key: &Path, held: &[PathBuf]) -> Result<(Report, Vec<String>), VerifyError> {
+/// The report, and what its reader should know.
+fn judge(
+    database: &Path,
+    key: &Path,
+    held_files: &[PathBuf],
+    segment: Option<PathBuf>,
+    pipe: impl Read,
+) -> Result<(Report, Vec<String>), VerifyError> {
     let text = input::read_text(key, NOTE_BYTES_MAX)?;
     let key: VerifierKey = text.trim().parse()?;
-    let held = held.iter().map(|path| input::read_text(path, NOTE_BYTES_MAX)).collect::<Result<Vec<_>>>()?;
-    sqlite::verify_file(database, &key, &held)
+    let mut held = Held::default();
+    for path in held_files {
+        held.add(Held::parse(&input::read_text(path, HELD_BYTES_MAX)?, key.name()));
+    }
+    held.require_own(&key)?;
+    let mut remarks = held.remarks();
+    let report = match segment {
+        Some(path) if path.as_os_str() == STANDARD_INPUT => segment::verify_pipe(&path, pipe, &key, &held.notes)?,
+        Some(path) => segment::verify(&path, &key, &held.notes)?,
+        None => {
+            let (report, others) = sqlite::verify_file(database, &key, &held.notes)?;
+            let other = |log| format!("not checked: log {log} in the same file needs a key of its own");
+            remarks.extend(others.into_iter().map(other));
+            report
+        }
+    };
+    Ok((report, remarks))
 }
