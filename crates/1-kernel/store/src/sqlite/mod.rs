@@ -79,6 +79,10 @@ pub(crate) fn fault(source: rusqlite::Error) -> Fault {
                 .hint(RESTORE)
                 .detail(source)
         }
+        // Strict tables hold what their columns say; text that is none was changed on the disk.
+        _ if matches!(source, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..)) => {
+            Fault::new(Code::STORE_CORRUPT, "a stored value cannot be read").hint(RESTORE).detail(source)
+        }
         _ => Fault::internal(source),
     }
 }

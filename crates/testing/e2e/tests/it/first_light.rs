@@ -53,7 +53,10 @@ async fn the_monitor_notices_each_change_once_over_crashes() {
     let monitor: AgentName = "monitor".parse().unwrap();
     let before = os.agent_in(&monitor, &[AgentState::Ready, AgentState::Running]).await;
     kill_process(Pid::from_raw(before.pid.unwrap() as i32).unwrap(), Signal::KILL).unwrap();
-    fs::write(&notes, "first line\nsecond line\n").unwrap();
+    // At once, as editors do: a reader between truncation and write would see two changes.
+    let edited = watched.path().join("notes.new");
+    fs::write(&edited, "first line\nsecond line\n").unwrap();
+    fs::rename(edited, &notes).unwrap();
     wait_for_changes(&os, 2).await;
     let after = os.agent_in(&monitor, &[AgentState::Ready, AgentState::Running]).await;
     assert_ne!(before.pid, after.pid, "a new process does the work");
@@ -68,7 +71,8 @@ async fn the_monitor_notices_each_change_once_over_crashes() {
     let checks = page.requests().len();
     eventually("three more checks", || async { if page.requests().len() >= checks + 3 { Ok(()) } else { Err(()) } })
         .await;
-    assert_eq!(changes(&os).await.len(), 3, "no change is reported twice");
+    let seen = changes(&os).await;
+    assert_eq!(seen.len(), 3, "no change is reported twice: {seen:#?}");
 
     let verified = os.cli_json(&["audit", "verify"]).await;
     assert_eq!(verified["valid"], true, "{verified}");

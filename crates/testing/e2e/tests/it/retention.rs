@@ -85,3 +85,28 @@ async fn a_run_that_was_asked_for_survives_the_death_of_the_server() {
     let run = client.retention().await.unwrap().last_run.unwrap();
     assert!(run.asked_by.starts_with("token:") && run.failure.is_none(), "{run:?}");
 }
+
+#[tokio::test]
+async fn days_of_the_audit_log_go_with_a_run_unless_they_go_by_hand() {
+    let clock = ShiftedClock::new();
+    let mut os = TestOs::bare(&[("AUDIT_LOG_RETENTION_DAYS", "2"), ("AUDIT_LOG_PRUNE", "by-hand")]);
+    for (name, value) in clock.environment() {
+        os.set_env(name, &value);
+    }
+    os.cli_ok(&["init"]).await;
+    os.up().await;
+    os.cli_ok(&["token", "create", "daily", "--role", "viewer"]).await;
+    clock.advance_s(6 * DAY_S);
+    let run = os.cli_json(&["retention", "run", "--wait"]).await;
+    assert_eq!(rows(&run["counts"], "audit-records", "rows_last"), 0, "{run}");
+
+    os.unset_env("AUDIT_LOG_PRUNE");
+    assert_eq!(os.down().await, 0);
+    os.up().await;
+    let run = os.cli_json(&["retention", "run", "--wait"]).await;
+    assert!(rows(&run["counts"], "audit-records", "rows_last") > 0, "{run}");
+    let oldest = os.cli_json(&["audit", "query", "--ascending", "--limit", "1"]).await;
+    let oldest = oldest["items"].as_array().or_else(|| oldest.as_array()).cloned().unwrap();
+    assert!(oldest[0]["seq"].as_i64().unwrap() > 0, "{oldest:?}");
+    assert_eq!(os.cli_json(&["audit", "verify"]).await["valid"], true);
+}

@@ -222,12 +222,22 @@ impl Server {
         client_async(format!("ws://{}/api/v1/ws", self.address), stream).await.unwrap().0
     }
 
-    async fn authenticated(&self, stream: TcpStream) -> WebSocketStream<TcpStream> {
-        let mut socket = self.websocket(stream).await;
-        socket.send(Message::text(json!({"id": 0, "type": "auth", "token": self.token}).to_string())).await.unwrap();
-        let welcome = socket.next().await.unwrap().unwrap();
-        assert_eq!(code_of(&welcome), None, "{welcome}");
-        socket
+    async fn authenticated(&self, mut stream: TcpStream) -> WebSocketStream<TcpStream> {
+        loop {
+            let mut socket = self.websocket(stream).await;
+            socket
+                .send(Message::text(json!({"id": 0, "type": "auth", "token": self.token}).to_string()))
+                .await
+                .unwrap();
+            let welcome = socket.next().await.unwrap().unwrap();
+            let code = code_of(&welcome);
+            if code.is_none() {
+                return socket;
+            }
+            // On a quick machine the rows before have used up the requests of this second.
+            assert_eq!(code.as_deref(), Some("AOS-1705"), "{welcome}");
+            stream = self.connect().await;
+        }
     }
 
     async fn by_messages(&self, messages: Vec<Message>) -> String {
