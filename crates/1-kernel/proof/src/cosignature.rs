@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
-use agentos_types::{Code, Fault, Result, Timestamp, hex};
+use agentos_types::{Code, Fault, Result, Timestamp};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
@@ -74,31 +74,16 @@ impl WitnessKey {
 
 impl fmt::Display for WitnessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = BASE64.encode([&[COSIGNATURE], self.key.as_bytes().as_slice()].concat());
-        write!(f, "{}+{}+{key}", self.name, hex::encode(&self.key_id))
+        f.write_str(&note::key_line(&self.name, &self.key_id, COSIGNATURE, &self.key))
     }
 }
 
 impl FromStr for WitnessKey {
     type Err = Fault;
     fn from_str(text: &str) -> Result<Self> {
-        // At most three parts: base64 may itself hold a '+'.
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(unusable("it does not have the three parts name+id+key"));
-        };
-        let bytes = BASE64.decode(key).map_err(|_| unusable("its key is not base64"))?;
-        let key = match bytes.split_first_chunk::<1>() {
-            Some((&[COSIGNATURE], key)) => {
-                <[u8; 32]>::try_from(key).ok().and_then(|key| VerifyingKey::from_bytes(&key).ok())
-            }
-            _ => None,
-        };
-        let key = Self::new(name, key.ok_or_else(|| unusable("it is not the key of a witness"))?)?;
-        match hex::decode(id) {
-            Some(id) if key.key_id == id => Ok(key),
-            _ => Err(unusable("its key id does not belong to its name and key")),
-        }
+        let (name, id, key) = note::parse_key_line(text, COSIGNATURE).map_err(unusable)?;
+        let key = Self::new(name, key)?;
+        if key.key_id == id { Ok(key) } else { Err(unusable(note::FOREIGN_ID)) }
     }
 }
 

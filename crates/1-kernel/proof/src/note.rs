@@ -55,32 +55,43 @@ impl VerifierKey {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = BASE64.encode([&[ED25519], self.key.as_bytes().as_slice()].concat());
-        write!(f, "{}+{}+{key}", self.name, hex::encode(&self.key_id))
+        f.write_str(&key_line(&self.name, &self.key_id, ED25519, &self.key))
     }
 }
 
 impl FromStr for VerifierKey {
     type Err = Fault;
     fn from_str(text: &str) -> Result<Self> {
-        // At most three parts: base64 may itself hold a '+'.
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(unusable("it does not have the three parts name+id+key"));
-        };
-        let bytes = BASE64.decode(key).map_err(|_| unusable("its key is not base64"))?;
-        let key = match bytes.split_first_chunk::<1>() {
-            Some((&[ED25519], key)) => {
-                <[u8; 32]>::try_from(key).ok().and_then(|key| VerifyingKey::from_bytes(&key).ok())
-            }
-            _ => None,
-        };
-        let key = Self::new(name, key.ok_or_else(|| unusable("it is not an Ed25519 key"))?)?;
-        match hex::decode(id) {
-            Some(id) if key.key_id == id => Ok(key),
-            _ => Err(unusable("its key id does not belong to its name and key")),
-        }
+        let (name, id, key) = parse_key_line(text, ED25519).map_err(unusable)?;
+        let key = Self::new(name, key)?;
+        if key.key_id == id { Ok(key) } else { Err(unusable(FOREIGN_ID)) }
     }
+}
+
+pub(crate) const FOREIGN_ID: &str = "its key id does not belong to its name and key";
+
+/// `name+id+key`: how a public key is published. The first byte of the key says what it signs.
+pub(crate) fn key_line(name: &str, id: &[u8], kind: u8, key: &VerifyingKey) -> String {
+    let key = BASE64.encode([&[kind], key.as_bytes().as_slice()].concat());
+    format!("{name}+{}+{key}", hex::encode(id))
+}
+
+/// Name, id and key of such a line, or what is wrong with it. Whether the id belongs to the rest, the caller knows.
+pub(crate) fn parse_key_line(text: &str, kind: u8) -> std::result::Result<(&str, [u8; 4], VerifyingKey), &'static str> {
+    // At most three parts: base64 may itself hold a '+'.
+    let mut parts = text.splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("it does not have the three parts name+id+key");
+    };
+    let bytes = BASE64.decode(key).map_err(|_| "its key is not base64")?;
+    let key = match bytes.split_first() {
+        Some((first, key)) if *first == kind => {
+            <[u8; 32]>::try_from(key).ok().and_then(|key| VerifyingKey::from_bytes(&key).ok())
+        }
+        _ => None,
+    };
+    let key = key.ok_or("it is not a key of this kind")?;
+    Ok((name, hex::decode(id).ok_or(FOREIGN_ID)?, key))
 }
 
 fn unusable(why: &str) -> Fault {
