@@ -16,6 +16,7 @@ use agentos_types::{
     Actor, Code, Fault, Result, Timestamp,
     audit::{AuditEvent, Decision, Phase},
     hex, json,
+    limits::STEP_KEY_BYTES_MAX,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -281,7 +282,7 @@ impl Inner {
         Some(Asked {
             attempt,
             syscall: known_name(&request.syscall),
-            step: request.step.clone(),
+            step: shown_step(request),
             at: self.ambient.now(),
         })
     }
@@ -313,7 +314,7 @@ impl Inner {
 
     fn refusal(&self, caller: &Caller, lease: &Lease, request: &CallRequest, shown: &str, fault: &Fault) -> AuditEvent {
         self.event(caller, lease, known_name(&request.syscall), self.redactor.clean(shown))
-            .correlation(request.step.chars().take(agentos_types::limits::STEP_KEY_BYTES_MAX).collect::<String>())
+            .correlation(shown_step(request))
             .decision(Decision::Denied)
             .fact("code", fault.code.to_string())
     }
@@ -346,6 +347,11 @@ impl Inner {
         }
         Err(fault)
     }
+}
+
+/// The step of a call that may be refused for it: a worker may have sent a whole frame of it.
+fn shown_step(request: &CallRequest) -> String {
+    request.step.chars().take(STEP_KEY_BYTES_MAX).collect()
 }
 
 /// The name comes from the worker: unknown ones are told as such, not as they were spelled.

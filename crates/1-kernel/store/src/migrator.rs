@@ -248,7 +248,14 @@ fn change(conn: &Conn<'_>, order: &Order<'_>, way: Way) -> Result<Vec<i64>> {
     }
     let (steps, state) = match way {
         Way::Up => migrate::up(conn, order.known, order.ambient.now())?,
-        Way::Down(target) => return migrate::down(conn, order.known, target),
+        Way::Down(target) => {
+            let steps = migrate::down(conn, order.known, target)?;
+            // A way down makes tables again, on which nobody has rights yet. Below the first there are none.
+            if let Some(database) = order.database.filter(|_| target > 0) {
+                postgres::grant(conn, &database.server.user)?;
+            }
+            return Ok(steps);
+        }
     };
     // What an older program knows of the rights would take those of newer tables away, or give too many.
     if let Some(database) = order.database.filter(|_| state.unknown.is_empty()) {

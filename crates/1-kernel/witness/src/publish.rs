@@ -150,20 +150,28 @@ impl Publisher {
     async fn run(self, target: &Target, shutdown: CancellationToken) {
         let mut wait = Duration::ZERO;
         loop {
-            tokio::select! {
+            // A witness that is silent holds up no stop; what it did not hear, it hears after the next start.
+            let turned = tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(wait) => {}
-            }
-            wait = match self.turn(target).await {
+                turned = async {
+                    tokio::time::sleep(wait).await;
+                    self.turn(target).await
+                } => turned,
+            };
+            wait = match turned {
                 Ok(()) => self.shared.options.interval,
                 Err(fault) => self.failed(target.name(), &fault).await,
             };
         }
-        // The file is at hand, and what it holds is what the next start is compared with.
-        if let Target::File(_) = target
-            && let Err(fault) = self.turn(target).await
-        {
-            self.failed(target.name(), &fault).await;
+    }
+
+    /// The last act of a stop, when nothing is recorded any more: the file is at hand, and what it holds is what the next
+    /// start is compared with.
+    pub async fn finish(&self) {
+        for target in self.shared.targets.iter().filter(|target| matches!(target, Target::File(_))) {
+            if let Err(fault) = self.turn(target).await {
+                self.failed(target.name(), &fault).await;
+            }
         }
     }
 

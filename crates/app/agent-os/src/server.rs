@@ -38,6 +38,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     checks, descriptors, install,
@@ -109,8 +110,6 @@ impl Server {
             ambient: ambient.clone(),
         })?;
         install::require_own(&store, &installation.node).await?;
-        let log_keys = LogKeyFiles::new(&layout);
-        log_keys.settle(&identity)?;
         let secrets_key = SecretsKey::new(install::secrets_key(&layout)?);
         let secrets = Secrets::open(store.clone(), ambient.clone(), secrets_key, redactor.clone()).await?;
         let dialer = Dialer::new(dialer_options(&config)?)?;
@@ -122,6 +121,9 @@ impl Server {
             secrets: secrets.clone(),
         };
         let witnesses = witness::open(&config, &layout, &installation, parts).await?;
+        // Only now: a database that the witnesses refuse must not decide which key of the log is taken away.
+        let log_keys = LogKeyFiles::new(&layout);
+        log_keys.settle(&identity)?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let propagate_to = targets(&config.trace_propagate_to())?;
         let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
@@ -154,7 +156,7 @@ impl Server {
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
-        background.spawn("audit-clear", clear_pruned(upkeep.clone()));
+        background.spawn("audit-clear", clear_pruned(upkeep.clone(), background.shutdown()));
         let kernel = Arc::new(ServerKernel {
             audit,
             upkeep,
@@ -215,6 +217,7 @@ impl Server {
         } else {
             tracing::warn!(agents_ended, background_ended, "stopped before everything had ended");
         }
+        kernel.witnesses.publisher.finish().await;
         file.remove(kernel.layout.root())
     }
 }
@@ -261,8 +264,13 @@ async fn record_start(store: &Store, ambient: &Ambient) -> Result<()> {
 }
 
 /// A prune that was interrupted is brought to its end. Nobody waits for it: what was ordered to go is not shown any more.
-async fn clear_pruned(upkeep: Upkeep) {
-    if let Err(fault) = upkeep.clear().await {
+async fn clear_pruned(upkeep: Upkeep, shutdown: CancellationToken) {
+    let cleared = tokio::select! {
+        // The next start goes on.
+        () = shutdown.cancelled() => return,
+        cleared = upkeep.clear() => cleared,
+    };
+    if let Err(fault) = cleared {
         tracing::warn!(code = %fault.code, message = fault.message, "what was pruned could not be deleted yet");
     }
 }

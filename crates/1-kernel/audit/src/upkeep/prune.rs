@@ -14,7 +14,7 @@ use super::{Authority, Upkeep, hold};
 use crate::{stored, writer::size};
 
 /// Rows that one transaction deletes: it must not hold the writer for long.
-const PIECE: i64 = 2_000;
+const PIECE: i64 = 1_000;
 /// Days that one order may take: more than a log of ten years has.
 const DAYS_MAX: i64 = 4_000;
 /// How often a piece is tried that others are in the way of, and the pause in between.

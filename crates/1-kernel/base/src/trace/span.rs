@@ -8,6 +8,8 @@ use super::TraceContext;
 
 /// Attributes of one span; code adds about ten, and the bound keeps a defect from growing a batch.
 const ATTRIBUTES_MAX: usize = 32;
+/// Bytes of one text.
+const TEXT_BYTES_MAX: usize = 4 * 1024;
 /// Links of one span: a commit can serve hundreds of operations, and names the first of them.
 const LINKS_MAX: usize = 16;
 
@@ -82,7 +84,11 @@ impl Span {
 
     #[must_use]
     pub fn text(self, name: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
-        self.with(name, Value::Text(text.into()))
+        let text = text.into();
+        // The queue counts spans, so each must be small. Far above what is exported: secrets are masked before that cut.
+        let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+        let text = if end < text.len() { text.get(..end).unwrap_or_default().to_owned().into() } else { text };
+        self.with(name, Value::Text(text))
     }
 
     #[must_use]

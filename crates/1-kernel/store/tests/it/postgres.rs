@@ -198,6 +198,32 @@ async fn an_older_program_leaves_the_rights_of_a_newer_schema_alone() {
 }
 
 #[tokio::test]
+async fn after_a_way_down_the_servers_role_works_with_what_is_left() {
+    let house = house();
+    put(&house.open().unwrap(), "kept").await.unwrap();
+    let (url, admin) = house.scratch.urls().unwrap();
+    let (ambient, _) = Ambient::fake(1, Timestamp::from_millis(1));
+    let database = Some(Database::parse(url, Some(admin)).unwrap());
+    let migrator = Migrator::open(house.directory.path(), database, ambient).unwrap();
+    assert_eq!(migrator.migrate(Way::Down(1), Backup::Taken).unwrap().to, 1);
+    drop(migrator);
+    let options = options_at(house.directory.path(), url, None).unwrap();
+    let store = Store::open_as(options, &agentos_store::MIGRATIONS[..1]).unwrap();
+    put(&store, "after").await.unwrap();
+    for sql in [
+        "INSERT INTO step (task, key, seq, syscall, status, safety, request_hash, fence, traceparent, started_at)
+         VALUES ('t', 'k', 1, 'kv.get', 'started', 'idempotent', 'h', 1, 'p', 0)",
+        "INSERT INTO task_event (task, seq, at, kind, data_key, data) VALUES ('t', 1, 0, 'state', 0, 'x')",
+        "INSERT INTO audit_record (log, seq, at, actor, action, resource, phase, decision, body, prev_hash, leaf_hash)
+         VALUES ('l', 0, 0, 'a', 'b', 'c', 'fact', 'allowed', 'x', 'x', 'x')",
+    ] {
+        store.write(move |tx| tx.execute(sql, &[])).await.unwrap();
+    }
+    let changed = store.write(|tx| tx.execute("UPDATE audit_record SET actor = 'nobody'", &[])).await;
+    changed.unwrap_err();
+}
+
+#[tokio::test]
 async fn without_a_backup_nothing_is_migrated_unless_somebody_says_that_there_is_one() {
     let house = house();
     put(&house.open().unwrap(), "kept").await.unwrap();

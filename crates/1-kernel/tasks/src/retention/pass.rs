@@ -81,6 +81,14 @@ impl Pass {
         Ok(taken)
     }
 
+    /// Does other work of a pass, and leaves the writer alone for as long as after a batch of rows.
+    pub async fn timed<T>(&self, work: impl Future<Output = T>) -> T {
+        let begun = self.ambient.now();
+        let done = work.await;
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = self.ambient.now().since(begun);
+        done
+    }
+
     /// Fits the next batch to how long the last one held the writer, and tells how long to leave it alone.
     pub(crate) fn pace(&self) -> Duration {
         let busy = std::mem::take(&mut *self.busy.lock().unwrap_or_else(PoisonError::into_inner));

@@ -100,6 +100,8 @@ async fn the_file_gets_every_newest_checkpoint_and_the_last_one_at_the_end() {
     until(&publisher, "the second", |target| target.size == Some(5)).await;
     log.work("test.act", 1).await;
     assert!(background.stop(PATIENCE).await);
+    // As a server does when it has stopped: what the stop itself recorded is in the file as well.
+    publisher.finish().await;
     let held = Held::parse(&std::fs::read_to_string(&path).unwrap(), "agent-os/node-1");
     let sizes: Vec<u64> = held.notes.iter().map(|note| size_of(note)).collect();
     assert!(sizes.starts_with(&[3]) && sizes.ends_with(&[6]) && sizes.is_sorted(), "{sizes:?}");
@@ -294,4 +296,21 @@ async fn a_target_that_cannot_be_reached_holds_up_no_other_and_no_record() {
     }
     assert!(background.stop(PATIENCE).await);
     assert_eq!(log.recorded("audit.witness").await, 0, "what does not arrive is no verdict");
+}
+
+#[tokio::test]
+async fn a_witness_that_says_nothing_holds_up_no_stop() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let log = Node::new("node-1").await;
+    log.secrets.set(&Actor::System, &"hook".parse().unwrap(), "some-key-value".to_owned().into()).await.unwrap();
+    let url = agentos_dialer::CheckedUrl::parse(&format!("http://{}/", silent.local_addr().unwrap())).unwrap();
+    let webhooks = vec![Webhook { target: "webhook:silent".into(), url, secret: "hook".parse().unwrap() }];
+    let publisher = log.publisher(fast(WitnessOptions { webhooks, ..no_targets() }));
+    log.work("test.act", 1).await;
+    let background = Background::default();
+    publisher.spawn(&background);
+    let _asked = tokio::time::timeout(PATIENCE, silent.accept()).await.unwrap().unwrap();
+    let began = std::time::Instant::now();
+    assert!(background.stop(PATIENCE).await);
+    assert!(began.elapsed() < Duration::from_secs(2), "the request was waited for");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentos_api::body::{Context, RetentionCount, RetentionPolicy, RetentionRows, RetentionRun, RetentionStatus};
-use agentos_audit::Upkeep;
+use agentos_audit::{Authority, PruneOrder, Upkeep};
 use agentos_store::Store;
 use agentos_tasks::retention::{self, Kind, Pass, Policy, Pruner, Rows, Status};
 use agentos_types::{Result, Timestamp};
@@ -52,12 +52,18 @@ impl Pruner for LogDays {
         Ok(vec![(Self::KIND, records)])
     }
 
+    /// The order first, then one piece after the other. What a run leaves, the next one takes, whoever ordered it.
     async fn batch(&self, pass: &Pass) -> Result<bool> {
-        if pass.store.may_administer() {
-            let records = self.upkeep.prune(pass.now.before(self.age), false).await?.records;
+        if !pass.store.may_administer() {
+            return Ok(false);
+        }
+        if pass.cursor().is_empty() {
+            pass.advance("ordered".into());
+            let order = PruneOrder { before: pass.now.before(self.age), dry_run: false, keep_from: None };
+            let records = self.upkeep.seal_order(&Authority::system(), order).await?.records;
             pass.write(move |_| Ok(vec![(Self::KIND, records)])).await?;
         }
-        Ok(false)
+        pass.timed(self.upkeep.clear_piece()).await
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use agentos_base::trace::{self, Scope};
 use agentos_types::{Code, Fault, RequestId, Result};
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{FutureExt, StreamExt, stream::SplitStream};
@@ -232,7 +233,8 @@ impl Session {
                 self.reply(&id, closed.map(|()| json!({}))).await
             }
             command => {
-                self.in_flight.spawn(run(Arc::clone(&self.shared), id, caller, command));
+                let scope = Scope { request_id: Some(request_id.to_string()), ..trace::current().unwrap_or_default() };
+                self.in_flight.spawn(trace::scoped(scope, run(Arc::clone(&self.shared), id, caller, command)));
                 Ok(())
             }
         }
