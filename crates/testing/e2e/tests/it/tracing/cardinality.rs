@@ -57,7 +57,7 @@ async fn hostile(os: &TestOs, round: usize) {
 #[tokio::test]
 async fn the_series_are_bounded_and_say_nothing_that_a_caller_chose() {
     let collector = Collector::start().await;
-    let os = exporting(&collector, "", "[gateway]\nauth_failures_max = 100000\n").await;
+    let os = exporting(&collector, "", "[gateway]\nauth_failures_max = 100000\nrequests_per_second = 1000000\n").await;
     os.deploy(&Package::echo("echo", "")).await;
     os.deploy(&Package::rogue("rogue", "")).await;
     let mut counts = Vec::new();
