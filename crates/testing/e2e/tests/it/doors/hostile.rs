@@ -32,6 +32,8 @@ struct Server {
     os: TestOs,
     address: SocketAddr,
     token: String,
+    /// Floods take the rate of this one, and not that of the other probes.
+    socket_token: String,
     /// With a token of its own, whose rate no flood takes.
     watcher: Client,
 }
@@ -51,7 +53,9 @@ async fn every_bad_input_is_answered_as_the_written_table_says() {
     let os = TestOs::start_with(CONFIG).await;
     let made = os.cli_json(&["token", "create", "watcher", "--role", "viewer"]).await;
     let watcher = os.client_with(Some(made["token"].as_str().unwrap().to_owned()));
-    let server = Server { address: address(&os), token: os.token(), watcher, os };
+    let made = os.cli_json(&["token", "create", "sockets", "--role", "admin"]).await;
+    let socket_token = made["token"].as_str().unwrap().to_owned();
+    let server = Server { address: address(&os), token: os.token(), socket_token, watcher, os };
     let mut written = written();
     let mut findings = Vec::new();
     for case in probes::all(&server.token) {
@@ -226,7 +230,7 @@ impl Server {
         loop {
             let mut socket = self.websocket(stream).await;
             socket
-                .send(Message::text(json!({"id": 0, "type": "auth", "token": self.token}).to_string()))
+                .send(Message::text(json!({"id": 0, "type": "auth", "token": self.socket_token}).to_string()))
                 .await
                 .unwrap();
             let welcome = socket.next().await.unwrap().unwrap();
