@@ -2,8 +2,10 @@
 //!
 //! The prose specification is `docs/src/reference/worker-protocol.md`; a test keeps its table equal to [`syscall::TABLE`].
 
+pub mod egress;
 pub mod frame;
 pub mod launch;
+pub mod sandbox;
 pub mod syscall;
 pub mod wire;
 

@@ -1,10 +1,18 @@
 //! The manifest: the signed statement of what an agent is, how it is started, and what it may ask for.
 
+mod egress;
+mod limits;
+mod sandbox;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentName, Code, Fault, Grant, Result, Timestamp};
+
+pub use egress::{Egress, EgressCredential};
+pub use limits::{LimitEnforcement, Limits};
+pub use sandbox::{Sandbox, SandboxProfile};
 
 /// Format version of the manifest itself.
 pub const MANIFEST_SCHEMA: u32 = 1;
@@ -19,35 +27,8 @@ pub enum TrustLevel {
     MonitoredAutonomous,
 }
 
-/// Resource limits of one agent process. A limit that this machine cannot enforce is reported, never silently dropped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Address space of each process, in bytes (RLIMIT_AS).
-    pub memory_bytes: u64,
-    /// CPU seconds of one process life (RLIMIT_CPU); 0 means no limit.
-    pub cpu_seconds: u64,
-    /// Open files of each process (RLIMIT_NOFILE).
-    pub open_files: u64,
-    /// Largest single file that the agent may write, in bytes (RLIMIT_FSIZE).
-    pub file_bytes: u64,
-    /// Tasks that one instance works on at the same time.
-    pub concurrent_tasks: u32,
-    /// System calls a minute; more are refused with AOS-1404.
-    pub calls_per_minute: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 2 << 30,
-            cpu_seconds: 0,
-            open_files: 256,
-            file_bytes: 64 << 20,
-            concurrent_tasks: 1,
-            calls_per_minute: 600,
-        }
-    }
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Liveness and restart policy.
@@ -94,6 +75,10 @@ pub struct Manifest {
     pub limits: Limits,
     #[serde(default)]
     pub health: Health,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sandbox: Sandbox,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub egress: Egress,
     /// After this instant the manifest no longer deploys or starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -131,6 +116,14 @@ impl Manifest {
             ("limits.file_bytes", self.limits.file_bytes, 0, 1 << 40),
             ("limits.concurrent_tasks", u64::from(self.limits.concurrent_tasks), 1, 256),
             ("limits.calls_per_minute", u64::from(self.limits.calls_per_minute), 1, 1_000_000),
+            ("limits.processes", u64::from(self.limits.processes), 1, 30_000),
+            ("limits.cpu_percent", self.limits.cpu_percent, 0, 100_000),
+            ("limits.disk_bytes_per_second", self.limits.disk_bytes_per_second, 0, 1 << 40),
+            ("limits.workspace_bytes", self.limits.workspace_bytes, 1 << 20, 1 << 44),
+            ("sandbox.tmp_bytes", self.sandbox.tmp_bytes, 64 << 10, 1 << 40),
+            ("egress.connections", u64::from(self.egress.connections), 1, 10_000),
+            ("egress.idle_ms", self.egress.idle_ms, 100, 86_400_000),
+            ("egress.connection_ms", self.egress.connection_ms, 100, 86_400_000),
             ("health.heartbeat_ms", self.health.heartbeat_ms, 50, 600_000),
             ("health.start_timeout_ms", self.health.start_timeout_ms, 100, 600_000),
             ("health.failures_max", u64::from(self.health.failures_max), 1, 1_000),

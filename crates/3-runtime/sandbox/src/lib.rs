@@ -1,0 +1,4 @@
+//! Sandboxes as the server sees them: what a sandbox is made of (the plan), who makes it (a launcher for each profile), what
+//! runs and how it ended, and what this machine can enforce.
+//!
+//! Not here: the walls themselves (`agentos-launcher`), limits and quotas (`agentos-limits`), ways out (`agentos-egress`).

@@ -1,0 +1,3 @@
+//! The prober: runs inside a sandbox and tries what must not work.
+
+fn main() {}

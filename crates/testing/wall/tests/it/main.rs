@@ -1,0 +1,1 @@
+//! Everything runs on the real launcher.
