@@ -7,7 +7,9 @@ mod desk;
 mod launcher;
 mod launchers;
 mod packet;
+mod reason;
 mod running;
 
 pub use launchers::{Backend, SandboxOptions, Sandboxes};
+pub use reason::{Evidence, Reason};
 pub use running::{Ended, Running};
