@@ -108,6 +108,7 @@ codes! {
     LAUNCH_FAILED = 1506, 500, "Agent could not be started", "The launcher could not start the agent's program.", "Read the reason in `agent-os agent show`; check command, file modes and limits.";
     WORKER_EXITED = 1507, 502, "Worker exited", "The agent's process ended by itself or by a signal.", "Read `agent-os agent logs`.";
     AGENT_QUARANTINED = 1508, 409, "Agent quarantined", "The agent failed more often in a row than `health.failures_max`.", "Fix it, then `agent-os agent restart`.";
+    SANDBOX_REFUSED = 1530, 400, "Sandbox refused", "What was asked for cannot be had in a sandbox: it would cover a place of its own, or its source is a link, a device, a part of AgentOS, or not there.", "Change what the message names; `docs/src/guides/sandbox-run.md` lists what a sandbox has inside and what can be added.";
 
     // 16xx: tools
     ADDRESS_DENIED = 1601, 403, "Address refused", "The name resolves to a private, loopback, link-local, metadata or otherwise reserved address.", "If the operator intends it, add `HOST:PORT` to `dialer.private_exceptions`; a manifest cannot.";

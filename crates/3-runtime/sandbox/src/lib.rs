@@ -2,3 +2,5 @@
 //! runs and how it ended, and what this machine can enforce.
 //!
 //! Not here: the walls themselves (`agentos-launcher`), limits and quotas (`agentos-limits`), ways out (`agentos-egress`).
+
+pub mod plan;
