@@ -108,6 +108,7 @@ codes! {
     LAUNCH_FAILED = 1506, 500, "Agent could not be started", "The launcher could not start the agent's program.", "Read the reason in `agent-os agent show`; check command, file modes and limits.";
     WORKER_EXITED = 1507, 502, "Worker exited", "The agent's process ended by itself or by a signal.", "Read `agent-os agent logs`.";
     AGENT_QUARANTINED = 1508, 409, "Agent quarantined", "The agent failed more often in a row than `health.failures_max`.", "Fix it, then `agent-os agent restart`.";
+    LIMIT_UNENFORCEABLE = 1520, 503, "Limit cannot be enforced on this machine", "The agent has a limit that needs a control group which the server does not have here, and it must not start without it: `sandbox.enforcement`, or `limits.enforcement` of its manifest, is strict.", "The message names the limit, the reason and the remedy; `agent-os doctor` shows all of them. With `sandbox.enforcement = degraded` the agent starts and is marked.";
 
     // 16xx: tools
     ADDRESS_DENIED = 1601, 403, "Address refused", "The name resolves to a private, loopback, link-local, metadata or otherwise reserved address.", "If the operator intends it, add `HOST:PORT` to `dialer.private_exceptions`; a manifest cannot.";
