@@ -7,6 +7,7 @@ mod desk;
 mod launcher;
 mod launchers;
 mod packet;
+pub mod plan;
 mod reason;
 mod running;
 
