@@ -108,6 +108,8 @@ codes! {
     LAUNCH_FAILED = 1506, 500, "Agent could not be started", "The launcher could not start the agent's program.", "Read the reason in `agent-os agent show`; check command, file modes and limits.";
     WORKER_EXITED = 1507, 502, "Worker exited", "The agent's process ended by itself or by a signal.", "Read `agent-os agent logs`.";
     AGENT_QUARANTINED = 1508, 409, "Agent quarantined", "The agent failed more often in a row than `health.failures_max`.", "Fix it, then `agent-os agent restart`.";
+    WORKSPACE_LIMIT = 1520, 507, "Workspace above its limit", "The files of the agent's workspace are more than `limits.workspace_bytes` allows, or cannot be measured. Where the kernel cannot hold the limit the agent is stopped when that is noticed.", "Remove files from the workspace, or raise the limit in the manifest. `agent-os doctor` says how the limit is held on this machine.";
+    WORKSPACE_UNAVAILABLE = 1521, 500, "Workspace cannot be made", "The directory or disk image of an agent's workspace could not be made, mounted or moved; nothing was lost.", "The server's log names the path and the program that failed; see the guide on disk quotas.";
 
     // 16xx: tools
     ADDRESS_DENIED = 1601, 403, "Address refused", "The name resolves to a private, loopback, link-local, metadata or otherwise reserved address.", "If the operator intends it, add `HOST:PORT` to `dialer.private_exceptions`; a manifest cannot.";

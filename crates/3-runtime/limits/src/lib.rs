@@ -2,3 +2,5 @@
 //!
 //! A limit that cannot be enforced here is never dropped silently: it is a refusal or a visible mark. Not here: rlimits (the
 //! launcher sets them) and what leaves through the proxy (`agentos-egress`).
+
+pub mod quota;
