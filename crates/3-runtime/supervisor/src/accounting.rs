@@ -22,6 +22,7 @@ fn sample(pid: u32) -> Usage {
         memory_peak_bytes: field(&status, "VmHWM:").saturating_mul(1024),
         disk_read_bytes: field(&io, "read_bytes:"),
         disk_write_bytes: field(&io, "write_bytes:"),
+        ..Usage::default()
     }
 }
 
@@ -101,6 +102,7 @@ impl State {
                 memory_peak_bytes: before.memory_peak_bytes.max(now.memory_peak_bytes),
                 disk_read_bytes: before.disk_read_bytes.max(now.disk_read_bytes),
                 disk_write_bytes: before.disk_write_bytes.max(now.disk_write_bytes),
+                ..Usage::default()
             };
         }
         Usage {
@@ -109,6 +111,7 @@ impl State {
             memory_peak_bytes: self.ended.memory_peak_bytes.max(self.present.memory_peak_bytes),
             disk_read_bytes: self.ended.disk_read_bytes.saturating_add(self.present.disk_read_bytes),
             disk_write_bytes: self.ended.disk_write_bytes.saturating_add(self.present.disk_write_bytes),
+            ..Usage::default()
         }
     }
 }
