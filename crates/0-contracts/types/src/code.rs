@@ -108,6 +108,8 @@ codes! {
     LAUNCH_FAILED = 1506, 500, "Agent could not be started", "The launcher could not start the agent's program.", "Read the reason in `agent-os agent show`; check command, file modes and limits.";
     WORKER_EXITED = 1507, 502, "Worker exited", "The agent's process ended by itself or by a signal.", "Read `agent-os agent logs`.";
     AGENT_QUARANTINED = 1508, 409, "Agent quarantined", "The agent failed more often in a row than `health.failures_max`.", "Fix it, then `agent-os agent restart`.";
+    WORKER_LIMIT = 1509, 502, "Worker hit a limit", "The agent's process ended at a limit of its manifest: memory, processes, workspace, file size or CPU time.", "The message names the limit; raise it in the manifest, or let the agent use less.";
+    WORKER_CALL_REFUSED = 1510, 502, "Worker ended by the system call filter", "The agent's program made a system call of Linux that does not exist in its sandbox, and was ended for it.", "Read `agent-os agent logs`; a debugger or tracer needs `sandbox.profile = \"dev\"` in the manifest.";
     SANDBOX_REFUSED = 1530, 400, "Sandbox refused", "What was asked for cannot be had in a sandbox: it would cover a place of its own, or its source is a link, a device, a part of AgentOS, or not there.", "Change what the message names; `docs/src/guides/sandbox-run.md` lists what a sandbox has inside and what can be added.";
 
     // 16xx: tools

@@ -3,4 +3,14 @@
 //!
 //! Not here: the walls themselves (`agentos-launcher`), limits and quotas (`agentos-limits`), ways out (`agentos-egress`).
 
+mod desk;
+mod launcher;
+mod launchers;
+mod packet;
 pub mod plan;
+mod reason;
+mod running;
+
+pub use launchers::{Backend, SandboxOptions, Sandboxes};
+pub use reason::{Evidence, Reason};
+pub use running::{Ended, Running};

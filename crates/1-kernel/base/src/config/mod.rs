@@ -161,6 +161,25 @@ impl Config {
         Duration::from_millis(self.integer("agents.shutdown_grace_ms"))
     }
 
+    /// `native`, `bwrap` or `none`.
+    pub fn sandbox_backend(&self) -> &str {
+        self.text("sandbox.backend")
+    }
+
+    /// Whether an agent whose limits this machine cannot enforce is kept from starting, where its manifest leaves it open.
+    pub fn sandbox_is_strict(&self) -> bool {
+        match self.text("sandbox.enforcement") {
+            "strict" => true,
+            "degraded" => false,
+            _ => self.enforce_production_hardening(),
+        }
+    }
+
+    /// The table of settings bounds it to what a user number can be.
+    pub fn sandbox_first_host_id(&self) -> u32 {
+        u32::try_from(self.integer("sandbox.first_host_id")).unwrap_or(u32::MAX)
+    }
+
     pub fn dialer_private_exceptions(&self) -> Vec<String> {
         self.list("dialer.private_exceptions")
     }
