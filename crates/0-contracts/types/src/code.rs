@@ -110,6 +110,7 @@ codes! {
     AGENT_QUARANTINED = 1508, 409, "Agent quarantined", "The agent failed more often in a row than `health.failures_max`.", "Fix it, then `agent-os agent restart`.";
     WORKER_LIMIT = 1509, 502, "Worker hit a limit", "The agent's process ended at a limit of its manifest: memory, processes, workspace, file size or CPU time.", "The message names the limit; raise it in the manifest, or let the agent use less.";
     WORKER_CALL_REFUSED = 1510, 502, "Worker ended by the system call filter", "The agent's program made a system call of Linux that does not exist in its sandbox, and was ended for it.", "Read `agent-os agent logs`; a debugger or tracer needs `sandbox.profile = \"dev\"` in the manifest.";
+    LIMIT_UNENFORCEABLE = 1520, 503, "Limit cannot be enforced on this machine", "The agent has a limit that needs a control group which the server does not have here, and it must not start without it: `sandbox.enforcement`, or `limits.enforcement` of its manifest, is strict.", "The message names the limit, the reason and the remedy; `agent-os doctor` shows all of them. With `sandbox.enforcement = degraded` the agent starts and is marked.";
     SANDBOX_REFUSED = 1530, 400, "Sandbox refused", "What was asked for cannot be had in a sandbox: it would cover a place of its own, or its source is a link, a device, a part of AgentOS, or not there.", "Change what the message names; `docs/src/guides/sandbox-run.md` lists what a sandbox has inside and what can be added.";
 
     // 16xx: tools
