@@ -12,6 +12,7 @@ mod log_key;
 mod migrate;
 mod programs;
 mod sandbox_run;
+mod sandboxes;
 mod server;
 mod syscalls;
 mod traces;
