@@ -14,7 +14,9 @@
 //! leader, because the launcher makes its own session.
 
 pub mod intake;
+pub mod landlock;
 pub mod order;
+pub mod seccomp;
 pub mod stages;
 pub mod sys;
 

@@ -4,6 +4,7 @@
 //! launcher sets them) and what leaves through the proxy (`agentos-egress`).
 
 mod cgroup;
+pub mod quota;
 
 pub use cgroup::{
     Cgroups, CgroupsOptions, CpuUsage, DiskUsage, Group, GroupLimits, GroupUsage, MemoryUsage, Pressure, ProcessUsage,
