@@ -11,7 +11,10 @@ use std::{
 
 use agentos_authority::Caller;
 use agentos_base::{Ambient, Background, redact::Redactor};
-use agentos_limits::Cgroups;
+use agentos_limits::{
+    Cgroups,
+    quota::{QuotaChoice, QuotaDriver, WorkspaceOptions, Workspaces},
+};
 use agentos_protocol::frame::CallError;
 use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_store::{Conn, Sequencer, Store, StoreOptions};
@@ -132,11 +135,16 @@ impl World {
             sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher(), backend: Backend::Native }).unwrap(),
             host: Arc::new(HostRoot::survey(Path::new("/")).unwrap()),
             cgroups: Cgroups::probe("supervisor-tests"),
+            workspaces: Workspaces::open(WorkspaceOptions {
+                root: directory.join("work"),
+                // Leaves no mount behind when a test is killed.
+                choice: QuotaChoice::Only(QuotaDriver::Watchdog),
+                is_strict: false,
+            }),
             enforcement: LimitEnforcement::Degraded,
             first_host_id: rustix::process::geteuid().is_root().then_some(FIRST_HOST_ID),
             closed: vec![directory.into()],
             packages: directory.join("packages"),
-            work: directory.join("work"),
             cancel_grace: Duration::from_millis(300),
             shutdown_grace: Duration::from_millis(500),
             redactor,
