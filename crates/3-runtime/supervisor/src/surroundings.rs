@@ -22,6 +22,7 @@ const DISK_REST_BYTES: u64 = 64 << 10;
 pub(crate) struct Surroundings {
     group: Group,
     workspace: Workspace,
+    cpu_seconds_max: u64,
 }
 
 impl Surroundings {
@@ -31,7 +32,7 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        Ok(Self { group, workspace })
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
@@ -50,9 +51,9 @@ impl Surroundings {
         self.group.descriptors()
     }
 
-    /// Whether the sum of all processes has a limit.
-    pub(crate) fn bounds_memory(&self) -> bool {
-        self.group.missing().iter().all(|(resource, _)| *resource != Resource::Memory)
+    /// Whether all processes together have this limit.
+    pub(crate) fn bounds(&self, resource: Resource) -> bool {
+        self.group.missing().iter().all(|(missing, _)| *missing != resource)
     }
 
     /// Limits of the manifest that this machine does not enforce, as readers see them.
@@ -81,15 +82,15 @@ impl Surroundings {
         Usage {
             cpu_ms: usage.cpu.map_or(own.cpu_ms, |cpu| cpu.total_us / 1_000),
             memory_bytes: usage.memory.map_or(own.memory_bytes, |memory| memory.bytes),
-            memory_peak_bytes: usage.memory.map_or(own.memory_peak_bytes, |memory| {
-                memory.peak_bytes.unwrap_or(memory.bytes)
-            }),
+            memory_peak_bytes: usage
+                .memory
+                .map_or(own.memory_peak_bytes, |memory| memory.peak_bytes.unwrap_or(memory.bytes)),
             disk_read_bytes: usage.disk.map_or(own.disk_read_bytes, |disk| disk.read_bytes),
             disk_write_bytes: usage.disk.map_or(own.disk_write_bytes, |disk| disk.write_bytes),
             processes: usage.processes.map_or(own.processes, |processes| processes.count),
-            processes_peak: usage.processes.map_or(own.processes, |processes| {
-                processes.peak.unwrap_or(processes.count)
-            }),
+            processes_peak: usage
+                .processes
+                .map_or(own.processes, |processes| processes.peak.unwrap_or(processes.count)),
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             throttled_ms: usage.cpu.map_or(0, |cpu| cpu.throttled_us / 1_000),
             workspace_bytes: self.workspace.usage().bytes,
@@ -105,6 +106,7 @@ impl Surroundings {
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             processes_refused: usage.processes.map_or(0, |processes| processes.refused),
             is_disk_full: self.is_disk_full(),
+            cpu_seconds_max: Some(self.cpu_seconds_max),
             is_killed,
         }
     }
