@@ -11,6 +11,7 @@ use std::{
 };
 
 use agentos_audit::{AuditLog, LogWriter, Upkeep};
+use agentos_authority::HostRule;
 use agentos_base::{
     Ambient, Background,
     config::{self, Config},
@@ -22,7 +23,7 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
-use agentos_monitor::Monitor;
+use agentos_monitor::{Monitor, egress::EgressRules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
@@ -132,7 +133,8 @@ impl Server {
         let propagate_to = targets(&config.trace_propagate_to())?;
         let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
         let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
-        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
+        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone())
+            .ruled(egress_rules(&config)?);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
@@ -291,6 +293,14 @@ fn tasks_options(config: &Config, installation: &Installation) -> TasksOptions {
 
 fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
     texts.iter().map(|text| text.parse()).collect()
+}
+
+fn egress_rules(config: &Config) -> Result<EgressRules> {
+    let parsed = |texts: Vec<String>| texts.iter().map(|text| HostRule::parse(text)).collect::<Result<Vec<_>>>();
+    Ok(EgressRules {
+        allowed_domains: config.egress_allowed_domains().map(parsed).transpose()?,
+        private_exceptions: targets(&config.dialer_private_exceptions())?,
+    })
 }
 
 fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upkeep) -> Retention {
