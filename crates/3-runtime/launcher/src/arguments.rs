@@ -35,7 +35,7 @@ pub enum Mode {
     /// Makes sandboxes until the socket closes.
     Serve(ServeOptions),
     /// The first process of a sandbox. It looks for its plan where the launcher has put it.
-    Init,
+    Init(Profile),
     /// The stages after bwrap has made the namespaces.
     Inside(Inside),
     Wrong(String),
@@ -44,7 +44,10 @@ pub enum Mode {
 pub fn parse(words: &[OsString]) -> Mode {
     let texts: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
     match texts.as_slice() {
-        ["--init"] => Mode::Init,
+        ["--init", profile] => match Profile::parse(profile) {
+            Some(profile) => Mode::Init(profile),
+            None => Mode::Wrong(USAGE.to_owned()),
+        },
         ["--inside", profile] => match Profile::parse(profile) {
             Some(profile) => Mode::Inside(Inside { profile }),
             None => Mode::Wrong(USAGE.to_owned()),
@@ -120,6 +123,6 @@ mod tests {
             assert_eq!(parsed(words), Mode::Wrong(USAGE.to_owned()), "{words:?}");
         }
         assert_eq!(parsed(&["--parent", "17"]), Mode::Single);
-        assert_eq!(parsed(&["--init"]), Mode::Init);
+        assert_eq!(parsed(&["--init", "strict"]), Mode::Init(Profile::Strict));
     }
 }

@@ -4,10 +4,13 @@
 
 use std::process::ExitCode;
 
+use agentos_protocol::sandbox::Profile;
+
 use crate::{
     channel::{CHANNEL, Message, PLAN},
     child::{self, die_with_parent, still_wanted},
     order::Plan,
+    seccomp,
     sys::{
         self, files, packets,
         process::{self, Status},
@@ -19,11 +22,10 @@ const PLAN_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Descriptors of the program; the init itself needs none of them.
 const PROGRAM_DESCRIPTORS: std::ops::RangeInclusive<i32> = 0..=3;
 /// Handed on to the program. Everything else that the init could be sent is nothing to it.
-const HANDED_ON: [i32; 6] =
-    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+const HANDED_ON: [i32; 6] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
-pub fn run() -> ExitCode {
-    let program = match prepare().and_then(|plan| start(&plan)) {
+pub fn run(profile: Profile) -> ExitCode {
+    let program = match prepare().and_then(|plan| start(profile, &plan)) {
         Ok(program) => program,
         Err(message) => child::fail("init", message),
     };
@@ -69,10 +71,10 @@ fn read_plan() -> Result<Plan, String> {
 }
 
 /// Returns when the program runs, or when it has failed to and has said why.
-fn start(plan: &Plan) -> Result<i32, String> {
+fn start(profile: Profile, plan: &Plan) -> Result<i32, String> {
     match process::fork_and_wait_for_exec() {
         Ok(0) => {
-            let (stage, message) = execute(plan);
+            let (stage, message) = execute(profile, plan);
             child::fail(stage, message)
         }
         Ok(program) => {
@@ -85,7 +87,7 @@ fn start(plan: &Plan) -> Result<i32, String> {
 }
 
 /// In the program's process; returns only the reason why it is not the program.
-fn execute(plan: &Plan) -> (&'static str, String) {
+fn execute(profile: Profile, plan: &Plan) -> (&'static str, String) {
     if let Err(message) = die_with_parent() {
         return ("parent", message);
     }
@@ -98,7 +100,7 @@ fn execute(plan: &Plan) -> (&'static str, String) {
     if let Err(error) = sys::unblock_all_signals() {
         return ("signals", format!("signals could not be unblocked: {error}"));
     }
-    let error = sys::execute(&plan.command, &plan.environment);
+    let error = seccomp::closing::execute(profile, &plan.command, &plan.environment);
     let program = plan.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     let cause = match error.raw_os_error() {
         Some(libc::ENOENT) => " (the file or the interpreter in its first line is missing)",

@@ -24,8 +24,8 @@ const NAMESPACES: [(&str, libc::c_int); 7] = [
 
 pub fn probe(backend: Backend) -> Vec<Layer> {
     let mut layers: Vec<Layer> = NAMESPACES.iter().map(|(name, flags)| namespace(backend, name, *flags)).collect();
-    let abi = Abi::probe().0;
-    layers.push(layer("landlock", backend != Backend::None && abi > 0, format!("ABI {abi}")));
+    let abi = Abi::probe();
+    layers.push(layer("landlock", backend != Backend::None && abi.has_files(), abi.detail()));
     layers
 }
 

@@ -71,7 +71,9 @@ pub fn apparmor(child: &mut Child<'_>) -> Result<(), String> {
     let Some(name) = &child.order.apparmor else { return Ok(()) };
     let command = format!("exec {name}");
     files::write_file(c"/proc/self/attr/apparmor/exec", command.as_bytes()).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("AppArmor is not active in this kernel, so profile {name} cannot be entered"),
+        io::ErrorKind::NotFound => {
+            format!("AppArmor is not active in this kernel, so profile {name} cannot be entered")
+        }
         _ => format!("AppArmor profile {name} could not be entered: {error} (is it loaded?)"),
     })
 }

@@ -14,16 +14,17 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use agentos_protocol::sandbox::{Descriptor, SandboxOrder};
+use agentos_protocol::sandbox::{Descriptor, Profile, SandboxOrder};
 use libc::sock_filter;
 
 use crate::{
     channel::{CHANNEL, FIRST_FREE, Message, PLAN, PROGRAM},
+    landlock::Abi,
     sys::{self, files, packets, process},
 };
 
-pub use mounts::copy;
 pub use identity::{die_with_parent, still_wanted};
+pub use mounts::copy;
 pub use stages::{BWRAP_INSIDE, BWRAP_OUTSIDE, NATIVE, NONE, Stage};
 
 /// Status of a process that could not become what it should; the message on the channel says why.
@@ -33,7 +34,9 @@ const EXIT_FAILED: i32 = 126;
 #[derive(Debug)]
 pub struct Child<'a> {
     pub order: &'a SandboxOrder,
+    pub profile: Profile,
     pub filter: &'a [sock_filter],
+    pub landlock: Abi,
     /// The user of this process inside: its own number outside if nothing maps it.
     pub user: User,
     /// Trees that the launcher has copied with rights that this process does not have, one for each bind of the order, in

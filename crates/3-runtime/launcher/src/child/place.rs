@@ -49,7 +49,8 @@ pub fn reach(root: BorrowedFd<'_>, path: &str, kind: Kind) -> Result<OwnedFd, St
         Kind::Directory => step(directory, &name).map_err(failed),
         Kind::File => match files::open_in(directory, &name, libc::O_PATH, 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                files::open_in(directory, &name, libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY, 0o444).map_err(failed)?;
+                files::open_in(directory, &name, libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY, 0o444)
+                    .map_err(failed)?;
                 files::open_in(directory, &name, libc::O_PATH, 0).map_err(failed)
             }
             result => result.map_err(failed),

@@ -1,11 +1,12 @@
 //! The stages of each back end, from top to bottom; the first failure ends the sandbox. A new wall is a function and a row,
 //! at the place where its rights are still there and its predecessors are done.
 
-use std::{fs, io};
+use std::{ffi::CString, fs, io};
 
 use crate::{
     channel::{CHANNEL, PLAN, PROGRAM},
-    landlock, seccomp,
+    landlock::{self, Rules},
+    seccomp,
     sys::{self, files, process, rights},
 };
 
@@ -166,18 +167,21 @@ fn renounce_privileges(_: &mut Child<'_>) -> Result<(), String> {
 }
 
 fn restrict_by_landlock(child: &mut Child<'_>) -> Result<(), String> {
-    landlock::restrict(child.order)
+    landlock::restrict(child.landlock, &Rules::of(child.order), &[PROGRAM])
+        .map_err(|error| format!("Landlock could not be put in force: {error}"))
 }
 
 fn filter_system_calls(child: &mut Child<'_>) -> Result<(), String> {
-    seccomp::install(child.filter)
+    seccomp::install(child.filter).map_err(|error| format!("the system call filter could not be installed: {error}"))
 }
 
 /// A fresh program without environment: nothing of the launcher's memory or of other orders goes on.
-fn become_init(_: &mut Child<'_>) -> Result<(), String> {
+fn become_init(child: &mut Child<'_>) -> Result<(), String> {
     for number in [CHANNEL, PLAN] {
         files::set_close_on_exec(number, false).map_err(|error| format!("descriptor {number}: {error}"))?;
     }
-    let error = process::execute_descriptor(files::kept(PROGRAM), &[c"init".into(), c"--init".into()], &[]);
+    let profile = CString::new(child.profile.as_str()).map_err(|error| format!("the profile: {error}"))?;
+    let words = [c"init".into(), c"--init".into(), profile];
+    let error = process::execute_descriptor(files::kept(PROGRAM), &words, &[]);
     Err(format!("the sandbox's first program could not start: {error}"))
 }

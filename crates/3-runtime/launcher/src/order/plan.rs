@@ -29,7 +29,8 @@ impl Plan {
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut words = bytes.split_inclusive(|byte| *byte == 0).map(|word| CString::from_vec_with_nul(word.to_vec()).ok());
+        let mut words =
+            bytes.split_inclusive(|byte| *byte == 0).map(|word| CString::from_vec_with_nul(word.to_vec()).ok());
         let count: usize = words.next()??.to_str().ok()?.parse().ok()?;
         let directory = words.next()??;
         let mut command = words.collect::<Option<Vec<_>>>()?;

@@ -13,12 +13,7 @@ fn order() -> SandboxOrder {
         directory: "/workspace".into(),
         hostname: "sandbox".into(),
         host_id: Some(200_000),
-        mounts: vec![Mount::Bind {
-            source: "/usr".into(),
-            target: "/usr".into(),
-            writable: false,
-            executable: true,
-        }],
+        mounts: vec![Mount::Bind { source: "/usr".into(), target: "/usr".into(), writable: false, executable: true }],
         proc: ProcView::Processes,
         network: Network::Own { listeners: vec![Listener::Tcp(80), Listener::Udp(80)], loopback: false },
         limits: ProcessLimits { open_files: 64, file_bytes: 1 << 20, ..ProcessLimits::default() },

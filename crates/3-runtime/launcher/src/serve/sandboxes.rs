@@ -61,9 +61,8 @@ impl Sandboxes {
     pub fn add(&mut self, born: Born, watch: &Watch) -> Result<(), Failure> {
         self.last_number += 1;
         let (channel, process) = tokens(self.last_number);
-        let watched = watch
-            .add(born.channel.as_raw_fd(), channel)
-            .and_then(|()| watch.add(born.pidfd.as_raw_fd(), process));
+        let watched =
+            watch.add(born.channel.as_raw_fd(), channel).and_then(|()| watch.add(born.pidfd.as_raw_fd(), process));
         if let Err(error) = watched {
             let _ = process::kill_by_pidfd(born.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::reap(born.pid, true);

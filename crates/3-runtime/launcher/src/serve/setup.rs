@@ -15,6 +15,7 @@ use crate::{
     Failure,
     arguments::{Backend, ServeOptions},
     channel::FIRST_FREE,
+    landlock::Abi,
     layers, seccomp,
     sys::{
         self, files,
@@ -29,6 +30,7 @@ pub struct Setup {
     pub profile: Profile,
     pub backend: Backend,
     pub filter: Vec<sock_filter>,
+    pub landlock: Abi,
     pub layers: Vec<Layer>,
     /// Own program, closed for writing; `None` where only a child can copy a mount.
     pub program: Option<OwnedFd>,
@@ -59,6 +61,7 @@ impl Setup {
             profile: options.profile,
             backend: options.backend,
             filter: seccomp::compile(options.profile),
+            landlock: Abi::probe(),
             layers: layers::probe(options.backend),
             program,
             program_path,

@@ -42,12 +42,17 @@ pub fn spawn(
         process::Cloned::Parent { pid, pidfd } => (pid, pidfd),
         process::Cloned::Child => {
             drop(ours);
-            become_child(setup, &order, trees, Belongings {
-                channel: theirs,
-                plan: plan.as_fd(),
-                program: setup.program.as_ref().map(AsFd::as_fd),
-                given: &given,
-            })
+            become_child(
+                setup,
+                &order,
+                trees,
+                Belongings {
+                    channel: theirs,
+                    plan: plan.as_fd(),
+                    program: setup.program.as_ref().map(AsFd::as_fd),
+                    given: &given,
+                },
+            )
         }
     };
     drop(theirs);
@@ -92,7 +97,18 @@ fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<OwnedFd>, belong
         Backend::Bwrap => child::BWRAP_OUTSIDE,
         Backend::None => child::NONE,
     };
-    child::run(stages, &mut Child { order, filter: &setup.filter, user, trees, program })
+    child::run(
+        stages,
+        &mut Child {
+            order,
+            profile: setup.profile,
+            filter: &setup.filter,
+            landlock: setup.landlock,
+            user,
+            trees,
+            program,
+        },
+    )
 }
 
 /// What no order can loosen, because it is fixed when the launcher starts.
@@ -108,7 +124,9 @@ fn check_permitted(setup: &Setup, order: &SandboxOrder) -> Result<(), String> {
         }
     }
     match (setup.is_privileged(), order.host_id) {
-        (true, None) => Err("a launcher that runs as root needs a host_id: nothing inside may be the host's root".into()),
+        (true, None) => {
+            Err("a launcher that runs as root needs a host_id: nothing inside may be the host's root".into())
+        }
         (false, Some(id)) if id != setup.user => {
             Err(format!("host_id {id} is not the launcher's own user {}, and only root may map another", setup.user))
         }
@@ -139,8 +157,7 @@ fn namespaces(backend: Backend, order: &SandboxOrder) -> libc::c_int {
     if backend != Backend::Native {
         return 0;
     }
-    let common =
-        libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let common = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match order.network {
         Network::Host => common,
         Network::Own { .. } => common | libc::CLONE_NEWNET,

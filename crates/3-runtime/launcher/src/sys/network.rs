@@ -159,6 +159,8 @@ pub fn receive_udp(port: u16, has_v6: bool) -> io::Result<OwnedFd> {
     let receiver = bound(libc::SOCK_DGRAM, port, has_v6)?;
     if has_v6 {
         set_option(&receiver, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        // An answer comes from the address that was asked, which no device has.
+        set_option(&receiver, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
     }
     set_option(&receiver, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
     Ok(receiver)
