@@ -121,3 +121,30 @@ impl Span {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ambient;
+
+    #[test]
+    fn a_text_that_a_worker_chose_does_not_make_a_span_large() {
+        let (ambient, _) = Ambient::fake(1, Timestamp::ZERO);
+        // Two bytes each, one off the limit: the cut may not fall into a character.
+        let long = format!("a{}", "ä".repeat(TEXT_BYTES_MAX));
+        let span = Span::new("name", Kind::Internal, ambient.root(), Timestamp::ZERO)
+            .text("long", long.clone())
+            .text("short", "as it is");
+        let texts: Vec<&str> = span
+            .attributes
+            .iter()
+            .map(|(_, value)| match value {
+                Value::Text(text) => text.as_ref(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(texts[0].len(), TEXT_BYTES_MAX - 1);
+        assert!(long.starts_with(texts[0]));
+        assert_eq!(texts[1], "as it is");
+    }
+}

@@ -156,3 +156,33 @@ macro_rules! for_listed {
     };
 }
 pub(crate) use for_listed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_is_not_of_rows_is_followed_by_the_same_rest() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ambient, clock) = Ambient::fake(1, Timestamp::from_millis(1_000));
+        let store = Store::open(agentos_store::StoreOptions {
+            directory: directory.path().into(),
+            database: None,
+            queue_max: 16,
+            readers: 1,
+            sequencer: None,
+            ambient: ambient.clone(),
+        })
+        .unwrap();
+        let pass = Pass::new(store, ambient, Timestamp::from_millis(1_000));
+        assert_eq!(pass.pace(), Duration::ZERO, "nothing was done yet");
+        let done = pass.timed(async { clock.advance(Duration::from_millis(40)) });
+        done.await;
+        let rows = pass.rows_max();
+        assert_eq!(pass.pace(), Duration::from_millis(40) * PAUSE_FACTOR);
+        assert_eq!(pass.rows_max(), rows / 2, "too long for one piece: the next is smaller");
+        assert_eq!(pass.pace(), Duration::ZERO, "each rest follows its own work");
+        pass.timed(async { clock.advance(Duration::from_secs(600)) }).await;
+        assert_eq!(pass.pace(), PAUSE_MAX, "no rest holds up a run for minutes");
+    }
+}

@@ -120,3 +120,18 @@ async fn a_record_that_fails_takes_its_whole_commit_with_it_and_no_more() {
     assert_eq!(listed["keys"], json!(["good"]));
     house.verified().await;
 }
+
+#[tokio::test]
+async fn a_step_key_as_long_as_a_frame_is_refused_and_recorded_short() {
+    let server = Server::saying("").await;
+    let house = House::open(&server).await;
+    let worker = house.worker("a", &KV).await;
+    let long = "k".repeat(3 << 20);
+    let error = house.refused(house.call(&worker, &long, "kv.list", json!({})).await, Code::SYSCALL_INVALID);
+    assert!(error.message.len() < 4_000, "{} bytes", error.message.len());
+    let shown = "k".repeat(agentos_types::limits::STEP_KEY_BYTES_MAX);
+    let records = house.records_of(&worker, &shown).await;
+    assert_eq!(records.len(), 1, "one refusal under the cut key");
+    assert_eq!(records[0].decision, Decision::Denied);
+    house.verified().await;
+}
