@@ -54,6 +54,11 @@ impl Wall {
         Wall::Kernel,
     ];
 
+    /// The launcher for tests can do without all but these.
+    pub fn can_be_left_out(&self) -> bool {
+        !matches!(self, Wall::Inheritance | Wall::Kernel)
+    }
+
     /// As in `--without`.
     pub fn name(self) -> &'static str {
         match self {

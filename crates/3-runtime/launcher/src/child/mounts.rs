@@ -10,6 +10,7 @@ use agentos_protocol::sandbox::Mount;
 
 use crate::{
     channel::PROGRAM,
+    left_out,
     sys::{
         files,
         mount::{self, Attributes},
@@ -59,6 +60,9 @@ fn copy_of(place: BorrowedFd<'_>, attributes: Attributes) -> Result<OwnedFd, Str
 
 /// What a bind of the order forbids.
 pub fn attributes(writable: bool, executable: bool) -> Attributes {
+    if left_out::is("mounts") {
+        return Attributes::default();
+    }
     Attributes { read_only: !writable, no_devices: true, no_programs: !executable }
 }
 
@@ -77,18 +81,24 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
     let options = [(c"size", ROOT_BYTES), (c"nr_inodes", ROOT_INODES), (c"mode", "755")];
     let root = tmpfs(&options, forbidden).map_err(|error| format!("the root could not be made: {error}"))?;
     mount::attach_over_root(root.as_fd()).map_err(|error| format!("the root could not be mounted: {error}"))?;
+    left_out::add_host(root.as_fd(), &child.order.mounts)?;
     for entry in &child.order.mounts {
         match entry {
             Mount::Bind { target, .. } => {
                 let tree = trees.next().ok_or_else(|| format!("{target} has no tree"))?;
                 attach(root.as_fd(), tree.as_fd(), target)?;
             }
+            // The host's are there.
+            Mount::Devices { .. } | Mount::File { .. } if left_out::is("mounts") => {}
             Mount::Devices { shm_bytes } => devices(root.as_fd(), &nodes, *shm_bytes)?,
             other => small(root.as_fd(), other)?,
         }
     }
     proc::mount(root.as_fd(), child.order.proc)?;
     files::enter(root.as_fd()).map_err(|error| format!("the new root could not be entered: {error}"))?;
+    if left_out::is("mounts") {
+        return Ok(());
+    }
     mount::restrict_mount(root.as_fd(), Attributes { read_only: true, ..forbidden })
         .map_err(|error| format!("the root could not be made read-only: {error}"))
 }

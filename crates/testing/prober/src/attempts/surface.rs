@@ -250,10 +250,10 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| Outcome::of(kernel::call(libc::SYS_msgget, &[0, 0o1600])),
     },
     Attempt {
-        name: "queue-of-host",
-        what: "a System V queue of the host",
-        walls: &[Ipc, Seccomp],
-        run: |f| Outcome::of(kernel::call(libc::SYS_msgget, &[f.queue_key as usize, 0])),
+        name: "semaphores-of-host",
+        what: "System V semaphores of the host",
+        walls: &[Ipc],
+        run: |f| Outcome::of(kernel::call(libc::SYS_semget, &[f.semaphore_key as usize, 0, 0])),
     },
     Attempt {
         name: "huge-pages",

@@ -1,0 +1,5 @@
+//! The catalogue of escapes, tried inside of whole sandboxes and of sandboxes with holes.
+
+mod ground;
+mod sandbox;
+mod suite;
