@@ -7,14 +7,14 @@
 mod closed {
     use std::os::fd::BorrowedFd;
 
-    use crate::child::Stage;
+    use crate::child::{Run, Stage};
 
     pub const fn is(_: &str) -> bool {
         false
     }
 
-    pub const fn stage(_: &Stage) -> bool {
-        false
+    pub const fn instead(_: &Stage) -> Option<Run> {
+        None
     }
 
     pub const fn namespaces() -> libc::c_int {
@@ -41,7 +41,7 @@ mod open {
     use agentos_protocol::sandbox::Mount;
 
     use crate::{
-        child::Stage,
+        child::{Child, Run, Stage},
         sys::{
             files,
             mount::{self, Attributes},
@@ -72,16 +72,44 @@ mod open {
         WALLS.get().is_some_and(|walls| walls.iter().any(|left_out| left_out == wall))
     }
 
-    /// Stages that are one wall and nothing else.
-    pub fn stage(stage: &Stage) -> bool {
+    /// For stages that are one wall and nothing else.
+    pub fn instead(stage: &Stage) -> Option<Run> {
         let wall = match stage.name {
             "system-calls" => "seccomp",
             "cgroup-namespace" => "cgroup-names",
             "hostname" => "names",
             "network" | "limits" | "capabilities" | "landlock" => stage.name,
-            _ => return false,
+            _ => return None,
         };
-        is(wall)
+        let nothing: Run = |_| Ok(());
+        let run = if wall == "capabilities" { keep_capabilities } else { nothing };
+        is(wall).then_some(run)
+    }
+
+    /// All of them in every set, so that `execve` keeps them for a user who is not 0.
+    fn keep_capabilities(_: &mut Child<'_>) -> Result<(), String> {
+        let header: [u32; 2] = [0x2008_0522, 0];
+        let mut sets = [0_u32; 6];
+        let failed = |what: &str| format!("{what}: {}", std::io::Error::last_os_error());
+        // SAFETY: both arrays have the layout of version 3 and live through the call.
+        if unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) } != 0 {
+            return Err(failed("capget"));
+        }
+        let [_, low, _, _, high, _] = sets;
+        let all = [low, low, low, high, high, high];
+        // SAFETY: both arrays have the layout of version 3 and live through the call.
+        if unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), all.as_ptr()) } != 0 {
+            return Err(failed("capset"));
+        }
+        let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+        let held = (u64::from(high) << 32) | u64::from(low);
+        for number in (0..64).filter(|number| (held >> number) & 1 == 1) {
+            // SAFETY: PR_CAP_AMBIENT takes integers.
+            if unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number as libc::c_ulong, 0, 0) } != 0 {
+                return Err(failed("ambient"));
+            }
+        }
+        Ok(())
     }
 
     pub fn namespaces() -> libc::c_int {

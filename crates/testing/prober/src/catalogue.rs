@@ -7,6 +7,8 @@ use crate::{Facts, Outcome, attempts};
 pub enum Wall {
     /// A root of its own: minimal, read-only but for the workspace and temporary files, nosuid, nodev.
     Mounts,
+    /// The root is attached nowhere: no list of mounts, no mount on it, no user namespace from it.
+    Root,
     /// What `/proc` shows.
     Proc,
     /// Process namespace.
@@ -31,13 +33,16 @@ pub enum Wall {
     CgroupNames,
     /// Descriptors above the channel are closed, the environment is the ordered one.
     Inheritance,
+    /// A setting or a missing part that some machines have. No promise is built on it.
+    Machine,
     /// The user namespace and what the kernel grants nobody in it. Without it there is no sandbox.
     Kernel,
 }
 
 impl Wall {
-    pub const ALL: [Wall; 15] = [
+    pub const ALL: [Wall; 17] = [
         Wall::Mounts,
+        Wall::Root,
         Wall::Proc,
         Wall::Processes,
         Wall::Network,
@@ -51,18 +56,20 @@ impl Wall {
         Wall::MemoryFiles,
         Wall::CgroupNames,
         Wall::Inheritance,
+        Wall::Machine,
         Wall::Kernel,
     ];
 
     /// The launcher for tests can do without all but these.
     pub fn can_be_left_out(&self) -> bool {
-        !matches!(self, Wall::Inheritance | Wall::Kernel)
+        !matches!(self, Wall::Inheritance | Wall::Machine | Wall::Kernel)
     }
 
     /// As in `--without`.
     pub fn name(self) -> &'static str {
         match self {
             Wall::Mounts => "mounts",
+            Wall::Root => "root",
             Wall::Proc => "proc",
             Wall::Processes => "processes",
             Wall::Network => "network",
@@ -76,6 +83,7 @@ impl Wall {
             Wall::MemoryFiles => "memory-files",
             Wall::CgroupNames => "cgroup-names",
             Wall::Inheritance => "inheritance",
+            Wall::Machine => "machine",
             Wall::Kernel => "kernel",
         }
     }

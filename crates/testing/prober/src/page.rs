@@ -25,6 +25,7 @@ pub fn tables() -> String {
 fn title(wall: Wall) -> &'static str {
     match wall {
         Wall::Mounts => "mounts",
+        Wall::Root => "detached root",
         Wall::Proc => "masked `/proc`",
         Wall::Processes => "process namespace",
         Wall::Network => "network namespace",
@@ -38,6 +39,7 @@ fn title(wall: Wall) -> &'static str {
         Wall::Init => "closed init",
         Wall::MemoryFiles => "no programs in memory",
         Wall::Inheritance => "nothing inherited",
+        Wall::Machine => "some machines",
         Wall::Kernel => "kernel",
     }
 }

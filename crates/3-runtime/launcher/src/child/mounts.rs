@@ -125,8 +125,9 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
     match entry {
         Mount::Tmpfs { target, bytes, inodes, executable } => {
             let (bytes, inodes) = (bytes.to_string(), inodes.to_string());
-            let options = [(c"size", bytes.as_str()), (c"nr_inodes", inodes.as_str()), (c"mode", "1777")];
-            let tree = tmpfs(&options, attributes(true, *executable)).map_err(|error| format!("{target}: {error}"))?;
+            let options = [(c"mode", "1777"), (c"size", bytes.as_str()), (c"nr_inodes", inodes.as_str())];
+            let options = if left_out::is("mounts") { &options[..1] } else { &options };
+            let tree = tmpfs(options, attributes(true, *executable)).map_err(|error| format!("{target}: {error}"))?;
             attach(root, tree.as_fd(), target)
         }
         Mount::Symlink { target, to } => link(root, target, to),
@@ -179,5 +180,19 @@ fn devices(root: BorrowedFd<'_>, nodes: &[OwnedFd], shm_bytes: u64) -> Result<()
 pub fn enter(_: &mut Child<'_>) -> Result<(), String> {
     mount::pivot_here().map_err(|error| format!("the root could not be changed: {error}"))?;
     mount::detach_here().map_err(|error| format!("the old root could not be taken away: {error}"))?;
+    if !left_out::is("root") {
+        leave_the_list()?;
+    }
     crate::sys::change_directory(c"/").map_err(|error| format!("the new root could not be entered: {error}"))
+}
+
+/// The list of mounts in /proc tells where on the host each of them comes from, and cannot be masked: it is there for every
+/// process. It holds what can be reached from the process's root, so the root becomes a copy of the tree that is attached
+/// nowhere: then the list is empty. Nobody inside can make a user namespace from such a root either.
+fn leave_the_list() -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the root could not be taken off the list of mounts: {error}");
+    let here = files::find(c"/").map_err(failed)?;
+    let copy = mount::copy_tree(here.as_fd()).map_err(failed)?;
+    files::enter(copy.as_fd()).map_err(failed)?;
+    mount::root_here().map_err(failed)
 }

@@ -16,10 +16,12 @@ use super::{Child, bwrap, identity, mounts, network};
 #[derive(Clone, Copy, Debug)]
 pub struct Stage {
     pub name: &'static str,
-    pub run: fn(&mut Child<'_>) -> Result<(), String>,
+    pub run: Run,
 }
 
-const fn stage(name: &'static str, run: fn(&mut Child<'_>) -> Result<(), String>) -> Stage {
+pub type Run = fn(&mut Child<'_>) -> Result<(), String>;
+
+const fn stage(name: &'static str, run: Run) -> Stage {
     Stage { name, run }
 }
 

@@ -120,6 +120,12 @@ pub fn pivot_here() -> io::Result<()> {
     done(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })
 }
 
+/// The working directory becomes this process's root, and the namespace's stays what it is.
+pub fn root_here() -> io::Result<()> {
+    // SAFETY: the path is a live NUL-terminated string.
+    check(unsafe { libc::chroot(c".".as_ptr()) }).map(drop)
+}
+
 /// Takes the topmost mount at the working directory away, with everything below it.
 pub fn detach_here() -> io::Result<()> {
     // SAFETY: the path is a live NUL-terminated string.

@@ -99,12 +99,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         walls: &[Landlock],
         run: listen_without_bind,
     },
-    Attempt {
-        name: "interface-requests",
-        what: "change a network interface",
-        walls: &[Network, Capabilities, Kernel],
-        run: interface,
-    },
+    Attempt { name: "interface-requests", what: "change a network interface", walls: &[Capabilities], run: interface },
     Attempt {
         name: "host-abstract-socket",
         what: "an abstract unix socket of the host",

@@ -88,7 +88,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "paths-in-mountinfo",
         what: "read paths of the host in the list of mounts",
-        walls: &[Mounts],
+        walls: &[Root],
         run: mountinfo,
     },
     Attempt {

@@ -38,7 +38,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "advise-other-memory",
         what: "advise on another process's memory",
-        walls: &[Seccomp],
+        walls: &[Seccomp, Capabilities, Kernel],
         run: |_| on_victim(advise_memory),
     },
     Attempt {
@@ -91,14 +91,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
     Attempt {
         name: "limit-host-process",
-        what: "change limits of a process of the host",
+        what: "read and change limits of a process of the host",
         walls: &[Processes],
-        run: |f| {
-            Outcome::of(kernel::call(
-                libc::SYS_prlimit64,
-                &[f.host_process as usize, libc::RLIMIT_NOFILE as usize, 0, kernel::address(&[0_u64; 2])],
-            ))
-        },
+        run: read_limit,
     },
     Attempt {
         name: "take-terminal",
@@ -180,6 +175,12 @@ fn own_descriptor(facts: &Facts) -> Outcome {
     let Ok(file) = File::open("/dev/null") else { return Outcome::broken("no /dev/null") };
     let arguments = [file.as_raw_fd() as usize, libc::F_SETOWN as usize, facts.host_process as usize];
     Outcome::of(kernel::call(libc::SYS_fcntl, &arguments))
+}
+
+fn read_limit(facts: &Facts) -> Outcome {
+    let mut present = [0_u64; 2];
+    let at = present.as_mut_ptr() as usize;
+    Outcome::of(kernel::call(libc::SYS_prlimit64, &[facts.host_process as usize, libc::RLIMIT_NOFILE as usize, 0, at]))
 }
 
 fn pin(facts: &Facts) -> Outcome {

@@ -39,7 +39,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "fill-tmp-with-names", what: "more files in /tmp than allowed", walls: &[Mounts], run: tmp_names },
     Attempt { name: "raise-limits", what: "raise limits", walls: &[Limits], run: raise_limits },
     Attempt { name: "core-dump", what: "leave a dump of memory behind", walls: &[Limits], run: core_dump },
-    Attempt { name: "lock-memory", what: "memory that cannot be swapped", walls: &[Limits], run: lock_memory },
+    Attempt { name: "lock-memory", what: "memory that cannot be swapped", walls: &[Limits, Machine], run: lock_memory },
     Attempt { name: "posix-queues", what: "POSIX queues without end", walls: &[Kernel], run: posix_queues },
     Attempt {
         name: "pipe-buffers",
@@ -56,25 +56,25 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-/// Writes until refused; open if `much` could be written.
-pub fn fill(path: &str, limit: u64, much: u64) -> Outcome {
-    let mut file = match File::create(path) {
-        Ok(file) => file,
-        Err(error) => return Outcome::broken(error.to_string()),
-    };
+/// Writes files of a few MiB until refused; open if `much` could be written.
+pub fn fill(prefix: &str, limit: u64, much: u64) -> Outcome {
+    const FILE_BYTES: u64 = 4 << 20;
     let block = vec![1; 1 << 16];
-    let mut written = 0;
-    let refused = loop {
-        if written >= much {
-            break None;
+    let (mut written, mut refused, mut paths) = (0, None, Vec::new());
+    while written < much && refused.is_none() {
+        if written >= FILE_BYTES * paths.len() as u64 {
+            paths.push(format!("{prefix}-{}-{}", std::process::id(), paths.len()));
         }
-        match file.write(&block) {
+        let path = paths.last().map_or(prefix, String::as_str);
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        match file.and_then(|mut file| file.write(&block)) {
             Ok(count) => written += count as u64,
-            Err(error) => break Some(Errno::of(&error)),
+            Err(error) => refused = Some(Errno::of(&error)),
         }
-    };
-    let _ = fs::remove_file(path);
+    }
+    paths.iter().for_each(|path| drop(fs::remove_file(path)));
     match refused {
+        Some(errno) if written == 0 => Outcome::broken(errno.name()),
         Some(errno) if written <= limit => Outcome::blocked(format!("{} after {written} bytes", errno.name())),
         _ => Outcome::open(format!("{written} bytes")),
     }
