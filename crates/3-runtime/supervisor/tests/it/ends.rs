@@ -24,7 +24,7 @@ async fn check_in(world: &World, limits: Value, deed: &str, ended: &str, message
 
 async fn check_told(world: &World, ended: &str, message: &str) {
     let reason = failed(world).await.reason.unwrap();
-    assert!(reason.contains(message), "{reason}");
+    assert!(reason.contains(message), "{reason}: {:?}", world.agent(&crate::harness::name("ends")).await.usage);
     let audit = world.audit.lock().unwrap().clone();
     let told: Vec<_> = audit.iter().filter_map(|event| event.facts.get("ended")?.as_str()).collect();
     assert_eq!(told.first(), Some(&ended), "{reason}");
