@@ -11,6 +11,7 @@ mod layout;
 mod log_key;
 mod migrate;
 mod programs;
+mod sandboxes;
 mod server;
 mod syscalls;
 mod traces;

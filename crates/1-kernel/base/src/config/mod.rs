@@ -196,6 +196,11 @@ impl Config {
         self.integer("dialer.response_bytes_max")
     }
 
+    /// The only hosts that agents may reach, if the operator has set any; an empty list in the file lets them reach none.
+    pub fn egress_allowed_domains(&self) -> Option<Vec<String>> {
+        self.is_set("egress.allowed_domains").then(|| self.list("egress.allowed_domains"))
+    }
+
     /// Where checkpoints are appended, if anywhere.
     pub fn audit_witness_file(&self) -> Option<PathBuf> {
         Some(self.text("audit.witness_file")).filter(|path| !path.is_empty()).map(PathBuf::from)
@@ -318,6 +323,11 @@ impl Config {
 
     pub fn enforce_production_hardening(&self) -> bool {
         self.values.get("hardening.enforce").is_some_and(|(value, _)| *value == Value::Boolean(true))
+    }
+
+    /// Whether anything but the default decides.
+    fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)
     }
 
     fn text(&self, key: &str) -> &str {

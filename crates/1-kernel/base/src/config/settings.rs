@@ -228,6 +228,13 @@ pub const SETTINGS: &[Setting] = &[
         "Largest response body that a call may ask for.",
     ),
     setting(
+        "egress.allowed_domains",
+        "EGRESS_ALLOWED_DOMAINS",
+        Kind::List,
+        "",
+        "Hosts that agents may reach at all, by calls or by themselves: NAME, or *.NAME. Unset: the manifests decide.",
+    ),
+    setting(
         "audit.witness_file",
         "AGENT_OS_AUDIT_WITNESS_FILE",
         Kind::Text,

@@ -11,6 +11,7 @@
 
 pub mod bpf;
 pub mod checks;
+pub mod closing;
 pub mod install;
 pub mod table;
 

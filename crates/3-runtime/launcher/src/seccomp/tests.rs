@@ -1,6 +1,7 @@
 //! The filter against its table, against an oracle, and around real programs.
 
 mod arguments;
+mod closed;
 mod machine;
 mod oracle;
 mod programs;

@@ -11,7 +11,9 @@ use std::{
 
 use agentos_authority::Caller;
 use agentos_base::{Ambient, Background, redact::Redactor};
+use agentos_limits::Cgroups;
 use agentos_protocol::frame::CallError;
+use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_store::{Conn, Sequencer, Store, StoreOptions};
 use agentos_supervisor::{AgentCommand, Deployment, Supervisor, SupervisorOptions, Syscalls};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
@@ -21,6 +23,7 @@ use agentos_types::{
     agent::{Agent, AgentState},
     audit::AuditEvent,
     hex,
+    manifest::LimitEnforcement,
     task::{Task, TaskState},
 };
 use async_trait::async_trait;
@@ -32,6 +35,8 @@ use tokio::sync::Notify;
 const PATIENCE: Duration = Duration::from_secs(30);
 const WORKER: &str = include_str!("worker.py");
 pub const NODE: &str = "test-node";
+/// Users of the host that agents of tests are.
+pub const FIRST_HOST_ID: u32 = 1_900_000_000;
 
 pub struct World {
     pub directory: PathBuf,
@@ -124,7 +129,12 @@ impl World {
         let redactor = Redactor::default();
         redactor.know(["planted-secret-value"]);
         let options = SupervisorOptions {
-            launcher: launcher(),
+            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher(), backend: Backend::Native }).unwrap(),
+            host: Arc::new(HostRoot::survey(Path::new("/")).unwrap()),
+            cgroups: Cgroups::probe("supervisor-tests"),
+            enforcement: LimitEnforcement::Degraded,
+            first_host_id: rustix::process::geteuid().is_root().then_some(FIRST_HOST_ID),
+            closed: vec![directory.into()],
             packages: directory.join("packages"),
             work: directory.join("work"),
             cancel_grace: Duration::from_millis(300),
@@ -273,13 +283,9 @@ fn merge(base: &mut Value, change: Value) {
     }
 }
 
-/// The interpreter itself: a wrapper found by PATH needs an environment that workers do not have.
+/// The system's own, which sandboxes have: one of a version manager lies in somebody's home.
 pub fn python() -> &'static str {
-    static PYTHON: OnceLock<String> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let found = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
-        String::from_utf8(found.stdout).unwrap().trim().to_owned()
-    })
+    "/usr/bin/python3"
 }
 
 /// The real launcher beside the test's own directory; built if nobody has done so.

@@ -7,6 +7,7 @@
 mod addresses;
 mod audit;
 mod coverage;
+mod egress;
 mod floods;
 mod house;
 mod kv;
