@@ -74,7 +74,8 @@ impl Facts {
     pub fn gather(root: &Path) -> Self {
         let files = Files { root };
         let status = files.text("proc/self/status");
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
         let number = |name: &str| field(name).and_then(|text| text.parse().ok()).unwrap_or(0);
         let user = field("Uid").and_then(|text| text.split_whitespace().nth(1)?.parse().ok()).unwrap_or(u32::MAX);
         Self {
@@ -221,20 +222,31 @@ mod tests {
     #[test]
     fn files_are_read_as_the_kernel_writes_them() {
         let facts = machine(&[
-            ("proc/self/status", "Name:\tx\nUid:\t1000\t1001\t1000\t1000\nCapEff:\t0000000000200000\nNoNewPrivs:\t1\nSeccomp:\t2\n"),
+            (
+                "proc/self/status",
+                "Name:\tx\nUid:\t1000\t1001\t1000\t1000\nCapEff:\t0000000000200000\nNoNewPrivs:\t1\nSeccomp:\t2\n",
+            ),
             ("proc/self/ns/user", ""),
             ("proc/self/ns/net", ""),
             ("proc/sys/user/max_user_namespaces", "0\n"),
-            ("proc/self/limits", "Limit  Soft Hard Units\nMax open files            1024                 524288               files\n"),
+            (
+                "proc/self/limits",
+                "Limit  Soft Hard Units\nMax open files            1024                 524288               files\n",
+            ),
             ("proc/meminfo", "MemTotal:       2048 kB\n"),
             ("proc/self/attr/current", "agent-os (enforce)\n"),
             ("sys/kernel/security/apparmor/profiles", "agent-os-launch (enforce)\nunrelated (complain)\n"),
             ("sys/module/apparmor/parameters/enabled", "Y\n"),
             ("sys/kernel/security/lsm", "capability,landlock\n"),
-            ("proc/self/mountinfo", "1 2 0:3 / /proc rw - proc proc rw\n4 1 0:5 / /proc/kcore ro - tmpfs t rw\n6 1 0:7 / /proc/sys/fs/binfmt_misc rw - autofs s rw\n"),
+            (
+                "proc/self/mountinfo",
+                "1 2 0:3 / /proc rw - proc proc rw\n4 1 0:5 / /proc/kcore ro - tmpfs t rw\n6 1 0:7 / /proc/sys/fs/binfmt_misc rw - autofs s rw\n",
+            ),
         ]);
         assert_eq!(facts.user, 1001, "the effective one");
-        assert!(facts.no_new_privileges && facts.seccomp_mode == 2 && facts.has_capability(21) && !facts.has_capability(24));
+        assert!(
+            facts.no_new_privileges && facts.seccomp_mode == 2 && facts.has_capability(21) && !facts.has_capability(24)
+        );
         assert_eq!(facts.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), ["net", "user"]);
         assert_eq!((facts.sysctl("user/max_user_namespaces"), facts.sysctl("vm/memfd_noexec")), (Some(0), None));
         assert_eq!((facts.open_files_max, facts.memory_bytes), (Some(524_288), 2 << 20));
@@ -258,7 +270,11 @@ mod tests {
             ("proc/self/cgroup", "0::/user.slice/dockerish.scope\n", None),
             ("run/systemd/container", "\n", None),
         ] {
-            assert_eq!(machine(&[(name, content)]).container.map(|found| found.kind).as_deref(), kind, "{name} {content}");
+            assert_eq!(
+                machine(&[(name, content)]).container.map(|found| found.kind).as_deref(),
+                kind,
+                "{name} {content}"
+            );
         }
     }
 
