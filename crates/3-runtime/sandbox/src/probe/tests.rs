@@ -20,8 +20,9 @@ const NAMES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
 
 fn whole() -> Case {
     let layer = |name: &str, detail: &str| Layer { name: name.to_owned(), is_active: true, detail: detail.to_owned() };
-    let names = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup", "proc", "rights"];
-    let mut layers: Vec<Layer> = names.iter().map(|name| layer(name, "")).collect();
+    let names = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"].map(|name| format!("{name}-namespace"));
+    let mut layers: Vec<Layer> = names.iter().map(|name| layer(name, "one for each sandbox")).collect();
+    layers.extend(["proc", "rights"].map(|name| layer(name, "")));
     layers.push(layer("landlock", "ABI 7: files, TCP, scopes"));
     layers.push(layer("seccomp", "414 instructions"));
     Case {
@@ -108,15 +109,15 @@ fn a_whole_machine_is_strong_and_every_row_is_named_once() {
 fn each_wall_can_be_missing() {
     use RowStanding::Missing;
     for (row, layer, level) in [
-        ("user namespaces", "user", NoLevel),
-        ("mount namespaces", "mount", NoLevel),
-        ("process namespaces", "pid", NoLevel),
-        ("network namespaces", "network", NoLevel),
+        ("user namespaces", "user-namespace", NoLevel),
+        ("mount namespaces", "mount-namespace", NoLevel),
+        ("process namespaces", "pid-namespace", NoLevel),
+        ("network namespaces", "network-namespace", NoLevel),
         ("own /proc", "proc", NoLevel),
         ("no new privileges", "rights", NoLevel),
-        ("IPC namespaces", "ipc", Reduced),
-        ("host name namespaces", "uts", Reduced),
-        ("cgroup namespaces", "cgroup", Reduced),
+        ("IPC namespaces", "ipc-namespace", Reduced),
+        ("host name namespaces", "uts-namespace", Reduced),
+        ("cgroup namespaces", "cgroup-namespace", Reduced),
     ] {
         let gone = |case: &mut Case| (case.layer(layer).is_active, case.layer(layer).detail) = (false, "EPERM".into());
         check(row, gone, Missing, level, false);

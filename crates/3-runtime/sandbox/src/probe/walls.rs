@@ -40,43 +40,49 @@ use IsolationLevel::{None as NoLevel, Reduced, Strong};
 const WALLS: &[Wall] = &[
     namespace(
         "user namespaces",
-        "user",
+        "user-namespace",
         NoLevel,
         ("user", "user/max_user_namespaces"),
         "root inside would be nobody outside",
     ),
     namespace(
         "mount namespaces",
-        "mount",
+        "mount-namespace",
         NoLevel,
         ("mnt", "user/max_mnt_namespaces"),
         "an agent sees only what it is given",
     ),
     namespace(
         "process namespaces",
-        "pid",
+        "pid-namespace",
         NoLevel,
         ("pid", "user/max_pid_namespaces"),
         "an agent sees only its own processes",
     ),
     namespace(
         "network namespaces",
-        "network",
+        "network-namespace",
         NoLevel,
         ("net", "user/max_net_namespaces"),
         "the proxy is the only way out",
     ),
-    namespace("IPC namespaces", "ipc", Reduced, ("ipc", "user/max_ipc_namespaces"), "no shared memory with others"),
+    namespace(
+        "IPC namespaces",
+        "ipc-namespace",
+        Reduced,
+        ("ipc", "user/max_ipc_namespaces"),
+        "no shared memory with others",
+    ),
     namespace(
         "host name namespaces",
-        "uts",
+        "uts-namespace",
         Reduced,
         ("uts", "user/max_uts_namespaces"),
         "the machine's name stays outside",
     ),
     namespace(
         "cgroup namespaces",
-        "cgroup",
+        "cgroup-namespace",
         Reduced,
         ("cgroup", "user/max_cgroup_namespaces"),
         "groups of others are not seen",
@@ -200,7 +206,7 @@ fn present(wall: &Wall, layer: &Layer) -> MachineRow {
 
 fn reason(wall: &Wall, facts: &Facts) -> Option<Why> {
     match (wall.layer, wall.namespace) {
-        ("user", _) => no_user_namespace(facts),
+        ("user-namespace", _) => no_user_namespace(facts),
         (_, Some((file, sysctl))) => no_namespace(facts, file, sysctl),
         ("proc", _) => no_proc(facts),
         ("seccomp", _) if facts.seccomp_actions.is_empty() => Some(Why {
