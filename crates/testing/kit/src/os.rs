@@ -13,10 +13,7 @@ use agentos_types::{
     agent::{Agent, AgentState},
     task::Task,
 };
-use rustix::{
-    mount::{UnmountFlags, unmount},
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -62,23 +59,6 @@ pub struct CliOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
-}
-
-/// A server that is killed leaves its agents' workspaces mounted for the next one. After the last one nobody comes.
-impl Drop for TestOs {
-    fn drop(&mut self) {
-        if let Some(server) = &mut self.server {
-            // An error means that it has ended.
-            let _ = server.start_kill();
-        }
-        let home = self.home.to_string_lossy();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        for target in targets.filter(|target| target.starts_with(&*home)) {
-            // Detached, because what used it may still be ending.
-            let _ = unmount(target, UnmountFlags::DETACH);
-        }
-    }
 }
 
 impl TestOs {
