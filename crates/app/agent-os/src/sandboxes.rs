@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use agentos_base::config::Config;
 use agentos_limits::{Cgroups, CgroupsOptions};
-use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
+use agentos_sandbox::{AppArmor, AppArmorMode, Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_supervisor::agents::AGENTS_MAX;
 use agentos_types::{Code, Fault, Result, manifest::LimitEnforcement};
 
@@ -29,11 +29,12 @@ impl Walls {
             false => LimitEnforcement::Degraded,
         };
         Ok(Self {
-            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?,
+            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?
+                .with_apparmor(apparmor(config)?),
             host: Arc::new(HostRoot::survey(Path::new("/"))?),
             cgroups: Cgroups::open(&CgroupsOptions {
                 node: node.to_owned(),
-                subtree: None,
+                subtree: config.sandbox_cgroup(),
                 workspaces: Some(layout.work()),
             }),
             enforcement,
@@ -45,6 +46,11 @@ impl Walls {
 /// The table of settings admits no other name.
 pub fn backend(config: &Config) -> Backend {
     Backend::parse(config.sandbox_backend()).unwrap_or_default()
+}
+
+/// Refuses when profiles are required and cannot be had.
+pub fn apparmor(config: &Config) -> Result<AppArmor> {
+    AppArmor::probe(AppArmorMode::parse(config.sandbox_apparmor()).unwrap_or_default(), backend(config))
 }
 
 /// Root alone may give users away, and without walls there is nobody to give them to.
