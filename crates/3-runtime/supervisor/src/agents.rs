@@ -56,6 +56,8 @@ pub struct Change {
     pub reason: Option<String>,
     /// The process that lives after the transition.
     pub process: Option<(InstanceId, u32)>,
+    /// How the life before it ended: a name of `agentos_sandbox::Reason`.
+    pub ended: Option<&'static str>,
 }
 
 /// Writes the version and makes the agent known. Refuses a version that goes back. The caller has verified the envelope.
@@ -140,6 +142,9 @@ pub fn set_state(tx: &mut Tx<'_>, ambient: &Ambient, change: &Change) -> Result<
         .fact("event", change.event.as_str());
     if let Some(reason) = reason {
         fact = fact.fact("reason", reason);
+    }
+    if let Some(ended) = change.ended {
+        fact = fact.fact("ended", ended);
     }
     tx.record(fact);
     tx.announce(Notice::Agent(change.agent.clone()));

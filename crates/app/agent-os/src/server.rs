@@ -48,6 +48,7 @@ use crate::{
     layout::Layout,
     log_key::LogKeyFiles,
     programs,
+    sandboxes::Walls,
     syscalls::MonitoredSyscalls,
     traces::Traces,
     witness,
@@ -97,6 +98,9 @@ impl Server {
         let launcher = programs::launcher()?;
         let checks = checks::run(&layout, &config, &ambient, &launcher);
         checks::enforce(&checks, config.enforce_production_hardening())?;
+        // Before the first agent takes some.
+        let open_files = descriptors::raise();
+        let walls = Walls::open(&config, &layout, &launcher, &installation.node)?;
 
         let background = Background::default();
         let database = install::database(&config)?;
@@ -145,7 +149,7 @@ impl Server {
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
-            supervisor_options(&config, &layout, launcher, redactor),
+            supervisor_options(&config, &layout, walls, redactor),
             store.clone(),
             tasks.clone(),
             ambient.clone(),
@@ -179,7 +183,7 @@ impl Server {
             started_at,
             checks,
         });
-        let gateway = Gateway::bind(gateway_options(&config)?, kernel.clone(), ambient, background.clone())?;
+        let gateway = Gateway::bind(gateway_options(&config, open_files)?, kernel.clone(), ambient, background.clone())?;
         hit(Point::ServerGatewayBound);
         Ok(Self { kernel, gateway, background, config })
     }
@@ -329,21 +333,26 @@ fn dialer_options(config: &Config) -> Result<DialerOptions> {
 fn supervisor_options(
     config: &Config,
     layout: &Layout,
-    launcher: std::path::PathBuf,
+    walls: Walls,
     redactor: Redactor,
 ) -> SupervisorOptions {
     SupervisorOptions {
-        launcher,
+        sandboxes: walls.sandboxes,
+        host: walls.host,
+        cgroups: walls.cgroups,
+        workspaces: walls.workspaces,
+        enforcement: walls.enforcement,
+        first_host_id: walls.first_host_id,
+        closed: vec![layout.root().to_owned()],
         packages: layout.packages(),
-        work: layout.work(),
         cancel_grace: config.tasks_cancel_grace(),
         shutdown_grace: config.agents_shutdown_grace(),
         redactor,
     }
 }
 
-fn connections_max(config: &Config) -> usize {
-    let (limit, wanted) = (descriptors::raise(), config.gateway_connections_max());
+fn connections_max(config: &Config, limit: usize) -> usize {
+    let wanted = config.gateway_connections_max();
     let granted = descriptors::for_connections(limit, wanted);
     if granted < wanted {
         tracing::warn!(limit, wanted, granted, "open files are limited; the gateway takes fewer connections");
@@ -351,7 +360,7 @@ fn connections_max(config: &Config) -> usize {
     granted
 }
 
-fn gateway_options(config: &Config) -> Result<GatewayOptions> {
+fn gateway_options(config: &Config, open_files: usize) -> Result<GatewayOptions> {
     let tls = match config.gateway_tls()? {
         Some((certificate, key)) => Some(Arc::new(agentos_gateway::tls::server_config(&certificate, &key)?)),
         None => None,
@@ -360,7 +369,7 @@ fn gateway_options(config: &Config) -> Result<GatewayOptions> {
         listen: config.gateway_listen()?,
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
-        connections_max: connections_max(config),
+        connections_max: connections_max(config, open_files),
         strangers_per_address_max: config.gateway_strangers_per_address_max(),
         requests_per_second: config.gateway_requests_per_second(),
         auth_failures_max: config.gateway_auth_failures_max(),
