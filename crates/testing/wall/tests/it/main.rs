@@ -1,1 +1,3 @@
 //! Everything runs on the real launcher.
+
+mod programs;
