@@ -27,6 +27,10 @@ pub enum Wall {
     Seccomp,
     /// The init is a program of its own with an empty environment, and cannot be looked into.
     Init,
+    /// Bytes and files of the workspace.
+    Quota,
+    /// Memory of everything inside together.
+    Cgroup,
     /// Memory files cannot be executed.
     MemoryFiles,
     /// Namespace of the cgroups' paths.
@@ -40,7 +44,7 @@ pub enum Wall {
 }
 
 impl Wall {
-    pub const ALL: [Wall; 17] = [
+    pub const ALL: [Wall; 19] = [
         Wall::Mounts,
         Wall::Root,
         Wall::Proc,
@@ -53,6 +57,8 @@ impl Wall {
         Wall::Landlock,
         Wall::Seccomp,
         Wall::Init,
+        Wall::Quota,
+        Wall::Cgroup,
         Wall::MemoryFiles,
         Wall::CgroupNames,
         Wall::Inheritance,
@@ -63,6 +69,11 @@ impl Wall {
     /// The launcher for tests can do without all but these.
     pub fn can_be_left_out(&self) -> bool {
         !matches!(self, Wall::Inheritance | Wall::Machine | Wall::Kernel)
+    }
+
+    /// Left out by the order of the sandbox, not by the launcher.
+    pub fn is_of_the_order(&self) -> bool {
+        matches!(self, Wall::Quota | Wall::Cgroup | Wall::MemoryFiles)
     }
 
     /// As in `--without`.
@@ -80,6 +91,8 @@ impl Wall {
             Wall::Landlock => "landlock",
             Wall::Seccomp => "seccomp",
             Wall::Init => "init",
+            Wall::Quota => "quota",
+            Wall::Cgroup => "cgroup",
             Wall::MemoryFiles => "memory-files",
             Wall::CgroupNames => "cgroup-names",
             Wall::Inheritance => "inheritance",

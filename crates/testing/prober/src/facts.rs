@@ -32,4 +32,9 @@ pub struct Facts {
     pub tmp_bytes_max: u64,
     pub tmp_inodes_max: u64,
     pub shm_bytes_max: u64,
+    pub workspace_bytes_max: u64,
+    pub workspace_files_max: u64,
+    /// Of everything inside together, where a cgroup bounds it.
+    #[serde(default)]
+    pub memory_bytes_max: Option<u64>,
 }

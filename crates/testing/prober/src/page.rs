@@ -37,6 +37,8 @@ fn title(wall: Wall) -> &'static str {
         Wall::Landlock => "Landlock",
         Wall::Seccomp => "system call filter",
         Wall::Init => "closed init",
+        Wall::Quota => "quota of the workspace",
+        Wall::Cgroup => "memory of the cgroup",
         Wall::MemoryFiles => "no programs in memory",
         Wall::Inheritance => "nothing inherited",
         Wall::Machine => "some machines",

@@ -11,12 +11,8 @@ use crate::{
     Failure,
     arguments::Backend,
     channel::GO,
-<<<<<<< HEAD
-    child::{self, Belongings, Child, User},
-    left_out,
-=======
     child::{self, Belongings, Child, HandOver, User},
->>>>>>> main
+    left_out,
     order::Plan,
     sys::{files, packets, process},
 };

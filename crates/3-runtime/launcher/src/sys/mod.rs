@@ -253,21 +253,9 @@ impl Resource {
 }
 
 pub fn set_limit(resource: Resource, value: u64) -> io::Result<()> {
-<<<<<<< HEAD
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-=======
-    let resource = match resource {
-        Resource::AddressSpace => libc::RLIMIT_AS,
-        Resource::CpuSeconds => libc::RLIMIT_CPU,
-        Resource::OpenFiles => libc::RLIMIT_NOFILE,
-        Resource::FileSize => libc::RLIMIT_FSIZE,
-        Resource::Core => libc::RLIMIT_CORE,
-        Resource::Processes => libc::RLIMIT_NPROC,
-    };
     // At the soft limit of CPU time the kernel says why, with SIGXCPU; at the hard one it kills.
-    let most = value.saturating_add(u64::from(resource == libc::RLIMIT_CPU));
+    let most = value.saturating_add(u64::from(matches!(resource, Resource::CpuSeconds)));
     let limit = libc::rlimit { rlim_cur: value, rlim_max: most };
->>>>>>> main
     // SAFETY: the pointer is to a live local.
     check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
 }

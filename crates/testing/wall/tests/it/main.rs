@@ -1,6 +1,5 @@
 //! Everything runs on the real launcher.
 
-mod escape;
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -8,4 +7,5 @@ mod escape;
     reason = "helpers of tests fail by panicking and say what they leave out"
 )]
 
+mod escape;
 mod programs;

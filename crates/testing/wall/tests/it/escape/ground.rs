@@ -26,6 +26,8 @@ pub const FILE_BYTES: u64 = 16 << 20;
 pub const TMP_BYTES: u64 = 12 << 20;
 pub const TMP_INODES: u64 = 512;
 pub const SHM_BYTES: u64 = 12 << 20;
+pub const WORKSPACE_BYTES: u64 = 40 << 20;
+pub const WORKSPACE_FILES: u64 = 512;
 
 /// Ends with everything in it when dropped.
 pub struct Ground {
@@ -79,6 +81,9 @@ impl Ground {
             tmp_bytes_max: TMP_BYTES,
             tmp_inodes_max: TMP_INODES,
             shm_bytes_max: SHM_BYTES,
+            workspace_bytes_max: WORKSPACE_BYTES,
+            workspace_files_max: WORKSPACE_FILES,
+            memory_bytes_max: None,
         };
         let sockets = (tcp, second, UnixListener::bind_addr(&address).unwrap(), named);
         let mut ground = Self { directory, facts, victim: victim(user), semaphores, _sockets: sockets };

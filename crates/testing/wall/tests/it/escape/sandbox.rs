@@ -9,13 +9,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agentos_limits::{Cgroups, Group, GroupLimits};
 use agentos_prober::{Line, Outcome, Wall};
 use agentos_protocol::sandbox::{
     Descriptor, End, Mount, Network, ProcView, ProcessLimits, Profile, SANDBOX_VERSION, SandboxOrder,
 };
 use agentos_sandbox::{Backend, SandboxOptions, Sandboxes};
 
+use agentos_types::manifest::LimitEnforcement;
+
 use super::ground::{self, Ground};
+
+/// Enough for the prober with all of its temporary files, and the bomb is twice as much.
+const MEMORY_BYTES: u64 = 160 << 20;
 
 /// Who the launcher is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +74,12 @@ pub fn order(ground: &Ground, launcher: Launcher, command: Vec<String>) -> Sandb
         Mount::Devices { shm_bytes: ground::SHM_BYTES },
         bind(&ground.path("app"), "/app", false, true),
         bind(&ground.path("shared"), "/opt/shared", false, false),
-        bind(&ground.path("workspace"), "/workspace", true, true),
+        Mount::Tmpfs {
+            target: "/workspace".into(),
+            bytes: ground::WORKSPACE_BYTES,
+            inodes: ground::WORKSPACE_FILES,
+            executable: true,
+        },
     ];
     SandboxOrder {
         version: SANDBOX_VERSION,
@@ -100,7 +111,7 @@ pub fn launcher_program(ground: &Ground, launcher: Launcher, without: &[Wall]) -
     if launcher == Launcher::Plain && rustix::process::geteuid().is_root() {
         let _ = write!(script, "setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups -- ");
     }
-    let holes: Vec<&str> = without.iter().filter(|wall| **wall != Wall::MemoryFiles).map(|wall| wall.name()).collect();
+    let holes: Vec<&str> = without.iter().filter(|wall| !wall.is_of_the_order()).map(|wall| wall.name()).collect();
     let name = if holes.is_empty() { "agent-os-launch" } else { "agent-os-launch-open" };
     let _ = write!(script, "{} \"$@\"", ground::program(name).display());
     if !holes.is_empty() {
@@ -112,32 +123,85 @@ pub fn launcher_program(ground: &Ground, launcher: Launcher, without: &[Wall]) -
     path
 }
 
-/// Runs the prober to its end.
-pub async fn probe(launcher: Launcher, without: &[Wall], names: &[&str]) -> BTreeMap<String, Outcome> {
-    let mut ground = Ground::new(launcher.user());
-    ground.facts.is_network_closed = !without.contains(&Wall::Network);
-    let program = launcher_program(&ground, launcher, without);
-    let sandboxes = Sandboxes::open(SandboxOptions { launcher: program, backend: Backend::Native }).unwrap();
-    let facts = serde_json::to_string(&ground.facts).unwrap();
-    let words = ["/app/prober".to_owned(), facts].into_iter().chain(names.iter().map(|name| (*name).to_owned()));
-    let mut order = order(&ground, launcher, words.collect());
-    order.anonymous_programs = without.contains(&Wall::MemoryFiles);
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let writer = OwnedFd::from(writer);
-    let descriptors = vec![writer.try_clone().unwrap(), writer];
-    let mut running = sandboxes.spawn(Profile::Agent, order, descriptors).await.unwrap();
-    let read = tokio::task::spawn_blocking(move || {
+/// A sandbox with the prober in it, and what is different from an agent's.
+pub struct Trial<'t> {
+    pub launcher: Launcher,
+    pub profile: Profile,
+    pub proc: ProcView,
+    pub without: &'t [Wall],
+    /// Empty: all.
+    pub names: &'t [&'t str],
+}
+
+impl<'t> Trial<'t> {
+    pub fn new(launcher: Launcher) -> Self {
+        Self { launcher, profile: Profile::Agent, proc: ProcView::Processes, without: &[], names: &[] }
+    }
+
+    fn lacks(&self, wall: Wall) -> bool {
+        self.without.contains(&wall)
+    }
+
+    /// Runs the prober to its end. An attempt that brings the whole sandbox down with it was stopped.
+    pub async fn run(&self) -> BTreeMap<String, Outcome> {
+        let mut ground = Ground::new(self.launcher.user());
+        ground.facts.is_network_closed = !self.lacks(Wall::Network);
+        let group = self.memory_group();
+        ground.facts.memory_bytes_max = group.as_ref().map(|_| MEMORY_BYTES);
+        let program = launcher_program(&ground, self.launcher, self.without);
+        let sandboxes = Sandboxes::open(SandboxOptions { launcher: program, backend: Backend::Native }).unwrap();
+        let facts = serde_json::to_string(&ground.facts).unwrap();
+        let words =
+            ["/app/prober".to_owned(), facts].into_iter().chain(self.names.iter().map(|name| (*name).to_owned()));
+        let mut order = order(&ground, self.launcher, words.collect());
+        order.anonymous_programs = self.lacks(Wall::MemoryFiles);
+        order.proc = self.proc;
+        if self.lacks(Wall::Quota) {
+            order.mounts.retain(|mount| !matches!(mount, Mount::Tmpfs { target, .. } if target == "/workspace"));
+            order.mounts.push(bind(&ground.path("workspace"), "/workspace", true, true));
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        let writer = OwnedFd::from(writer);
+        let mut descriptors = vec![writer.try_clone().unwrap(), writer];
+        for (kind, descriptor) in
+            group.iter().filter(|_| !self.lacks(Wall::Cgroup)).flat_map(|group| group.descriptors().unwrap())
+        {
+            order.descriptors.push(kind);
+            descriptors.push(descriptor);
+        }
+        let mut running = sandboxes.spawn(self.profile, order, descriptors).await.unwrap();
+        let text = read(reader).await;
+        let ended = running.ended().await;
+        let what = format!("{:?} without {:?}", self.launcher, self.without);
+        assert!(self.lacks(Wall::Processes) || ground.victim_lives(), "{what}: a process of the host is dead");
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line} in {text}")));
+        let mut outcomes: BTreeMap<String, Outcome> = lines.map(|line: Line| (line.name, line.outcome)).collect();
+        match (self.names, ended.end) {
+            (_, End::Exited(0)) => {}
+            ([name], End::Killed | End::Signaled(_)) => {
+                outcomes.insert((*name).to_owned(), Outcome::blocked("the sandbox was ended"));
+            }
+            (_, end) => panic!("{what}: {end:?}\n{text}"),
+        }
+        outcomes
+    }
+
+    /// Where this run may make cgroups that bound memory.
+    fn memory_group(&self) -> Option<Group> {
+        // A bomb may take everything in the sandbox with it, so it comes alone.
+        if self.launcher != Launcher::Root || self.names.len() != 1 {
+            return None;
+        }
+        let cgroups = Cgroups::probe(&format!("wall-{}", std::process::id()));
+        let limits = GroupLimits { memory_bytes: Some(MEMORY_BYTES), ..GroupLimits::default() };
+        cgroups.create("escape", &limits, LimitEnforcement::Strict).ok()
+    }
+}
+
+async fn read(mut reader: impl Read + Send + 'static) -> String {
+    let read = move || {
         let mut text = String::new();
         reader.read_to_string(&mut text).map(|_| text)
-    });
-    let text = read.await.unwrap().unwrap();
-    let ended = running.ended().await;
-    assert_eq!(ended.end, End::Exited(0), "{launcher:?} without {without:?}: {text}");
-    let reaches_processes = without.contains(&Wall::Processes);
-    assert!(
-        reaches_processes || ground.victim_lives(),
-        "{launcher:?} without {without:?}: a process of the host is dead"
-    );
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line} in {text}")));
-    lines.map(|line: Line| (line.name, line.outcome)).collect()
+    };
+    tokio::task::spawn_blocking(read).await.unwrap().unwrap()
 }
