@@ -40,6 +40,7 @@ pub enum Mode {
     Inside(Inside),
     /// Ends at once: the program of a sandbox that only shows that there can be one.
     Nothing,
+    Version,
     Wrong(String),
 }
 
@@ -55,6 +56,7 @@ pub fn parse(words: &[OsString]) -> Mode {
             None => Mode::Wrong(USAGE.to_owned()),
         },
         ["--nothing"] => Mode::Nothing,
+        ["--version"] => Mode::Version,
         ["--serve", rest @ ..] if texts.len() == words.len() => serve(rest).map_or_else(Mode::Wrong, Mode::Serve),
         _ if words.first().map(OsString::as_os_str) == Some(OsStr::new("--serve")) => Mode::Wrong(USAGE.to_owned()),
         _ => Mode::Single,

@@ -45,6 +45,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Mode::Single => return single::run(words.into_iter()),
         Mode::Init(profile) => return init::run(profile),
         Mode::Inside(inside) => return child::bwrap::run_inside(inside),
+        Mode::Version => {
+            let _ = writeln!(std::io::stdout(), "agent-os-launch {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
         Mode::Nothing => return ExitCode::SUCCESS,
         Mode::Serve(options) => match serve::run(&options) {
             Ok(()) => return ExitCode::SUCCESS,

@@ -3,15 +3,15 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use agentos_protocol::sandbox::Mount;
+use agentos_protocol::sandbox::{Descriptor, Mount, SandboxOrder};
 
 use crate::{
     channel::PROGRAM,
     sys::{
-        files,
+        self, files,
         mount::{self, Attributes},
     },
 };
@@ -166,8 +166,20 @@ fn devices(root: BorrowedFd<'_>, nodes: &[OwnedFd], shm_bytes: u64) -> Result<()
 }
 
 /// The working directory is the new root already. What was the root is gone afterwards, with all that hung on it.
-pub fn enter(_: &mut Child<'_>) -> Result<(), String> {
+pub fn enter(child: &mut Child<'_>) -> Result<(), String> {
     mount::pivot_here().map_err(|error| format!("the root could not be changed: {error}"))?;
     mount::detach_here().map_err(|error| format!("the old root could not be taken away: {error}"))?;
-    crate::sys::change_directory(c"/").map_err(|error| format!("the new root could not be entered: {error}"))
+    sys::change_directory(c"/").map_err(|error| format!("the new root could not be entered: {error}"))?;
+    own_null(child.order)
+}
+
+/// Streams that nobody has given are the sandbox's own null device instead of the machine's, where it has one.
+fn own_null(order: &SandboxOrder) -> Result<(), String> {
+    let Ok(null) = files::open(c"/dev/null", libc::O_RDWR) else { return Ok(()) };
+    [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr]
+        .iter()
+        .zip(0..)
+        .filter(|(kind, _)| !order.descriptors.contains(kind))
+        .try_for_each(|(_, number)| files::copy_to(null.as_raw_fd(), number, false))
+        .map_err(|error| format!("/dev/null: {error}"))
 }

@@ -65,13 +65,13 @@ pub fn spawn(
     drop(theirs);
     let born =
         Born { id: order.id, pid, pidfd, channel: ours, complaints: handed_over.map(|(_, complaints)| complaints) };
-    let released = map_users(setup, &order, pid).and_then(|()| {
-        packets::send(born.channel.as_raw_fd(), GO, &[], true).map_err(|error| format!("the go: {error}"))
-    });
-    match released {
-        Ok(()) => Ok(born),
+    match map_users(setup, &order, pid) {
+        Ok(()) => {
+            // A child that has failed by now has said why, and that is read like any other word of it.
+            let _ = packets::send(born.channel.as_raw_fd(), GO, &[], true);
+            Ok(born)
+        }
         Err(message) => {
-            // A child that has failed before it was told to go says why, and that is the better reason.
             let _ = process::kill_by_pidfd(born.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::reap(pid, true);
             Err(failed("user")(message))

@@ -1,6 +1,10 @@
 //! The real launcher over a real socket pair; what it promises is read back from the worker's own /proc.
 
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
+mod ends;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod harness;
@@ -10,6 +14,8 @@ mod inheritance;
 mod inside;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod parent;
 #[cfg(test)]

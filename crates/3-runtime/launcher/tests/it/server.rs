@@ -31,6 +31,7 @@ pub struct Server {
 pub fn serve(profile: &str, backend: &str, user: Option<u32>) -> Server {
     let (ours, theirs) = packets::pair().unwrap();
     set_patience(&ours);
+    make_room(&ours);
     let mut command = Command::new(LAUNCHER);
     command.args(["--serve", "--parent", &own_pid(), "--profile", profile, "--backend", backend]);
     command.env("PLANTED_SECRET", "hunter2").stdin(Stdio::from(theirs));
@@ -45,6 +46,17 @@ pub fn serve(profile: &str, backend: &str, user: Option<u32>) -> Server {
         other => panic!("{other:?} instead of ready"),
     }
     server
+}
+
+/// The largest packet is above what a socket takes by itself.
+fn make_room(socket: &OwnedFd) {
+    let bytes = 2 * PACKET_BYTES_MAX as libc::c_int;
+    let length = std::mem::size_of_val(&bytes) as libc::socklen_t;
+    // SAFETY: the pointer is to a live local, and the length is its size.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, (&raw const bytes).cast(), length)
+    };
+    assert_eq!(result, 0);
 }
 
 fn set_patience(socket: &OwnedFd) {
@@ -82,6 +94,10 @@ pub fn order(script: &str) -> SandboxOrder {
 }
 
 impl Server {
+    pub fn is_root(&self) -> bool {
+        self.is_root
+    }
+
     /// One message, in time.
     pub fn hear(&mut self) -> (FromLauncher, Vec<OwnedFd>) {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
