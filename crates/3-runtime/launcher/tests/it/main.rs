@@ -9,16 +9,10 @@ mod examples;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
-mod inheritance;
-#[cfg(test)]
 mod inside;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod orders;
-#[cfg(test)]
-mod parent;
-#[cfg(test)]
-mod refusals;
 #[cfg(test)]
 mod server;

@@ -60,7 +60,13 @@ fn make_room(socket: &OwnedFd) {
 }
 
 fn set_patience(socket: &OwnedFd) {
-    agentos_launcher::sys::set_receive_timeout(socket.as_raw_fd(), PATIENCE.as_secs() as i64).unwrap();
+    let value = libc::timeval { tv_sec: PATIENCE.as_secs() as i64, tv_usec: 0 };
+    let length = std::mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer is to a live local, and the length is its size.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), length)
+    };
+    assert_eq!(result, 0);
 }
 
 /// Everything that a shell needs.
