@@ -13,7 +13,7 @@ use crate::{
     channel::GO,
     child::{self, Belongings, Child, HandOver, User},
     order::Plan,
-    sys::{files, packets, process},
+    sys::{files, mount::Tree, packets, process},
 };
 
 use super::{
@@ -80,7 +80,7 @@ pub fn spawn(
 }
 
 /// The first steps of the child, while it still has the launcher's descriptors: its cgroups, then order among what it has.
-fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<OwnedFd>, belongings: Belongings<'_>) -> ! {
+fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belongings: Belongings<'_>) -> ! {
     // Until it is sorted, failures go by the unsorted channel.
     let channel = belongings.channel.as_raw_fd();
     let fail = |stage: &str, message: String| -> ! {
@@ -183,7 +183,7 @@ fn clone_error(error: &io::Error) -> String {
 }
 
 /// With rights of its own the launcher copies the trees itself: it sees places that the child's user does not.
-fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<OwnedFd>, String> {
+fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<Tree>, String> {
     if setup.backend != Backend::Native || setup.program.is_none() {
         return Ok(Vec::new());
     }

@@ -11,8 +11,7 @@ pub mod rights;
 
 use std::{
     ffi::{CStr, CString},
-    fs, io, mem,
-    ptr,
+    fs, io, mem, ptr,
 };
 
 pub const STDIN: i32 = libc::STDIN_FILENO;

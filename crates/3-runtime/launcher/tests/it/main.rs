@@ -9,6 +9,8 @@ mod examples;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod inherited;
+#[cfg(test)]
 mod inside;
 #[cfg(test)]
 mod layers;

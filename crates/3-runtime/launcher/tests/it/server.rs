@@ -29,6 +29,11 @@ pub struct Server {
 
 /// Starts a launcher and hears its greeting.
 pub fn serve(profile: &str, backend: &str, user: Option<u32>) -> Server {
+    serve_with(profile, backend, user, || Ok(()))
+}
+
+/// The same, with something done to its process before it runs.
+pub fn serve_with(profile: &str, backend: &str, user: Option<u32>, before: fn() -> std::io::Result<()>) -> Server {
     let (ours, theirs) = packets::pair().unwrap();
     set_patience(&ours);
     make_room(&ours);
@@ -38,6 +43,8 @@ pub fn serve(profile: &str, backend: &str, user: Option<u32>) -> Server {
     if let Some(user) = user {
         command.uid(user).gid(user);
     }
+    // SAFETY: what tests do there makes only async-signal-safe calls.
+    unsafe { command.pre_exec(before) };
     let child = command.spawn().unwrap();
     let is_root = user.is_none() && agentos_launcher::sys::process::effective_user() == 0;
     let mut server = Server { child, socket: ours, layers: Vec::new(), is_root, last_id: 0 };
