@@ -32,13 +32,16 @@ pub struct Walls {
 impl Walls {
     /// `node` is the name under which groups of a dead server are found again.
     pub fn open(config: &Config, layout: &Layout, launcher: &Path, node: &str) -> Result<Self> {
-        Self::with(config, layout, launcher, node, Workspaces::open)
+        let first_host_id = first_host_id(config)?;
+        Self::with(config, layout, launcher, node, first_host_id, Workspaces::open)
     }
 
-    /// To look at: workspaces stay untouched, and groups are under a name that no server has.
+    /// To look at: workspaces stay untouched, and groups are under a name that no server has. Users that do not exist are the
+    /// matter of a check of their own.
     pub fn survey(config: &Config, layout: &Layout, launcher: &Path) -> Result<Self> {
         let name = format!("doctor-{}", std::process::id());
-        Self::with(config, layout, launcher, &name, |options| Workspaces::survey(&options))
+        let host_id = first_host_id(config).unwrap_or_default();
+        Self::with(config, layout, launcher, &name, host_id, |options| Workspaces::survey(&options))
     }
 
     /// What of all this holds on this machine: a sandbox is started for it.
@@ -52,6 +55,7 @@ impl Walls {
         layout: &Layout,
         launcher: &Path,
         node: &str,
+        first_host_id: Option<u32>,
         workspaces: impl FnOnce(WorkspaceOptions) -> Workspaces,
     ) -> Result<Self> {
         let enforcement = match config.sandbox_is_strict() {
@@ -73,7 +77,7 @@ impl Walls {
                 is_strict: enforcement == LimitEnforcement::Strict,
             }),
             enforcement,
-            first_host_id: first_host_id(config)?,
+            first_host_id,
         })
     }
 }
@@ -84,7 +88,7 @@ pub fn backend(config: &Config) -> Backend {
 }
 
 /// Root alone may give users away, and without walls there is nobody to give them to.
-fn first_host_id(config: &Config) -> Result<Option<u32>> {
+pub fn first_host_id(config: &Config) -> Result<Option<u32>> {
     if !rustix::process::geteuid().is_root() || backend(config) == Backend::None {
         return Ok(None);
     }
