@@ -47,6 +47,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("agents are walled in", walls),
     ("sandboxes are real", backend),
     ("agents have users of their own", users),
+    ("AppArmor is there if required", apparmor),
     ("no private targets are open", private_targets),
     (CHECK_PUBLISHED, witnesses),
     ("log level shows no internals", log_level),
@@ -264,6 +265,13 @@ fn backend_of(backend: Backend) -> (CheckOutcome, String) {
     match backend {
         Backend::None => warn("sandbox.backend is none: agents run without walls; for development alone"),
         backend => pass(backend.as_str()),
+    }
+}
+
+fn apparmor(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match sandboxes::apparmor(subject.config) {
+        Ok(apparmor) => pass(apparmor.detail()),
+        Err(fault) => fail(fault.message),
     }
 }
 
