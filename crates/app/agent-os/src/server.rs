@@ -99,7 +99,11 @@ impl Server {
         let walls = Walls::open(&config, &layout, &launcher, &installation.node);
         let machine = match &walls {
             Ok(walls) => Ok(walls.examine().await),
-            Err(fault) => Err(fault.clone()),
+            // A start that fails all the same says everything that it found.
+            Err(_) => match Walls::survey(&config, &layout, &launcher) {
+                Ok(walls) => Ok(walls.examine().await),
+                Err(fault) => Err(fault),
+            },
         };
         let checks = checks::run(&layout, &config, &ambient, &launcher, &machine);
         checks::enforce(&checks, config.enforce_production_hardening())?;
