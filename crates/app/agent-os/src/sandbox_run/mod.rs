@@ -9,7 +9,7 @@ mod plan;
 mod report;
 mod signals;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentos_cli::{NotEnforced, RunOrder, RunReport};
 use agentos_sandbox::{Backend, Ended, Running, SandboxOptions, Sandboxes};
@@ -40,17 +40,18 @@ pub async fn run(order: RunOrder) -> Result<RunReport> {
     let begun = Instant::now();
     let mut sandbox = plan.order()?;
     let descriptors = limited.descriptors(&mut sandbox)?;
+    // Before the command runs, so that none ends this process and leaves the command to the kernel.
+    let mut signals = Signals::listen()?;
     let mut running = sandboxes.spawn(order.profile, sandbox, descriptors).await?;
-    let outcome = watch(&mut running, &order).await?;
+    let outcome = watch(&mut running, &mut signals, order.time).await;
     // The group is read before it goes.
     let usage = limited.usage();
     Ok(report::make(&order, &outcome, &limited, &usage, walls, begun.elapsed()))
 }
 
 /// Until the command has ended. Signals for us are signals for it; its time is up once.
-async fn watch(running: &mut Running, order: &RunOrder) -> Result<Outcome> {
-    let mut signals = Signals::listen()?;
-    let deadline = order.time.map(|time| tokio::time::Instant::now() + time);
+async fn watch(running: &mut Running, signals: &mut Signals, time: Option<Duration>) -> Outcome {
+    let deadline = time.map(|time| tokio::time::Instant::now() + time);
     let mut is_late = false;
     loop {
         let late = async {
@@ -62,7 +63,7 @@ async fn watch(running: &mut Running, order: &RunOrder) -> Result<Outcome> {
         let pid = running.pid();
         tokio::select! {
             biased;
-            ended = running.ended() => return Ok(Outcome { ended, is_late }),
+            ended = running.ended() => return Outcome { ended, is_late },
             () = late => {
                 is_late = true;
                 running.kill();
