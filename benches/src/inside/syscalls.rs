@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::redact::Redactor;
 use agentos_dialer::{Dialer, DialerOptions};
-use agentos_monitor::{CallRequest, Monitor};
+use agentos_monitor::{Bounds, CallRequest, Monitor};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_tasks::{Lease, NewTask};
 use agentos_tools::{BuiltinTools, Outgoing};
@@ -95,7 +95,7 @@ pub(super) async fn agent(kernel: &Kernel) -> Result<Agent> {
         ambient: kernel.ambient.clone(),
     };
     let (store, tasks, ambient) = (kernel.store.clone(), kernel.tasks.clone(), kernel.ambient.clone());
-    let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor);
+    let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor, Bounds::default());
     let grant =
         Grant { category: Category::Kv, actions: vec!["read".into(), "write".into()], resources: vec!["*".into()] };
     let caller = Caller {

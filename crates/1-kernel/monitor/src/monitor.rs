@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Call, CallRequest, Executors,
+    Bounds, Call, CallRequest, Executors,
     canonical::{Canonical, canonicalise, checked_step},
     class::class_of,
     rate::RateLimiter,
@@ -49,6 +49,7 @@ struct Inner {
     redactor: Redactor,
     rate: RateLimiter,
     minter: Minter,
+    bounds: Bounds,
     /// How long a result is held while the store cannot take it.
     hold: Duration,
 }
@@ -84,10 +85,11 @@ impl Monitor {
         ambient: Ambient,
         executors: Box<dyn Executors>,
         redactor: Redactor,
+        bounds: Bounds,
     ) -> Self {
         let hold = tasks.options().lease;
         let (rate, minter) = (RateLimiter::default(), Minter::new());
-        Self { inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, hold }) }
+        Self { inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, bounds, hold }) }
     }
 
     /// Another patience than one lease, after which somebody else may have the task.
@@ -147,7 +149,8 @@ impl Inner {
             }
         };
         // Asked here for the refusal's record; the proof itself is minted where it is spent.
-        if let Err(fault) = self.minter.authorize(caller, &canonical.demands, ()) {
+        let granted = self.minter.authorize(caller, &canonical.demands, ());
+        if let Err(fault) = granted.and_then(|_| self.bounds.check(&canonical.demands)) {
             let record = self.refusal(caller, lease, &request, &canonical.shown, &fault);
             return self.refuse(Some(record), fault).await;
         }

@@ -22,7 +22,7 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
-use agentos_monitor::Monitor;
+use agentos_monitor::{Bounds, Monitor};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
@@ -128,7 +128,9 @@ impl Server {
         let propagate_to = targets(&config.trace_propagate_to())?;
         let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
         let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
-        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone());
+        let bounds = Bounds::new(&config.tools_allowed_commands())?;
+        let monitor =
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
