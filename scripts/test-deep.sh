@@ -124,8 +124,9 @@ if is_asked_for crashes; then
     done
 fi
 if is_asked_for outage; then
-    story 'Postgres behind a way that takes two seconds for each question' \
-        outage::a_slow_and_a_narrow_way_to_postgres_only_cost_time AGENTOS_OUTAGE_DELAY_MS=1000
+    # Two seconds would be more than a client waits for: a submit asks a dozen questions, one after the other.
+    story 'Postgres behind a way that takes half a second for each question' \
+        outage::a_slow_and_a_narrow_way_to_postgres_only_cost_time AGENTOS_OUTAGE_DELAY_MS=250
 fi
 if is_asked_for soak; then
     story "soak of $SOAK_DAYS days with $SOAK_TASKS tasks each, seed $FIRST_SEED, embedded store" \

@@ -1,11 +1,18 @@
 //! The grants of one manifest, compiled once per deploy.
 
+use std::collections::BTreeSet;
+
 use agentos_types::{Category, Code, Fault, Grant, Result};
 
 use crate::{Demand, pattern::Pattern};
 
 /// Upper bound of patterns in one manifest: every call walks the list.
 const PATTERNS_MAX: usize = 1_000;
+/// Ports that can be connected to beside those of the web: each costs a listener in the agent's network, and all of them
+/// travel in one message of at most 64 descriptors.
+const PORTS_MAX: usize = 48;
+/// The ports of the web are always listened at.
+const WEB_PORTS: [u16; 2] = [80, 443];
 
 #[derive(Debug)]
 pub struct GrantSet {
@@ -32,15 +39,38 @@ impl GrantSet {
         let rules = grants
             .iter()
             .map(|grant| {
-                let patterns = grant
-                    .resources
-                    .iter()
-                    .map(|text| Pattern::parse(grant.category, text))
-                    .collect::<Result<Vec<_>>>()?;
+                let patterns =
+                    grant.resources.iter().map(|text| Pattern::parse(grant, text)).collect::<Result<Vec<_>>>()?;
                 Ok(Rule { category: grant.category, actions: grant.actions.clone(), patterns })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { rules })
+        let set = Self { rules };
+        let ports = set.connect_ports().len();
+        if ports > PORTS_MAX {
+            return Err(Fault::new(
+                Code::MANIFEST_INVALID,
+                format!("net:connect names {ports} ports beside 80 and 443, the limit is {PORTS_MAX}"),
+            )
+            .hint("reach further ports of a host through its port 443, or split the agent"));
+        }
+        Ok(set)
+    }
+
+    /// Whether anything at all may be connected to. Without it a sandbox needs no way out.
+    pub fn connects(&self) -> bool {
+        self.tcp_ports().next().is_some()
+    }
+
+    /// The ports beside 80 and 443 that may be connected to at some host: each needs a listener.
+    pub fn connect_ports(&self) -> BTreeSet<u16> {
+        self.tcp_ports().filter(|port| !WEB_PORTS.contains(port)).collect()
+    }
+
+    fn tcp_ports(&self) -> impl Iterator<Item = u16> {
+        self.rules
+            .iter()
+            .filter(|rule| rule.category == Category::Net && rule.actions.iter().any(|action| action == "connect"))
+            .flat_map(|rule| rule.patterns.iter().filter_map(Pattern::tcp_port))
     }
 
     pub fn covers(&self, demand: &Demand) -> bool {
@@ -72,7 +102,10 @@ mod tests {
 
     fn check(category: &str, pattern: &str, granted: &[&str], refused: &[&str]) {
         let category = Category::ALL.into_iter().find(|known| known.as_str() == category).unwrap();
-        let verb = category.actions()[0];
+        check_verb(category, category.actions()[0], pattern, granted, refused);
+    }
+
+    fn check_verb(category: Category, verb: &str, pattern: &str, granted: &[&str], refused: &[&str]) {
         let grants = [Grant { category, actions: vec![verb.into()], resources: vec![pattern.into()] }];
         let set = GrantSet::compile(&grants).unwrap();
         let covers = |resource: &str| {
@@ -116,6 +149,82 @@ mod tests {
             &["http://127.0.0.1:8898/x", "http://127.0.0.1/x"],
         );
         check("net", "https://example.com:443/*", &["https://example.com/x"], &[]);
+    }
+
+    #[test]
+    fn connections() {
+        let check = |pattern: &str, granted: &[&str], refused: &[&str]| {
+            check_verb(Category::Net, "connect", pattern, granted, refused);
+        };
+        check(
+            "tcp://example.com:443",
+            &["tcp://example.com:443", "tcp://example.com"],
+            &[
+                "tcp://example.com:80",
+                "tcp://example.com:4433",
+                "tcp://a.example.com:443",
+                "tcp://example.com.evil.org:443",
+                "tcp://evil.org:443",
+                "tcp://evil.org",
+                "https://example.com/",
+                "tcp://example.com:0443",
+                "tcp://example.com:443/x",
+            ],
+        );
+        check(
+            "tcp://*.example.com:5432",
+            &["tcp://a.example.com:5432", "tcp://a.b.example.com:5432", "tcp://a.example.com"],
+            &["tcp://example.com:5432", "tcp://badexample.com:5432", "tcp://a.example.com:443"],
+        );
+        check("tcp://B\u{fc}cher.Example.:1", &["tcp://xn--bcher-kva.example:1"], &["tcp://b\u{fc}cher.example:1"]);
+        check("tcp://[0::1]:8443", &["tcp://[::1]:8443", "tcp://[::1]"], &["tcp://[::1]:443", "tcp://[::2]:8443"]);
+        check("tcp://0x7f.1:80", &["tcp://127.0.0.1:80"], &["tcp://127.0.0.2:80"]);
+    }
+
+    #[test]
+    fn ports_that_need_a_listener_are_known() {
+        let grant = |verb: &str, resources: &[String]| Grant {
+            category: Category::Net,
+            actions: vec![verb.into()],
+            resources: resources.to_vec(),
+        };
+        let tcp = |port: usize| format!("tcp://a.example:{port}");
+        let fetches = GrantSet::compile(&[grant("fetch", &["https://a.example:8443/*".into()])]).unwrap();
+        assert!(!fetches.connects() && fetches.connect_ports().is_empty());
+        let web = GrantSet::compile(&[grant("connect", &[tcp(443), tcp(80)])]).unwrap();
+        assert!(web.connects() && web.connect_ports().is_empty());
+        let more = GrantSet::compile(&[grant("connect", &[tcp(443), tcp(22), tcp(5432), tcp(22)])]).unwrap();
+        assert_eq!(more.connect_ports().into_iter().collect::<Vec<_>>(), [22, 5432]);
+        let all: Vec<String> = (1_000..1_000 + PORTS_MAX).map(tcp).collect();
+        assert_eq!(GrantSet::compile(&[grant("connect", &all)]).unwrap().connect_ports().len(), PORTS_MAX);
+        let refused = GrantSet::compile(&[grant("connect", &all), grant("connect", &[tcp(22)])]).unwrap_err();
+        assert_eq!(refused.code, Code::MANIFEST_INVALID);
+    }
+
+    #[test]
+    fn a_resource_fits_every_action_of_its_grant() {
+        for (actions, resource) in [
+            (&["fetch"][..], "tcp://a.example:443"),
+            (&["connect"], "https://a.example/*"),
+            (&["fetch", "connect"], "tcp://a.example:443"),
+            (&["fetch", "connect"], "https://a.example/*"),
+            (&["connect"], "tcp://a.example"),
+            (&["connect"], "tcp://a.example:443/"),
+            (&["connect"], "tcp://a.example:0"),
+            (&["connect"], "tcp://a.example:+443"),
+            (&["connect"], "tcp://a.example:0443"),
+            (&["connect"], "tcp://a.example:65536"),
+            (&["connect"], "tcp://a.example:*"),
+            (&["connect"], "tcp://*:443"),
+            (&["connect"], "tcp://*.example:443"),
+            (&["connect"], "tcp://u@a.example:443"),
+            (&["connect"], "TCP://a.example:443"),
+            (&["connect"], "udp://a.example:443"),
+        ] {
+            let actions = actions.iter().map(|&action| action.to_owned()).collect();
+            let grants = [Grant { category: Category::Net, actions, resources: vec![resource.into()] }];
+            assert_eq!(GrantSet::compile(&grants).unwrap_err().code, Code::MANIFEST_INVALID, "{resource}");
+        }
     }
 
     #[test]

@@ -2,8 +2,12 @@
 //! can make. Executors take nothing else, so "forgot to check" does not compile. Pure: no I/O, no clock.
 
 mod authorized;
+mod credential;
 mod grants;
+mod host;
 mod pattern;
 
 pub use authorized::{Authorized, Caller, Demand, Minter};
+pub use credential::Credential;
 pub use grants::GrantSet;
+pub use host::HostRule;

@@ -1,7 +1,11 @@
 //! Resource patterns, one grammar a category. `*` stands only at the end of a path or key, or as the first label of a
 //! host: a pattern whose reach is hard to see does not exist.
 
-use agentos_types::{Category, Code, Fault, Result};
+use agentos_types::{Category, Code, Fault, Grant, Result};
+
+use crate::host::HostPattern;
+
+const TCP: &str = "tcp://";
 
 #[derive(Debug)]
 pub(crate) enum Pattern {
@@ -10,6 +14,11 @@ pub(crate) enum Pattern {
         host: HostPattern,
         port: u16,
         path: Glob,
+    },
+    /// A TCP connection to a host and port.
+    Tcp {
+        host: HostPattern,
+        port: u16,
     },
     /// The root itself and everything beneath, by component.
     Root(String),
@@ -32,16 +41,19 @@ pub(crate) enum Glob {
     Prefix(String),
 }
 
-#[derive(Debug)]
-pub(crate) enum HostPattern {
-    Exact(String),
-    /// `*.example.com`: any name below it, not the name itself. Holds `.example.com`.
-    Below(String),
-}
-
 impl Pattern {
-    pub(crate) fn parse(category: Category, text: &str) -> Result<Self> {
+    /// One resource of a grant. It has to fit every action of the grant: what can match none of them is a mistake.
+    pub(crate) fn parse(grant: &Grant, text: &str) -> Result<Self> {
+        let category = grant.category;
+        if let Some(action) = grant.actions.iter().find(|action| !fits(category, action, text)) {
+            return Err(Fault::new(
+                Code::MANIFEST_INVALID,
+                format!("'{text}' is no resource of the action '{action}' of category '{category}'"),
+            )
+            .hint("fetch takes http:// and https:// URLs, connect takes tcp://HOST:PORT; write a grant for each"));
+        }
         let parsed = match category {
+            Category::Net if text.starts_with(TCP) => parse_tcp(text),
             Category::Net => parse_url(text),
             Category::File => parse_root(text),
             Category::Notify if text.starts_with("event:") => Glob::parse(text).map(Pattern::Text),
@@ -61,6 +73,14 @@ impl Pattern {
         })
     }
 
+    /// Port of a TCP pattern.
+    pub(crate) fn tcp_port(&self) -> Option<u16> {
+        match self {
+            Pattern::Tcp { port, .. } => Some(*port),
+            _ => None,
+        }
+    }
+
     pub(crate) fn root(&self) -> Option<&str> {
         match self {
             Pattern::Root(root) => Some(root),
@@ -73,6 +93,9 @@ impl Pattern {
             Pattern::Url { scheme, host, port, path } => split_url(resource).is_some_and(|found| {
                 found.scheme == scheme && found.port == *port && host.matches(found.host) && path.matches(found.path)
             }),
+            Pattern::Tcp { host, port } => {
+                split_tcp(resource).is_some_and(|(found, at)| host.matches(found) && at.is_none_or(|at| at == *port))
+            }
             Pattern::Root(root) => resource
                 .strip_prefix(root.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || root.ends_with('/')),
@@ -105,29 +128,6 @@ impl Glob {
     }
 }
 
-impl HostPattern {
-    fn parse(text: &str) -> Option<Self> {
-        let plain = |host: &str| {
-            !host.is_empty()
-                && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.[]:_".contains(&b))
-        };
-        match text.strip_prefix("*.") {
-            // At least one dot below the star: "*.com" is not a host of anybody.
-            Some(base) if plain(base) && base.contains('.') => Some(HostPattern::Below(format!(".{base}"))),
-            Some(_) => None,
-            None if plain(text) => Some(HostPattern::Exact(text.to_owned())),
-            None => None,
-        }
-    }
-
-    fn matches(&self, host: &str) -> bool {
-        match self {
-            HostPattern::Exact(exact) => host == exact,
-            HostPattern::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
-        }
-    }
-}
-
 fn parse_url(text: &str) -> Option<Pattern> {
     let parts = split_url(text)?;
     Some(Pattern::Url {
@@ -136,6 +136,38 @@ fn parse_url(text: &str) -> Option<Pattern> {
         port: parts.port,
         path: Glob::parse(parts.path)?,
     })
+}
+
+fn parse_tcp(text: &str) -> Option<Pattern> {
+    let (host, port) = text.strip_prefix(TCP)?.rsplit_once(':')?;
+    Some(Pattern::Tcp { host: HostPattern::canonical(host)?, port: parse_port(port)? })
+}
+
+/// A port in its one spelling.
+fn parse_port(text: &str) -> Option<u16> {
+    let port = text.parse::<u16>().ok().filter(|port| *port > 0)?;
+    (port.to_string() == text).then_some(port)
+}
+
+/// Host and port of a canonical TCP resource. Without a port it asks for the name alone: whoever may connect to a host at
+/// some port may know that it exists.
+fn split_tcp(resource: &str) -> Option<(&str, Option<u16>)> {
+    let rest = resource.strip_prefix(TCP)?;
+    // The colons of an IPv6 literal stand inside brackets; a port follows the last bracket.
+    match rest.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => Some((host, Some(parse_port(port)?))),
+        _ => Some((rest, None)),
+    }
+}
+
+/// The host that a canonical resource of the network leads to.
+pub(crate) fn host_of(resource: &str) -> Option<&str> {
+    split_tcp(resource).map(|(host, _)| host).or_else(|| split_url(resource).map(|parts| parts.host))
+}
+
+/// Whether an action of the network can be about such a resource.
+fn fits(category: Category, action: &str, text: &str) -> bool {
+    category != Category::Net || (action == "connect") == text.starts_with(TCP)
 }
 
 fn parse_root(text: &str) -> Option<Pattern> {
@@ -194,7 +226,8 @@ fn split_url(text: &str) -> Option<UrlParts<'_>> {
 fn hint_for(category: Category) -> &'static str {
     match category {
         Category::Net => {
-            "write scheme://host[:port]/path, for example https://example.com/* or https://*.example.com/news/*"
+            "write scheme://host[:port]/path to fetch, for example https://example.com/* or https://*.example.com/news/*, \
+             and tcp://HOST:PORT to connect, for example tcp://example.com:443 or tcp://*.example.com:443"
         }
         Category::File => "write an absolute directory or file without '..' or '*', for example /srv/reports",
         Category::Notify => "write event:KIND, event:PREFIX* or a webhook URL such as https://hooks.example.com/*",

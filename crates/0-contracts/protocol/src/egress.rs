@@ -26,6 +26,9 @@ pub enum ToProxy {
     Detach { sandbox: u64 },
     /// The answer to an [`FromProxy::Ask`].
     Verdict { ask: u64, verdict: Verdict },
+    /// Are you there? Answered by a [`FromProxy::Moved`] for each sandbox on which something moved since the last ping, then
+    /// by a [`FromProxy::Pong`] with the same number. A proxy that stays silent is replaced.
+    Ping { n: u64 },
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -79,13 +82,39 @@ pub struct EgressLimits {
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FromProxy {
     /// Once, before anything else.
-    Ready { version: u32 },
+    Ready {
+        version: u32,
+    },
     /// May this happen? Nothing happens before the answer.
-    Ask { ask: u64, sandbox: u64, wish: Wish },
+    Ask {
+        ask: u64,
+        sandbox: u64,
+        wish: Wish,
+    },
     /// Refused by the proxy itself, before anything could be asked: no server name, a smuggled request, a limit.
-    Refused { sandbox: u64, target: Option<String>, reason: Refusal },
+    Refused {
+        sandbox: u64,
+        target: Option<String>,
+        reason: Refusal,
+    },
+    /// Bytes of a sandbox since it was attached, those of open connections included.
+    Moved {
+        sandbox: u64,
+        bytes_out: u64,
+        bytes_in: u64,
+    },
+    Pong {
+        n: u64,
+    },
     /// What came of a granted wish. Once for each that was allowed, but names.
-    Closed { ask: u64, sandbox: u64, bytes_out: u64, bytes_in: u64, duration_ms: u64, end: WishEnd },
+    Closed {
+        ask: u64,
+        sandbox: u64,
+        bytes_out: u64,
+        bytes_in: u64,
+        duration_ms: u64,
+        end: WishEnd,
+    },
 }
 
 /// One thing that a program inside wants.

@@ -62,14 +62,32 @@ impl fmt::Display for AgentState {
     }
 }
 
-/// Resources used, from /proc while the process lives and from rusage when it ends.
+/// Resources used over all lives of the agent's processes, unless a field says "now". From its cgroup where there is one,
+/// else from /proc while the process lives and from rusage when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
 pub struct Usage {
     pub cpu_ms: u64,
+    /// Now.
     pub memory_bytes: u64,
+    /// The highest of any life.
     pub memory_peak_bytes: u64,
     pub disk_read_bytes: u64,
     pub disk_write_bytes: u64,
+    /// Processes and threads now.
+    pub processes: u64,
+    /// The highest of any life, as far as it was seen.
+    pub processes_peak: u64,
+    /// Processes that the kernel killed at `limits.memory_bytes`.
+    pub oom_kills: u64,
+    /// Time in which it wanted to run and `limits.cpu_percent` did not let it.
+    pub throttled_ms: u64,
+    /// Files of its workspace now.
+    pub workspace_bytes: u64,
+    /// Through the egress proxy, to the agent.
+    pub egress_in_bytes: u64,
+    /// Through the egress proxy, from the agent.
+    pub egress_out_bytes: u64,
 }
 
 /// An agent as readers see it.

@@ -10,7 +10,7 @@ use crate::{Code, Fault};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
-    /// Web resources; resources are URL patterns such as `https://example.com/*`.
+    /// The network: URL patterns such as `https://example.com/*` to fetch, `tcp://HOST:PORT` to connect to.
     Net,
     /// Files of the host; resources are absolute roots such as `/srv/reports` (everything beneath).
     File,
@@ -56,7 +56,7 @@ impl Category {
     /// The verbs that exist in this category; a manifest that names another is refused.
     pub fn actions(self) -> &'static [&'static str] {
         match self {
-            Category::Net => &["fetch"],
+            Category::Net => &["fetch", "connect"],
             Category::File => &["read", "list"],
             Category::Notify => &["event", "webhook"],
             Category::Kv => &["read", "write"],

@@ -137,7 +137,16 @@ metrics! {
     AGENT_STATE = "agentos_agent_state" gauge ["agent" "state"] "Agents of this name in the state.";
     AGENT_RESTARTS = "agentos_agent_restarts_total" counter ["agent"] "Restarts of an agent's process.";
     AGENT_CPU = "agentos_agent_cpu_seconds_total" counter ["agent"] "CPU time of an agent's processes.";
-    AGENT_MEMORY = "agentos_agent_memory_bytes" gauge ["agent"] "Resident memory of an agent's process.";
+    AGENT_MEMORY = "agentos_agent_memory_bytes" gauge ["agent"] "Memory of an agent's processes.";
+    AGENT_PROCESSES = "agentos_agent_processes" gauge ["agent"] "Processes and threads of an agent.";
+    AGENT_OOM_KILLS = "agentos_agent_oom_kills_total" counter ["agent"] "Processes of an agent that were killed at its memory limit.";
+    AGENT_THROTTLED = "agentos_agent_throttled_seconds_total" counter ["agent"] "Time in which an agent's CPU limit held it up.";
+    AGENT_WORKSPACE = "agentos_agent_workspace_bytes" gauge ["agent"] "Files of an agent's workspace.";
+    AGENT_DISK_READ = "agentos_agent_disk_read_bytes_total" counter ["agent"] "Bytes that an agent read from disks.";
+    AGENT_DISK_WRITTEN = "agentos_agent_disk_written_bytes_total" counter ["agent"] "Bytes that an agent wrote to disks.";
+    AGENT_EGRESS_IN = "agentos_agent_egress_in_bytes_total" counter ["agent"] "Bytes that came to an agent through the egress proxy.";
+    AGENT_EGRESS_OUT = "agentos_agent_egress_out_bytes_total" counter ["agent"] "Bytes that an agent sent through the egress proxy.";
+    AGENT_ENDS = "agentos_agent_ends_total" counter ["reason"] "Ends of agents' processes that nobody had asked for, by reason.";
     AUDIT_RECORDS = "agentos_audit_records_total" counter [] "Records in the audit log.";
     WITNESS_RECORDS = "agentos_witness_records" gauge ["target"] "Records of the own log under the newest checkpoint at a witness.";
     WITNESS_FAILURES = "agentos_witness_failures_total" counter ["target"] "Attempts to reach a witness that failed.";

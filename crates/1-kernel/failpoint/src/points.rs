@@ -101,6 +101,10 @@ points! {
     MonitorEffectReturned, "monitor.effect.returned", 20, "the world answered, nobody has written it down";
     MonitorOutcomeRecorded, "monitor.outcome.recorded", 20, "the outcome is in the open transaction";
     MonitorOutcomeDurable, "monitor.outcome.durable", 20, "the outcome is durable, the worker does not know";
+    MonitorEgressRefusalRecorded, "monitor.egress-refusal.recorded", 1, "a refused connection is in the log, the proxy does not know";
+    MonitorEgressIntentRecorded, "monitor.egress-intent.recorded", 4, "the intent of a connection is in the open transaction";
+    MonitorEgressIntentDurable, "monitor.egress-intent.durable", 4, "the intent of a connection is durable, the proxy does not know";
+    MonitorEgressOutcomeDurable, "monitor.egress-outcome.durable", 4, "the end of a connection is durable";
 
     ToolsFetchReady, "tools.fetch.ready", 12, "a request is complete and not sent";
     ToolsFetchReturned, "tools.fetch.returned", 12, "the answer to a request is in memory alone";

@@ -2,12 +2,13 @@
 //! `Authorized<Call>` that executors take.
 //!
 //! Identify ▸ rate limit ▸ parse ▸ one spelling ▸ grants ▸ record ▸ execute ▸ record. Policy, labels, budgets and
-//! approvals will take their places in that line.
+//! approvals will take their places in that line. What programs do by themselves comes in by [`Monitor::egress`].
 
 mod bounds;
 mod call;
 mod canonical;
 mod class;
+pub mod egress;
 mod monitor;
 pub mod placeholder;
 mod rate;

@@ -26,32 +26,34 @@ use crate::{
     Bounds, Call, CallRequest, Executors,
     canonical::{Canonical, canonicalise, checked_step},
     class::class_of,
+    egress::{Egress, EgressRules},
     rate::RateLimiter,
 };
 
 /// Characters of an error's message. Some quote what the worker sent, which may be a whole frame.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 /// Pauses between two tries to write a result: the first, doubled up to the last.
-const HOLD_FIRST: Duration = Duration::from_millis(100);
-const HOLD_MAX: Duration = Duration::from_secs(1);
+pub(crate) const HOLD_FIRST: Duration = Duration::from_millis(100);
+pub(crate) const HOLD_MAX: Duration = Duration::from_secs(1);
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Monitor {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Store,
+pub(crate) struct Inner {
+    pub(crate) store: Store,
     tasks: Tasks,
-    ambient: Ambient,
+    pub(crate) ambient: Ambient,
     executors: Box<dyn Executors>,
-    redactor: Redactor,
+    pub(crate) redactor: Redactor,
     rate: RateLimiter,
-    minter: Minter,
+    pub(crate) minter: Minter,
     bounds: Bounds,
+    pub(crate) egress: Egress,
     /// How long a result is held while the store cannot take it.
-    hold: Duration,
+    pub(crate) hold: Duration,
 }
 
 /// What an effect came to, until it is written.
@@ -88,14 +90,29 @@ impl Monitor {
         bounds: Bounds,
     ) -> Self {
         let hold = tasks.options().lease;
-        let (rate, minter) = (RateLimiter::default(), Minter::new());
-        Self { inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, bounds, hold }) }
+        let (rate, minter, egress) = (RateLimiter::default(), Minter::new(), Egress::default());
+        Self {
+            inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, bounds, egress, hold }),
+        }
+    }
+
+    /// With what the operator decides about the network. Calls and connections are bound by it alike.
+    pub fn ruled(self, rules: EgressRules) -> Self {
+        self.changed(|inner| Inner {
+            minter: inner.minter.within(rules.allowed_domains),
+            egress: Egress::new(rules.private_exceptions),
+            ..inner
+        })
     }
 
     /// Another patience than one lease, after which somebody else may have the task.
     pub fn holding(self, hold: Duration) -> Self {
-        // Nobody else has a handle yet; one that somebody had would keep its patience.
-        let inner = Arc::try_unwrap(self.inner).map(|inner| Arc::new(Inner { hold, ..inner }));
+        self.changed(|inner| Inner { hold, ..inner })
+    }
+
+    /// Nobody else has a handle yet; one that somebody had would keep what it has.
+    fn changed(self, change: impl FnOnce(Inner) -> Inner) -> Self {
+        let inner = Arc::try_unwrap(self.inner).map(|inner| Arc::new(change(inner)));
         Self { inner: inner.unwrap_or_else(|shared| shared) }
     }
 
@@ -333,7 +350,7 @@ impl Inner {
     }
 
     /// The record as of now, under an id of its own: intent and outcome are two events at two instants.
-    fn stamped(&self, record: AuditEvent) -> AuditEvent {
+    pub(crate) fn stamped(&self, record: AuditEvent) -> AuditEvent {
         AuditEvent { id: self.ambient.event_id(), at: self.ambient.now(), ..record }
     }
 
@@ -364,7 +381,7 @@ fn known_name(syscall: &str) -> &'static str {
 }
 
 /// The store may take it later.
-fn may_pass(code: Code) -> bool {
+pub(crate) fn may_pass(code: Code) -> bool {
     [Code::STORE_UNAVAILABLE, Code::STORE_BUSY, Code::AUDIT_UNAVAILABLE].contains(&code)
 }
 
@@ -374,7 +391,7 @@ fn request_hash(syscall: &Syscall) -> Result<String> {
     Ok(hex::encode(&Sha256::digest(json::canonical(&value))))
 }
 
-fn clipped(mut message: String) -> String {
+pub(crate) fn clipped(mut message: String) -> String {
     if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
         message.truncate(end);
         message.push('…');

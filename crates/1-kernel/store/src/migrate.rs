@@ -86,6 +86,19 @@ pub const MIGRATIONS: &[Migration] = &[
         runs_from: 1,
         loses: "when retention ran last and what it took; steps and events of pruned tasks that were still to go stay for ever",
     },
+    Migration {
+        number: 5,
+        name: "sandboxes",
+        up: include_str!("../migrations/0005_sandboxes.up.sql"),
+        up_sqlite: "",
+        up_postgres: "",
+        down: include_str!("../migrations/0005_sandboxes.down.sql"),
+        down_sqlite: "",
+        down_postgres: "",
+        runs_from: 1,
+        loses: "which user of the host each agent has, so that a later way up may give others; what was counted of processes, \
+                memory kills, throttling, workspaces and egress",
+    },
 ];
 
 /// Number of the newest of these migrations.

@@ -2,3 +2,11 @@
 //!
 //! A limit that cannot be enforced here is never dropped silently: it is a refusal or a visible mark. Not here: rlimits (the
 //! launcher sets them) and what leaves through the proxy (`agentos-egress`).
+
+mod cgroup;
+pub mod quota;
+
+pub use cgroup::{
+    Cgroups, CgroupsOptions, CpuUsage, DiskUsage, Group, GroupLimits, GroupUsage, MemoryUsage, Pressure, ProcessUsage,
+    Resource, Stall, Standing,
+};

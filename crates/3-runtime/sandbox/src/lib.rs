@@ -2,3 +2,15 @@
 //! runs and how it ended, and what this machine can enforce.
 //!
 //! Not here: the walls themselves (`agentos-launcher`), limits and quotas (`agentos-limits`), ways out (`agentos-egress`).
+
+mod desk;
+mod launcher;
+mod launchers;
+mod packet;
+pub mod plan;
+mod reason;
+mod running;
+
+pub use launchers::{Backend, SandboxOptions, Sandboxes};
+pub use reason::{Evidence, Reason};
+pub use running::{Ended, Running};

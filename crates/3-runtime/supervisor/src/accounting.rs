@@ -1,48 +1,12 @@
-//! What an agent uses, read from `/proc`.
-//!
-//! Counted: CPU time of the agent's process and of those of its children that it has waited for; resident memory, present
-//! and highest, of the process itself; bytes that the process and its waited-for children moved to and from disks.
-//! Not counted: children that still run or that nobody waited for, and memory of any child; that needs a cgroup. When the
-//! process ends, its zombie still tells CPU time and bytes exactly; the memory peak is that of the last reading before.
+//! The running total of one agent over its lives. Readers and the actor share it.
 
-use std::{
-    fs,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use agentos_sandbox::Ended;
 use agentos_types::{InstanceId, agent::Usage};
 
-/// Reads one process. A field that cannot be read is 0, as after the end of the process.
-fn sample(pid: u32) -> Usage {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let (status, io) = (read("status"), read("io"));
-    Usage {
-        cpu_ms: cpu_ms(&read("stat"), rustix::param::clock_ticks_per_second()),
-        memory_bytes: field(&status, "VmRSS:").saturating_mul(1024),
-        memory_peak_bytes: field(&status, "VmHWM:").saturating_mul(1024),
-        disk_read_bytes: field(&io, "read_bytes:"),
-        disk_write_bytes: field(&io, "write_bytes:"),
-    }
-}
+use crate::surroundings::Surroundings;
 
-/// Fields 14 to 17 of proc(5) stat: user, system, waited-for children's user and system time. The name in field 2 may hold
-/// spaces and brackets, so the count begins after its last bracket.
-fn cpu_ms(stat: &str, ticks_per_second: u64) -> u64 {
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(4).filter_map(|text| text.parse::<u64>().ok()).sum();
-    ticks.saturating_mul(1_000) / ticks_per_second.max(1)
-}
-
-/// The first number after `name` at the start of a line.
-fn field(text: &str, name: &str) -> u64 {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
-}
-
-/// The running total of one agent over its lives. Readers and the actor share it.
 #[derive(Debug)]
 pub(crate) struct Meter(Mutex<State>);
 
@@ -52,7 +16,14 @@ struct State {
     ended: Usage,
     /// The present life.
     present: Usage,
-    process: Option<(InstanceId, u32)>,
+    process: Option<Living>,
+}
+
+#[derive(Clone, Debug)]
+struct Living {
+    instance: InstanceId,
+    pid: u32,
+    surroundings: Arc<Surroundings>,
 }
 
 impl Meter {
@@ -60,26 +31,46 @@ impl Meter {
         Self(Mutex::new(State { ended, present: Usage::default(), process: None }))
     }
 
-    pub(crate) fn begin(&self, instance: InstanceId, pid: u32) {
-        self.with(|state| state.process = Some((instance, pid)));
+    pub(crate) fn begin(&self, instance: InstanceId, pid: u32, surroundings: Arc<Surroundings>) {
+        self.with(|state| state.process = Some(Living { instance, pid, surroundings }));
     }
 
     pub(crate) fn process(&self) -> Option<(InstanceId, u32)> {
-        self.with(|state| state.process.clone())
+        self.with(|state| state.process.as_ref().map(|living| (living.instance.clone(), living.pid)))
     }
 
-    /// Total so far; reads the living process now.
+    /// Total as of the last reading. Reads nothing.
+    pub(crate) fn last(&self) -> Usage {
+        self.with(|state| sum(&state.ended, &state.present))
+    }
+
+    /// Total so far; reads the living processes now. Reads files: not for async threads.
     pub(crate) fn read(&self) -> Usage {
-        self.with(State::read)
+        // Without the lock: a large workspace takes long to measure.
+        let living = self.with(|state| state.process.clone());
+        let reading = living.as_ref().map(|living| living.surroundings.reading(living.pid));
+        self.with(|state| {
+            let is_the_same = |now: &Living| living.as_ref().is_some_and(|then| then.instance == now.instance);
+            if let Some(reading) = reading.filter(|_| state.process.as_ref().is_some_and(is_the_same)) {
+                state.present = later(&state.present, &reading);
+            }
+            sum(&state.ended, &state.present)
+        })
     }
 
-    /// The last reading of a life. The process has ended and must not have been reaped: until then its number is its own.
-    pub(crate) fn end(&self) -> Usage {
+    /// The last reading of a life. Its processes have ended; their group still tells what they used.
+    pub(crate) fn end(&self, ended: &Ended) -> Usage {
+        self.read();
         self.with(|state| {
-            let total = state.read();
+            let present = Usage {
+                cpu_ms: state.present.cpu_ms.max(ended.rusage.cpu_us / 1_000),
+                memory_peak_bytes: state.present.memory_peak_bytes.max(ended.rusage.memory_peak_bytes),
+                ..state.present
+            };
+            let total = sum(&state.ended, &present);
             state.process = None;
             state.present = Usage::default();
-            state.ended = Usage { memory_bytes: 0, ..total };
+            state.ended = Usage { memory_bytes: 0, processes: 0, ..total };
             state.ended
         })
     }
@@ -90,26 +81,42 @@ impl Meter {
     }
 }
 
-impl State {
-    fn read(&mut self) -> Usage {
-        if let Some((_, pid)) = &self.process {
-            let now = sample(*pid);
-            let before = self.present;
-            self.present = Usage {
-                cpu_ms: before.cpu_ms.max(now.cpu_ms),
-                memory_bytes: now.memory_bytes,
-                memory_peak_bytes: before.memory_peak_bytes.max(now.memory_peak_bytes),
-                disk_read_bytes: before.disk_read_bytes.max(now.disk_read_bytes),
-                disk_write_bytes: before.disk_write_bytes.max(now.disk_write_bytes),
-            };
-        }
-        Usage {
-            cpu_ms: self.ended.cpu_ms.saturating_add(self.present.cpu_ms),
-            memory_bytes: self.present.memory_bytes,
-            memory_peak_bytes: self.ended.memory_peak_bytes.max(self.present.memory_peak_bytes),
-            disk_read_bytes: self.ended.disk_read_bytes.saturating_add(self.present.disk_read_bytes),
-            disk_write_bytes: self.ended.disk_write_bytes.saturating_add(self.present.disk_write_bytes),
-        }
+/// A counter of a life never goes back, also where a process that it was read from is gone.
+fn later(before: &Usage, now: &Usage) -> Usage {
+    Usage {
+        cpu_ms: before.cpu_ms.max(now.cpu_ms),
+        memory_bytes: now.memory_bytes,
+        memory_peak_bytes: before.memory_peak_bytes.max(now.memory_peak_bytes),
+        disk_read_bytes: before.disk_read_bytes.max(now.disk_read_bytes),
+        disk_write_bytes: before.disk_write_bytes.max(now.disk_write_bytes),
+        processes: now.processes,
+        processes_peak: before.processes_peak.max(now.processes_peak),
+        oom_kills: before.oom_kills.max(now.oom_kills),
+        throttled_ms: before.throttled_ms.max(now.throttled_ms),
+        workspace_bytes: now.workspace_bytes,
+        egress_in_bytes: before.egress_in_bytes.max(now.egress_in_bytes),
+        egress_out_bytes: before.egress_out_bytes.max(now.egress_out_bytes),
+    }
+}
+
+fn sum(ended: &Usage, present: &Usage) -> Usage {
+    Usage {
+        cpu_ms: ended.cpu_ms.saturating_add(present.cpu_ms),
+        memory_bytes: present.memory_bytes,
+        memory_peak_bytes: ended.memory_peak_bytes.max(present.memory_peak_bytes),
+        disk_read_bytes: ended.disk_read_bytes.saturating_add(present.disk_read_bytes),
+        disk_write_bytes: ended.disk_write_bytes.saturating_add(present.disk_write_bytes),
+        processes: present.processes,
+        processes_peak: ended.processes_peak.max(present.processes_peak),
+        oom_kills: ended.oom_kills.saturating_add(present.oom_kills),
+        throttled_ms: ended.throttled_ms.saturating_add(present.throttled_ms),
+        // The workspace outlives the process.
+        workspace_bytes: match present.workspace_bytes {
+            0 => ended.workspace_bytes,
+            now => now,
+        },
+        egress_in_bytes: ended.egress_in_bytes.saturating_add(present.egress_in_bytes),
+        egress_out_bytes: ended.egress_out_bytes.saturating_add(present.egress_out_bytes),
     }
 }
 
@@ -118,29 +125,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_spaces_and_brackets_does_not_shift_the_fields() {
-        let rest = "S 1 2 3 4 5 6 7 8 9 10 250 50 30 20 20 0 1";
-        assert_eq!(cpu_ms(&format!("7 (a) b (c)) {rest}"), 100), 3_500);
-        assert_eq!(cpu_ms("", 100), 0);
-        assert_eq!(cpu_ms("garbage", 0), 0);
-    }
-
-    #[test]
-    fn fields_are_found_by_their_whole_name() {
-        let status = "VmPeak:\t  9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t    77 kB\n";
-        assert_eq!((field(status, "VmRSS:"), field(status, "VmHWM:"), field(status, "VmSwap:")), (77, 1_234, 0));
-    }
-
-    #[test]
     fn totals_add_up_over_lives_and_peaks_do_not() {
-        let meter = Meter::new(Usage { cpu_ms: 1 << 40, memory_peak_bytes: 1 << 50, ..Usage::default() });
-        let (ambient, _) = agentos_base::Ambient::fake(1, agentos_types::Timestamp::ZERO);
-        meter.begin(ambient.instance_id(), std::process::id());
-        let alive = meter.read();
-        assert!(alive.memory_bytes > 0 && alive.cpu_ms >= 1 << 40);
-        assert_eq!(alive.memory_peak_bytes, 1 << 50);
-        let ended = meter.end();
-        assert_eq!((ended.memory_bytes, meter.process()), (0, None));
-        assert_eq!(meter.read(), ended);
+        let ended = Usage { cpu_ms: 5, memory_peak_bytes: 50, processes_peak: 3, oom_kills: 1, ..Usage::default() };
+        let first = Usage { cpu_ms: 7, memory_bytes: 40, memory_peak_bytes: 40, processes: 2, ..Usage::default() };
+        let second = Usage { cpu_ms: 6, memory_bytes: 10, processes_peak: 9, oom_kills: 1, ..Usage::default() };
+        let present = later(&first, &second);
+        assert_eq!((present.cpu_ms, present.memory_bytes, present.memory_peak_bytes), (7, 10, 40));
+        let total = sum(&ended, &present);
+        assert_eq!((total.cpu_ms, total.memory_peak_bytes, total.processes_peak, total.oom_kills), (12, 50, 9, 2));
+    }
+
+    #[test]
+    fn what_lies_in_the_workspace_stays_when_the_process_ends() {
+        let ended = Usage { workspace_bytes: 9, ..Usage::default() };
+        assert_eq!(sum(&ended, &Usage::default()).workspace_bytes, 9);
     }
 }

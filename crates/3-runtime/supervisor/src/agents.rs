@@ -56,6 +56,8 @@ pub struct Change {
     pub reason: Option<String>,
     /// The process that lives after the transition.
     pub process: Option<(InstanceId, u32)>,
+    /// How the life before it ended: a name of `agentos_sandbox::Reason`.
+    pub ended: Option<&'static str>,
 }
 
 /// Writes the version and makes the agent known. Refuses a version that goes back. The caller has verified the envelope.
@@ -141,6 +143,9 @@ pub fn set_state(tx: &mut Tx<'_>, ambient: &Ambient, change: &Change) -> Result<
     if let Some(reason) = reason {
         fact = fact.fact("reason", reason);
     }
+    if let Some(ended) = change.ended {
+        fact = fact.fact("ended", ended);
+    }
     tx.record(fact);
     tx.announce(Notice::Agent(change.agent.clone()));
     Ok(())
@@ -150,7 +155,9 @@ pub fn set_state(tx: &mut Tx<'_>, ambient: &Ambient, change: &Change) -> Result<
 pub fn set_usage(tx: &mut Tx<'_>, agent: &AgentName, usage: &Usage) -> Result<()> {
     let stored = |value: u64| Arg::Integer(i64::try_from(value).unwrap_or(i64::MAX));
     tx.execute(
-        "UPDATE agent SET cpu_ms = $2, memory_peak_bytes = $3, disk_read_bytes = $4, disk_write_bytes = $5
+        "UPDATE agent SET cpu_ms = $2, memory_peak_bytes = $3, disk_read_bytes = $4, disk_write_bytes = $5,
+           processes_peak = $6, oom_kills = $7, throttled_ms = $8, workspace_bytes = $9, egress_in_bytes = $10,
+           egress_out_bytes = $11
          WHERE name = $1",
         &[
             agent.into(),
@@ -158,9 +165,28 @@ pub fn set_usage(tx: &mut Tx<'_>, agent: &AgentName, usage: &Usage) -> Result<()
             stored(usage.memory_peak_bytes),
             stored(usage.disk_read_bytes),
             stored(usage.disk_write_bytes),
+            stored(usage.processes_peak),
+            stored(usage.oom_kills),
+            stored(usage.throttled_ms),
+            stored(usage.workspace_bytes),
+            stored(usage.egress_in_bytes),
+            stored(usage.egress_out_bytes),
         ],
     )?;
     Ok(())
+}
+
+/// The agent's place among the user numbers of the host. Given once; no other agent ever gets it, because rows of agents are
+/// never deleted.
+pub fn host_slot(tx: &mut Tx<'_>, agent: &AgentName) -> Result<u32> {
+    tx.execute(
+        "UPDATE agent SET host_slot = (SELECT COALESCE(MAX(host_slot) + 1, 0) FROM agent)
+         WHERE name = $1 AND host_slot IS NULL",
+        &[agent.into()],
+    )?;
+    let slot = tx.query_one("SELECT host_slot FROM agent WHERE name = $1", &[agent.into()], |row| row.integer(0))?;
+    let slot = slot.ok_or_else(|| read::not_found(agent))?;
+    u32::try_from(slot).map_err(Fault::internal)
 }
 
 /// Cut at a character's border.

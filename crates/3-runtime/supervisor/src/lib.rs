@@ -1,7 +1,7 @@
 //! The supervisor: every agent its own operating system process, started, watched, limited, counted and ended here.
 //!
-//! An agent's process comes to life only through `agent-os-launch`, spawned on one thread (the [`seat`]) that lives as long
-//! as the supervisor. Each agent has one actor ([`agent_run`]) that owns its process, its socket and the leases of its
+//! An agent's processes come to life only in a sandbox that `agent-os-launch` makes, inside a group of their own and on a
+//! workspace of their own ([`surroundings`]). Each agent has one actor ([`agent_run`]) that owns its processes, its socket and the leases of its
 //! tasks; actors share nothing, so that a rogue agent harms no other. What may happen when is one pure table
 //! ([`lifecycle`]); how long to wait after a failure is one pure function ([`backoff`]).
 //!
@@ -13,14 +13,16 @@ mod agent_run;
 pub mod agents;
 mod backoff;
 mod controls;
+mod ends;
 pub mod lifecycle;
 mod logs;
 mod mailbox;
 mod options;
 mod package;
 mod process;
-mod seat;
+mod processes;
 mod supervisor;
+mod surroundings;
 mod syscalls;
 
 pub use controls::controls;

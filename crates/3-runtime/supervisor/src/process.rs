@@ -1,157 +1,92 @@
-//! One worker process: its end is seen at once through a pidfd, and it is killed as a group.
+//! The processes of one life as one thing: seen to end at once, killed as a whole, and told why they ended.
 
 use std::{
-    os::fd::OwnedFd,
-    os::unix::process::ExitStatusExt,
-    process::{Child, ExitStatus},
-    time::Duration,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::Arc,
 };
 
+use agentos_protocol::sandbox::Descriptor;
+use agentos_sandbox::{Ended, Reason, Running, Sandboxes, plan::Plan};
 use agentos_types::{Fault, Result};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{net::unix::pipe::Receiver, task::spawn_blocking};
 
-/// A killed process that is not gone by now hangs in the kernel, in a call that no signal ends.
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::surroundings::Surroundings;
 
-/// Killed with its group when dropped.
+/// Killed with everything that it has started when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
-    pid: Pid,
-    pidfd: AsyncFd<OwnedFd>,
-    reaped: bool,
+    running: Running,
+    surroundings: Arc<Surroundings>,
+}
+
+/// Our ends of what a worker is given.
+pub(crate) struct Ends {
+    /// Non-blocking.
+    pub(crate) socket: UnixStream,
+    pub(crate) stdout: Receiver,
+    pub(crate) stderr: Receiver,
 }
 
 impl Process {
-    pub(crate) fn watch(mut child: Child) -> Result<Self> {
-        let opened = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or_else(|| Fault::internal("a process number out of range"))
-            .and_then(|pid| Ok((pid, pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(Fault::internal)?)))
-            .and_then(|(pid, fd)| Ok((pid, register(fd).map_err(Fault::internal)?)));
-        match opened {
-            Ok((pid, pidfd)) => Ok(Self { child, pid, pidfd, reaped: false }),
-            Err(fault) => {
-                // A process that cannot be watched must not run; both fail only if it is gone already.
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(fault)
-            }
-        }
+    /// Returns when the program runs.
+    pub(crate) async fn start(
+        sandboxes: &Sandboxes,
+        mut plan: Plan,
+        surroundings: Arc<Surroundings>,
+    ) -> Result<(Self, Ends)> {
+        let (socket, theirs) = UnixStream::pair().map_err(Fault::internal)?;
+        socket.set_nonblocking(true).map_err(Fault::internal)?;
+        let (stdout, stdout_theirs) = pipe()?;
+        let (stderr, stderr_theirs) = pipe()?;
+        let mut given = vec![
+            (Descriptor::Stdout, stdout_theirs),
+            (Descriptor::Stderr, stderr_theirs),
+            (Descriptor::Channel, theirs.into()),
+        ];
+        given.extend(surroundings.descriptors()?);
+        let descriptors: Vec<OwnedFd>;
+        (plan.descriptors, descriptors) = given.into_iter().unzip();
+        let profile = plan.profile;
+        // Looks for the program on the host.
+        let order = spawn_blocking(move || plan.order()).await.map_err(Fault::internal)??;
+        let running = sandboxes.spawn(profile, order, descriptors).await?;
+        Ok((Self { running, surroundings }, Ends { socket, stdout, stderr }))
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.running.pid()
     }
 
-    /// Returns when the process has ended, also if that was before. It is not reaped yet: its number stays its own.
+    pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
+        &self.surroundings
+    }
+
+    /// Returns when nothing of it runs any more, also if that was before.
     pub(crate) async fn exited(&self) {
-        if self.pidfd.readable().await.is_err() {
-            // The runtime is going down; whoever waits is dropped with it.
-            std::future::pending::<()>().await;
-        }
+        self.running.exited().await;
     }
 
-    /// SIGKILL to everything in its group. Before the launcher has made its session there is no group, hence both.
-    pub(crate) fn kill(&self) {
-        if self.reaped {
-            return;
-        }
-        // Either fails only when nobody is left to get the signal.
-        let _ = kill_process_group(self.pid, Signal::KILL);
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-    }
-
-    /// Kills what is left and waits for the end. False: the process hangs in the kernel.
+    /// Kills what is left and waits for the end. False: something hangs in the kernel.
     pub(crate) async fn end(&self) -> bool {
-        self.kill();
-        tokio::time::timeout(KILL_TIMEOUT, self.exited()).await.is_ok()
+        self.running.kill();
+        let surroundings = self.surroundings.clone();
+        // Where there is no namespace of processes, the group alone knows them all.
+        let _ = spawn_blocking(move || surroundings.kill()).await;
+        self.running.end().await
     }
 
-    /// After the end: takes the status and frees the number.
-    pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().ok().flatten();
-        self.reaped |= status.is_some();
-        status
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.kill();
-            self.reap();
-        }
+    /// After the end: how it was. `by_itself`: nobody of us had killed it.
+    pub(crate) async fn told(&mut self, by_itself: bool) -> (Ended, Reason) {
+        let ended = self.running.ended().await;
+        let surroundings = self.surroundings.clone();
+        let seen = spawn_blocking(move || surroundings.evidence(!by_itself)).await.unwrap_or_default();
+        (ended, Reason::of(&ended, &seen))
     }
 }
 
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe to call, for types that may close or change their descriptor; OwnedFd cannot"
-)]
-fn register(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(fd, Interest::READABLE)
-}
-
-/// In words, for people: `exited with status 1`, `was ended by signal 9 (SIGKILL)`.
-pub(crate) fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => match signal_name(signal) {
-            Some(name) => format!("was ended by signal {signal} ({name})"),
-            None => format!("was ended by signal {signal}"),
-        },
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-/// The signals that end workers in practice.
-fn signal_name(signal: i32) -> Option<&'static str> {
-    let known = [
-        (Signal::ABORT, "SIGABRT"),
-        (Signal::BUS, "SIGBUS"),
-        (Signal::FPE, "SIGFPE"),
-        (Signal::ILL, "SIGILL"),
-        (Signal::INT, "SIGINT"),
-        (Signal::KILL, "SIGKILL"),
-        (Signal::PIPE, "SIGPIPE"),
-        (Signal::SEGV, "SIGSEGV"),
-        (Signal::SYS, "SIGSYS"),
-        (Signal::TERM, "SIGTERM"),
-        (Signal::XCPU, "SIGXCPU, the CPU time limit"),
-        (Signal::XFSZ, "SIGXFSZ, the file size limit"),
-    ];
-    known.into_iter().find(|(known, _)| known.as_raw() == signal).map(|(_, name)| name)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_end_is_seen_and_told_in_words() {
-        for (script, expected) in [
-            ("exit 3", "exited with status 3"),
-            ("kill -9 $$", "was ended by signal 9 (SIGKILL)"),
-            ("kill -XCPU $$", "was ended by signal 24 (SIGXCPU, the CPU time limit)"),
-        ] {
-            let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
-            let mut process = Process::watch(child).unwrap();
-            process.exited().await;
-            assert_eq!(describe(process.reap().unwrap()), expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_process_without_a_group_of_its_own_is_killed_alone() {
-        let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
-        let mut process = Process::watch(child).unwrap();
-        assert!(process.reap().is_none());
-        assert!(process.end().await);
-        assert!(describe(process.reap().unwrap()).contains("signal 9"));
-    }
+/// The reading end, and the writing end for the sandbox.
+fn pipe() -> Result<(Receiver, OwnedFd)> {
+    let (reader, writer) = std::io::pipe().map_err(Fault::internal)?;
+    let receiver = Receiver::from_owned_fd(reader.into()).map_err(Fault::internal)?;
+    Ok((receiver, writer.into()))
 }

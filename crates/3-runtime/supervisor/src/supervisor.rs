@@ -16,7 +16,10 @@ use agentos_types::{
     agent::{Agent, AgentState},
     notify::Notice,
 };
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, broadcast, mpsc, oneshot},
+    task::spawn_blocking,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -24,10 +27,10 @@ use crate::{
     accounting::Meter,
     agent_run::{Card, Order, Run},
     agents::{self, Installed},
+    ends::Ends,
     lifecycle::{self, Event},
     logs::Logs,
     package,
-    seat::Seat,
 };
 
 pub use crate::agents::Deployment;
@@ -65,7 +68,7 @@ pub(crate) struct Shared {
     pub(crate) ambient: Ambient,
     pub(crate) background: Background,
     pub(crate) syscalls: Arc<dyn Syscalls>,
-    pub(crate) seat: Seat,
+    pub(crate) ends: Ends,
     /// Fires when all agents are to end, leases left as they are.
     pub(crate) stop: CancellationToken,
     actors: TaskTracker,
@@ -81,7 +84,7 @@ struct Handle {
 }
 
 impl Supervisor {
-    /// Starts the launcher seat and every installed agent that is wanted running. The journal must have recovered before.
+    /// Starts every installed agent that is wanted running. The journal must have recovered before.
     pub async fn start(
         options: SupervisorOptions,
         store: Store,
@@ -90,7 +93,6 @@ impl Supervisor {
         background: Background,
         syscalls: Arc<dyn Syscalls>,
     ) -> Result<Self> {
-        let seat = Seat::take(options.launcher.clone())?;
         let notices = store.subscribe();
         let stop = background.shutdown().child_token();
         let shared = Arc::new(Shared {
@@ -100,7 +102,7 @@ impl Supervisor {
             ambient,
             background,
             syscalls,
-            seat,
+            ends: Ends::default(),
             stop,
             actors: TaskTracker::new(),
             agents: RwLock::default(),
@@ -159,10 +161,15 @@ impl Supervisor {
     /// The agent with the present readings of its process.
     pub async fn get(&self, name: &AgentName) -> Result<Agent> {
         let row = self.row(name).await?;
+        if let Some(handle) = self.shared.handle(name) {
+            // What it reads stays in the meter.
+            spawn_blocking(move || handle.card.meter.read()).await.map_err(Fault::internal)?;
+        }
         Ok(self.shared.enliven(row))
     }
 
-    /// All agents by name, with the present readings of their processes.
+    /// All agents by name, with the last readings of their processes, which are a few seconds old at most: a present one of
+    /// each takes too long where there are many.
     pub async fn list(&self) -> Result<Vec<Agent>> {
         let rows = self.shared.store.read(agents::list).await?;
         Ok(rows.into_iter().map(|row| self.shared.enliven(row)).collect())
@@ -175,6 +182,12 @@ impl Supervisor {
             // Known but without a life since the start, or not known at all.
             None => self.row(name).await.map(|_| Vec::new()),
         }
+    }
+
+    /// How often processes have ended since the server started without being asked to, by the names of
+    /// `agentos_sandbox::Reason`.
+    pub fn ends(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.shared.ends.counts()
     }
 
     /// Ends all agents: asked first, killed after the grace. Their leases stay, for the server to give back when nothing
@@ -218,7 +231,7 @@ impl Shared {
             || Arc::new(Logs::new(self.options.redactor.clone(), self.ambient.clone())),
             |handle| handle.card.logs.clone(),
         );
-        let card = Arc::new(Card { logs, meter: Meter::new(agent.usage), mailbox: Default::default() });
+        let card = Arc::new(Card::new(logs, Meter::new(agent.usage)));
         let (orders, waiting) = mpsc::channel(ORDERS_MAX);
         let handle = Handle { orders, card: card.clone() };
         self.agents.write().unwrap_or_else(PoisonError::into_inner).insert(agent.name.clone(), handle);
@@ -233,7 +246,8 @@ impl Shared {
     /// Adds to the row what only the living process knows.
     fn enliven(&self, mut row: Agent) -> Agent {
         if let Some(handle) = self.handle(&row.name) {
-            row.usage = handle.card.meter.read();
+            row.usage = handle.card.meter.last();
+            row.controls.extend(handle.card.degraded());
             let process = handle.card.meter.process();
             row.pid = process.as_ref().map(|(_, pid)| *pid);
             row.instance = process.map(|(instance, _)| instance);

@@ -9,6 +9,7 @@ use std::{
 
 use agentos_api::body::{CHECK_PUBLISHED, Check, CheckOutcome};
 use agentos_base::{Ambient, config::Config};
+use agentos_sandbox::Backend;
 use agentos_store::Store;
 use agentos_trust::TrustRoot;
 use agentos_types::{
@@ -16,7 +17,7 @@ use agentos_types::{
     agent::{Control, Enforcement},
 };
 
-use crate::{install, layout::Layout, witness};
+use crate::{install, layout::Layout, sandboxes, witness};
 
 /// Everything that a check may look at.
 struct Subject<'s> {
@@ -43,6 +44,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("root key is offline", root_key_offline),
     ("server is not root", not_root),
     ("agents are walled in", walls),
+    ("sandboxes are real", backend),
     ("no private targets are open", private_targets),
     (CHECK_PUBLISHED, witnesses),
     ("log level shows no internals", log_level),
@@ -226,6 +228,17 @@ fn walls(subject: &Subject<'_>) -> (CheckOutcome, String) {
     }
 }
 
+fn backend(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    backend_of(sandboxes::backend(subject.config))
+}
+
+fn backend_of(backend: Backend) -> (CheckOutcome, String) {
+    match backend {
+        Backend::None => warn("sandbox.backend is none: agents run without walls; for development alone"),
+        backend => pass(backend.as_str()),
+    }
+}
+
 fn private_targets(subject: &Subject<'_>) -> (CheckOutcome, String) {
     let open = subject.config.dialer_private_exceptions();
     if open.is_empty() { pass("none") } else { warn(format!("dialer.private_exceptions opens {}", open.join(", "))) }
@@ -258,6 +271,13 @@ mod tests {
         let refused = enforce(&checks, true).unwrap_err();
         assert!(refused.message.contains("b: why") && refused.message.contains("c: why"), "{refused}");
     }
+
+    #[test]
+    fn agents_without_walls_pass_no_production_gate() {
+        let outcomes = Backend::ALL.map(|backend| backend_of(backend).0);
+        assert_eq!(outcomes, [CheckOutcome::Pass, CheckOutcome::Pass, CheckOutcome::Warn]);
+    }
+
     #[test]
     fn a_lost_database_is_not_made_anew() {
         for (path, outcome) in [

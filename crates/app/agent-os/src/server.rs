@@ -11,6 +11,7 @@ use std::{
 };
 
 use agentos_audit::{AuditLog, LogWriter, Upkeep};
+use agentos_authority::HostRule;
 use agentos_base::{
     Ambient, Background,
     config::{self, Config},
@@ -22,7 +23,7 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
-use agentos_monitor::{Bounds, Monitor};
+use agentos_monitor::{Bounds, Monitor, egress::EgressRules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Supervisor, SupervisorOptions};
@@ -47,6 +48,7 @@ use crate::{
     layout::Layout,
     log_key::LogKeyFiles,
     programs,
+    sandboxes::Walls,
     syscalls::MonitoredSyscalls,
     traces::Traces,
     witness,
@@ -96,6 +98,9 @@ impl Server {
         let launcher = programs::launcher()?;
         let checks = checks::run(&layout, &config, &ambient, &launcher);
         checks::enforce(&checks, config.enforce_production_hardening())?;
+        // Before the first agent takes some.
+        let open_files = descriptors::raise();
+        let walls = Walls::open(&config, &layout, &launcher, &installation.node)?;
 
         let background = Background::default();
         let database = install::database(&config)?;
@@ -130,7 +135,8 @@ impl Server {
         let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
         let bounds = Bounds::new(&config.tools_allowed_commands())?;
         let monitor =
-            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds);
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds)
+                .ruled(egress_rules(&config)?);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
@@ -145,7 +151,7 @@ impl Server {
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
-            supervisor_options(&config, &layout, launcher, redactor),
+            supervisor_options(&config, &layout, walls, redactor),
             store.clone(),
             tasks.clone(),
             ambient.clone(),
@@ -179,7 +185,8 @@ impl Server {
             started_at,
             checks,
         });
-        let gateway = Gateway::bind(gateway_options(&config)?, kernel.clone(), ambient, background.clone())?;
+        let gateway =
+            Gateway::bind(gateway_options(&config, open_files)?, kernel.clone(), ambient, background.clone())?;
         hit(Point::ServerGatewayBound);
         Ok(Self { kernel, gateway, background, config })
     }
@@ -291,6 +298,14 @@ fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
     texts.iter().map(|text| text.parse()).collect()
 }
 
+fn egress_rules(config: &Config) -> Result<EgressRules> {
+    let parsed = |texts: Vec<String>| texts.iter().map(|text| HostRule::parse(text)).collect::<Result<Vec<_>>>();
+    Ok(EgressRules {
+        allowed_domains: config.egress_allowed_domains().map(parsed).transpose()?,
+        private_exceptions: targets(&config.dialer_private_exceptions())?,
+    })
+}
+
 fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upkeep) -> Retention {
     let policy = Policy {
         task_days: config.retention_task_days(),
@@ -318,24 +333,24 @@ fn dialer_options(config: &Config) -> Result<DialerOptions> {
     })
 }
 
-fn supervisor_options(
-    config: &Config,
-    layout: &Layout,
-    launcher: std::path::PathBuf,
-    redactor: Redactor,
-) -> SupervisorOptions {
+fn supervisor_options(config: &Config, layout: &Layout, walls: Walls, redactor: Redactor) -> SupervisorOptions {
     SupervisorOptions {
-        launcher,
+        sandboxes: walls.sandboxes,
+        host: walls.host,
+        cgroups: walls.cgroups,
+        workspaces: walls.workspaces,
+        enforcement: walls.enforcement,
+        first_host_id: walls.first_host_id,
+        closed: vec![layout.root().to_owned()],
         packages: layout.packages(),
-        work: layout.work(),
         cancel_grace: config.tasks_cancel_grace(),
         shutdown_grace: config.agents_shutdown_grace(),
         redactor,
     }
 }
 
-fn connections_max(config: &Config) -> usize {
-    let (limit, wanted) = (descriptors::raise(), config.gateway_connections_max());
+fn connections_max(config: &Config, limit: usize) -> usize {
+    let wanted = config.gateway_connections_max();
     let granted = descriptors::for_connections(limit, wanted);
     if granted < wanted {
         tracing::warn!(limit, wanted, granted, "open files are limited; the gateway takes fewer connections");
@@ -343,7 +358,7 @@ fn connections_max(config: &Config) -> usize {
     granted
 }
 
-fn gateway_options(config: &Config) -> Result<GatewayOptions> {
+fn gateway_options(config: &Config, open_files: usize) -> Result<GatewayOptions> {
     let tls = match config.gateway_tls()? {
         Some((certificate, key)) => Some(Arc::new(agentos_gateway::tls::server_config(&certificate, &key)?)),
         None => None,
@@ -352,7 +367,7 @@ fn gateway_options(config: &Config) -> Result<GatewayOptions> {
         listen: config.gateway_listen()?,
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
-        connections_max: connections_max(config),
+        connections_max: connections_max(config, open_files),
         strangers_per_address_max: config.gateway_strangers_per_address_max(),
         requests_per_second: config.gateway_requests_per_second(),
         auth_failures_max: config.gateway_auth_failures_max(),

@@ -6,6 +6,7 @@ mod config;
 mod log_life;
 mod migrate;
 mod retention;
+mod sandbox;
 mod schedule;
 mod secret;
 mod server;
@@ -23,6 +24,7 @@ pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
 pub(crate) use retention::{RetentionCommands, Run as RetentionRun};
+pub(crate) use sandbox::{SandboxCli, SandboxCommands, SandboxRun};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
 pub(crate) use secret::SecretCommands;
 pub(crate) use server::{Down, Sign, Up};
@@ -39,6 +41,10 @@ Exit codes:
   4  the task ended without success (failed, canceled or rejected)
   5  the audit log does not verify
   6  no valid token, a missing right, or a file that others can read
+  125  the sandbox could not be made, and the command did not run
+
+sandbox run ends as its command does: with its status, 128 and the number of the signal that ended it, or 124 after
+--time.
 
 Environment:
   AGENT_OS_HOME   data directory, when --data-dir is not given
@@ -136,6 +142,9 @@ pub(crate) enum Command {
     /// Retention: what is kept for how long, and what is taken away
     #[command(subcommand)]
     Retention(RetentionCommands),
+    /// Sandboxes: the wall around agents, for any command
+    #[command(subcommand)]
+    Sandbox(SandboxCommands),
     /// Settings: check, show, list
     #[command(subcommand)]
     Config(ConfigCommands),

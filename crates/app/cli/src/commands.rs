@@ -6,6 +6,7 @@ mod config;
 mod migrate;
 mod process;
 mod retention;
+mod sandbox;
 mod schedule;
 mod secret;
 mod server;
@@ -82,6 +83,7 @@ pub(crate) async fn run(session: &mut Session<'_>, command: Command) -> Outcome 
         Command::Secret(command) => secret::run(session, command).await,
         Command::Token(command) => token::run(session, command).await,
         Command::Retention(command) => retention::run(session, command).await,
+        Command::Sandbox(command) => sandbox::run(session, command).await,
         Command::Config(command) => config::run(session, &command),
         Command::Explain(args) => config::explain(session, &args),
         Command::Completions(args) => config::completions(session, &args),

@@ -6,19 +6,22 @@ use agentos_types::{Code, Fault};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
-    Success = 0,
-    Refused = 1,
-    Usage = 2,
-    NotReachable = 3,
-    TaskNotCompleted = 4,
-    NotVerified = 5,
-    NotPermitted = 6,
+    Success,
+    Refused,
+    Usage,
+    NotReachable,
+    TaskNotCompleted,
+    NotVerified,
+    NotPermitted,
+    /// As `timeout`, `env` and container programs have it, so that no status of a command is mistaken for it.
+    NotRun,
+    /// As the command in the sandbox has ended.
+    Command(u8),
 }
 
 impl Exit {
-    pub const ALL: [Exit; 7] = [
+    pub const ALL: [Exit; 8] = [
         Exit::Success,
         Exit::Refused,
         Exit::Usage,
@@ -26,10 +29,21 @@ impl Exit {
         Exit::TaskNotCompleted,
         Exit::NotVerified,
         Exit::NotPermitted,
+        Exit::NotRun,
     ];
 
     pub fn code(self) -> u8 {
-        self as u8
+        match self {
+            Exit::Success => 0,
+            Exit::Refused => 1,
+            Exit::Usage => 2,
+            Exit::NotReachable => 3,
+            Exit::TaskNotCompleted => 4,
+            Exit::NotVerified => 5,
+            Exit::NotPermitted => 6,
+            Exit::NotRun => 125,
+            Exit::Command(status) => status,
+        }
     }
 
     /// What the reference page and `--help` say.
@@ -42,6 +56,8 @@ impl Exit {
             Exit::TaskNotCompleted => "the task ended without success (failed, canceled or rejected)",
             Exit::NotVerified => "the audit log does not verify",
             Exit::NotPermitted => "no valid token, a missing right, or a file that others can read",
+            Exit::NotRun => "the sandbox could not be made, and the command did not run",
+            Exit::Command(_) => "as the command in the sandbox has ended",
         }
     }
 
@@ -106,9 +122,8 @@ mod tests {
 
     #[test]
     fn codes() {
-        for (position, exit) in Exit::ALL.into_iter().enumerate() {
-            assert_eq!(usize::from(exit.code()), position);
-        }
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 125]);
+        assert_eq!(Exit::Command(137).code(), 137);
         for (code, exit) in [
             (Code::TASK_NOT_FOUND, Exit::Refused),
             (Code::USAGE, Exit::Usage),

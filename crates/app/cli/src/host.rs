@@ -1,5 +1,7 @@
 //! What a command asks of the program itself: work that needs the server's code in this process.
 
+mod sandbox;
+
 use std::path::{Path, PathBuf};
 
 use agentos_api::body::Check;
@@ -8,6 +10,8 @@ use agentos_types::{Result, Timestamp, agent::Control};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+
+pub use sandbox::{AllowedHost, Denial, NotEnforced, RunOrder, RunReport, RunUsage, Share, Wall};
 
 #[async_trait]
 pub trait Host: Send + Sync {
@@ -23,6 +27,10 @@ pub trait Host: Send + Sync {
 
     /// Looks at the schema of a stopped installation, or changes it.
     async fn migrate(&self, data_dir: &Path, source: Source, order: MigrateOrder) -> Result<MigrateReport>;
+
+    /// Runs a command in a sandbox on the standard streams of this process, and returns when it has ended. An error means
+    /// that it did not run. Needs no installation.
+    async fn sandbox_run(&self, order: RunOrder) -> Result<RunReport>;
 }
 
 /// What `migrate` is asked for.

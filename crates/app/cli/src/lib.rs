@@ -1,7 +1,7 @@
 //! The command line `agent-os`: its arguments, one function for each command, and one printer.
 //!
 //! Commands talk to a running server through the API's client. The few that need the server's own code in this process
-//! (`init`, `up`, `doctor`, `migrate`) go through the trait [`Host`], which the program implements. Arguments, environment, clock
+//! (`init`, `up`, `doctor`, `migrate`, `sandbox`) go through the trait [`Host`], which the program implements. Arguments, environment, clock
 //! and the three standard streams are passed in, so that a test runs any command line in its own process.
 
 mod args;
@@ -12,6 +12,7 @@ mod host;
 mod input;
 mod instant;
 mod printer;
+mod quantity;
 mod reference;
 mod server_file;
 mod table;
@@ -21,13 +22,13 @@ mod views;
 use std::{collections::BTreeMap, ffi::OsString};
 
 use agentos_base::Ambient;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use console::Console;
 pub use exit::Exit;
 pub use host::{
-    DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, MigrateStep, MigrateWay, MigrationLine,
-    UpOptions, UpReport,
+    AllowedHost, Denial, DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, MigrateStep,
+    MigrateWay, MigrationLine, NotEnforced, RunOrder, RunReport, RunUsage, Share, UpOptions, UpReport, Wall,
 };
 pub use reference::reference_markdown;
 pub use server_file::ServerFile;
@@ -54,14 +55,29 @@ pub fn command() -> clap::Command {
 /// Runs one command line to its end. Everything that a person reads has been printed when this returns.
 pub async fn run(invocation: Invocation, host: &dyn Host) -> Exit {
     let Invocation { args, environment, ambient, mut console } = invocation;
-    let parsed = command().try_get_matches_from(args).and_then(|matches| args::Cli::from_arg_matches(&matches));
-    let args::Cli { globals, command } = match parsed {
+    let args::Cli { globals, command } = match parse(args) {
         Ok(cli) => cli,
-        Err(error) => return printer::print_usage(&mut console, &error),
+        Err((error, wrong)) => return printer::print_usage(&mut console, &error, wrong),
     };
     let Console { input, output, errors } = console;
     let printer = printer::Printer::new(globals.output, globals.quiet, output, errors);
     let mut session = commands::Session { globals, environment, ambient, input, printer, host };
     let outcome = Box::pin(commands::run(&mut session, command)).await;
     session.finish(outcome)
+}
+
+/// True for the command lines that are read, and should be run, with as little around them as can be: those of `sandbox`.
+pub fn is_lean(args: &[OsString]) -> bool {
+    args.get(1).is_some_and(|word| word == "sandbox")
+}
+
+/// With the error comes the exit code of a wrong usage.
+fn parse(args: Vec<OsString>) -> Result<args::Cli, (clap::Error, Exit)> {
+    if is_lean(&args) {
+        let args::SandboxCli { globals, command } =
+            args::SandboxCli::try_parse_from(args.into_iter().skip(1)).map_err(|error| (error, Exit::NotRun))?;
+        return Ok(args::Cli { globals, command: args::Command::Sandbox(command) });
+    }
+    let matches = command().try_get_matches_from(args).and_then(|matches| args::Cli::from_arg_matches(&matches));
+    matches.map_err(|error| (error, Exit::Usage))
 }

@@ -176,10 +176,10 @@ fn json_text(document: &impl Serialize, pretty: bool) -> Outcome<String> {
 }
 
 /// Help and version go to standard output and are a success; a wrong command line goes to standard error.
-pub(crate) fn print_usage(console: &mut Console, error: &clap::Error) -> Exit {
+pub(crate) fn print_usage(console: &mut Console, error: &clap::Error, wrong: Exit) -> Exit {
     let text = error.to_string();
     let (stream, exit) =
-        if error.use_stderr() { (&mut console.errors, Exit::Usage) } else { (&mut console.output, Exit::Success) };
+        if error.use_stderr() { (&mut console.errors, wrong) } else { (&mut console.output, Exit::Success) };
     let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     exit
 }

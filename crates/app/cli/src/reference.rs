@@ -18,6 +18,10 @@ pub fn reference_markdown() -> String {
         page.push_str(&format!("| {} | {} |\n", exit.code(), exit.meaning()));
     }
     page.push_str(
+        "\n`sandbox run` ends as its command does: with its status, 128 and the number of the signal that ended it, or 124\n\
+         after `--time`.\n",
+    );
+    page.push_str(
         "\n## Environment\n\n| variable | meaning |\n|---|---|\n\
          | `AGENT_OS_HOME` | data directory, when `--data-dir` is not given |\n\
          | `AGENT_OS_URL` | address of the server, when `--url` is not given |\n\

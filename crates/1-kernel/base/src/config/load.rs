@@ -147,7 +147,11 @@ fn parse(setting: &Setting, text: &str, place: &str) -> Result<Value> {
 fn invalid(setting: &Setting, text: &str, place: &str) -> Fault {
     let expected = match setting.kind {
         Kind::Text => "a text".to_owned(),
-        Kind::Choice(choices) => format!("one of {}", choices.join(", ")),
+        Kind::Choice(choices) => {
+            // The empty choice is that of who does not set it.
+            let named: Vec<&str> = choices.iter().copied().filter(|choice| !choice.is_empty()).collect();
+            format!("one of {}", named.join(", "))
+        }
         Kind::Boolean => "true or false".to_owned(),
         Kind::Integer { min, max } => format!("a number from {min} to {max}"),
         Kind::Ratio => "a number from 0 to 1".to_owned(),

@@ -161,6 +161,30 @@ impl Config {
         Duration::from_millis(self.integer("agents.shutdown_grace_ms"))
     }
 
+    /// `native`, `bwrap` or `none`.
+    pub fn sandbox_backend(&self) -> &str {
+        self.text("sandbox.backend")
+    }
+
+    /// Whether an agent whose limits this machine cannot enforce is kept from starting, where its manifest leaves it open.
+    pub fn sandbox_is_strict(&self) -> bool {
+        match self.text("sandbox.enforcement") {
+            "strict" => true,
+            "degraded" => false,
+            _ => self.enforce_production_hardening(),
+        }
+    }
+
+    /// `auto` or the name of a driver.
+    pub fn sandbox_workspace(&self) -> &str {
+        self.text("sandbox.workspace")
+    }
+
+    /// The table of settings bounds it to what a user number can be.
+    pub fn sandbox_first_host_id(&self) -> u32 {
+        u32::try_from(self.integer("sandbox.first_host_id")).unwrap_or(u32::MAX)
+    }
+
     pub fn dialer_private_exceptions(&self) -> Vec<String> {
         self.list("dialer.private_exceptions")
     }
@@ -179,6 +203,11 @@ impl Config {
 
     pub fn dialer_response_bytes_max(&self) -> u64 {
         self.integer("dialer.response_bytes_max")
+    }
+
+    /// The only hosts that agents may reach, if the operator has set any; an empty list in the file lets them reach none.
+    pub fn egress_allowed_domains(&self) -> Option<Vec<String>> {
+        self.is_set("egress.allowed_domains").then(|| self.list("egress.allowed_domains"))
     }
 
     /// Where checkpoints are appended, if anywhere.
@@ -303,6 +332,11 @@ impl Config {
 
     pub fn enforce_production_hardening(&self) -> bool {
         self.values.get("hardening.enforce").is_some_and(|(value, _)| *value == Value::Boolean(true))
+    }
+
+    /// Whether anything but the default decides.
+    fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)
     }
 
     fn text(&self, key: &str) -> &str {

@@ -177,6 +177,36 @@ pub const SETTINGS: &[Setting] = &[
         "Time that a worker gets to exit before it is killed.",
     ),
     setting(
+        "sandbox.backend",
+        "AGENT_OS_SANDBOX_BACKEND",
+        Kind::Choice(&["native", "bwrap", "none"]),
+        "native",
+        "Who makes the walls of agents: the launcher itself, bwrap, or nobody. `none` is for development alone.",
+    ),
+    setting(
+        "sandbox.enforcement",
+        "AGENT_OS_SANDBOX_ENFORCEMENT",
+        Kind::Choice(&["", "strict", "degraded"]),
+        "",
+        "An agent whose limits this machine cannot enforce does not start (strict), or starts and is shown as degraded. \
+         Empty: strict under hardening, else degraded.",
+    ),
+    setting(
+        "sandbox.workspace",
+        "AGENT_OS_SANDBOX_WORKSPACE",
+        Kind::Choice(&["auto", "project", "image", "tmpfs", "watchdog"]),
+        "auto",
+        "How the size of workspaces is bounded: the best that this machine has, or the one named or none.",
+    ),
+    setting(
+        "sandbox.first_host_id",
+        "AGENT_OS_SANDBOX_FIRST_HOST_ID",
+        range(10_000, 2_147_400_000),
+        "1879048192",
+        "As root: user number of the first agent on the host; each agent has one of its own, counted from here. Servers that \
+         share a machine need ranges of 10,000 that do not meet.",
+    ),
+    setting(
         "dialer.private_exceptions",
         "AGENT_OS_DIALER_PRIVATE_EXCEPTIONS",
         Kind::List,
@@ -210,6 +240,13 @@ pub const SETTINGS: &[Setting] = &[
         range(1_024, 2_097_152),
         "2097152",
         "Largest response body that a call may ask for.",
+    ),
+    setting(
+        "egress.allowed_domains",
+        "EGRESS_ALLOWED_DOMAINS",
+        Kind::List,
+        "",
+        "Hosts that agents may reach at all, by calls or by themselves: NAME, or *.NAME. Unset: the manifests decide.",
     ),
     setting(
         "audit.witness_file",

@@ -91,3 +91,15 @@ fn tls_needs_both_files() {
     let config = check("[gateway]\ntls_cert_file = 'a'", &[], &[]).unwrap();
     assert_eq!(config.gateway_tls().unwrap_err().code, Code::CONFIG_INVALID_VALUE);
 }
+
+/// Nothing set and set to nothing are different answers to "who may be reached".
+#[test]
+fn allowed_domains_decide_only_where_they_are_set() {
+    let allowed =
+        |file: &str, environment: &[(&str, &str)]| check(file, environment, &[]).unwrap().egress_allowed_domains();
+    assert_eq!(allowed("", &[]), None);
+    assert_eq!(allowed("", &[("EGRESS_ALLOWED_DOMAINS", "")]), None, "an empty variable counts as unset");
+    let two = vec!["a.example".to_owned(), "*.b.example".to_owned()];
+    assert_eq!(allowed("", &[("EGRESS_ALLOWED_DOMAINS", "a.example, *.b.example")]), Some(two));
+    assert_eq!(allowed("[egress]\nallowed_domains = []", &[]), Some(Vec::new()), "an empty list lets out nobody");
+}

@@ -31,9 +31,6 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 impl Life<'_> {
     pub(super) async fn on_frame(&mut self, frame: WorkerFrame) -> Result<(), Verdict> {
         match (self.phase, frame) {
-            (Phase::Launched, WorkerFrame::LaunchFailed { stage, message }) => {
-                Err(Verdict::NotLaunched(Fault::new(Code::LAUNCH_FAILED, format!("{stage}: {message}"))))
-            }
             (Phase::Launched, WorkerFrame::Hello { protocol: PROTOCOL_VERSION, .. }) => self.welcome(),
             (Phase::Launched, WorkerFrame::Hello { protocol, .. }) => Err(Verdict::Broken(Fault::new(
                 Code::PROTOCOL_VERSION,

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use agentos_authority::Caller;
+use agentos_authority::{Caller, GrantSet};
 use agentos_base::{
     Ambient, names,
     trace::{Kind, Span},
 };
 use agentos_failpoint::{Point, hit};
 use agentos_protocol::KernelFrame;
+use agentos_sandbox::Evidence;
 use agentos_types::{
     Actor, AgentName, Code, Fault, InstanceId, Manifest, TaskId, Timestamp,
     agent::{AgentState, Usage},
 };
 use tokio::{
-    net::unix::pipe::Receiver,
     task::{JoinSet, spawn_blocking},
     time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
@@ -30,8 +30,8 @@ use crate::{
     agents,
     lifecycle::Event,
     package::{self, Blueprint},
-    process::Process,
-    seat::Spawned,
+    process::{Ends, Process},
+    surroundings::Surroundings,
 };
 
 /// Hashing a package of the largest size from a slow disk.
@@ -52,6 +52,8 @@ pub(crate) enum End {
     Refused(Fault),
     /// Killed for the sake of one canceled task.
     Stubborn(TaskId),
+    /// Its launcher ended and took it along: it is not to blame.
+    Lost(Fault),
     /// `healthy`: how long it was ready, if it ever was.
     Failed { event: Event, fault: Fault, healthy: Option<Duration> },
 }
@@ -65,8 +67,9 @@ pub(super) enum Verdict {
     },
     /// It broke the protocol.
     Broken(Fault),
-    NotLaunched(Fault),
     Hung(Fault),
+    /// Its workspace is above the bound.
+    Overfull(Fault),
     /// It was asked to exit and did not in time.
     Overdue,
     Stubborn(TaskId),
@@ -74,7 +77,7 @@ pub(super) enum Verdict {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The launcher may still speak; the worker owes its hello.
+    /// The worker owes its hello.
     Launched,
     /// Welcomed; it owes its ready.
     Greeted,
@@ -100,10 +103,12 @@ pub(crate) struct Life<'r> {
     start_by: Instant,
     pub(super) idle_since: Option<Instant>,
     usage_stored: Usage,
+    /// What its limits had counted when it was last looked at.
+    seen: Evidence,
 }
 
 impl<'r> Life<'r> {
-    /// Checks the package, spawns the launcher, gives it the order.
+    /// Checks the package, makes the surroundings, has the sandbox made.
     pub(crate) async fn begin(run: &'r mut Run) -> Result<Self, End> {
         let (ambient, agent) = (run.shared.ambient.clone(), run.name.clone());
         let began_at = ambient.now();
@@ -113,29 +118,35 @@ impl<'r> Life<'r> {
     }
 
     async fn launch(run: &'r mut Run) -> Result<Self, Fault> {
-        let blueprint = prepare(run).await?;
-        run.health = blueprint.manifest.health.clone();
-        let spawned = run.shared.seat.spawn().await?;
+        let Blueprint { manifest, grants, surroundings, plan } = prepare(run).await?;
+        run.health = manifest.health.clone();
+        run.card.say_degraded(surroundings.degraded());
+        let surroundings = Arc::new(surroundings);
+        let sandboxes = &run.shared.options.sandboxes;
+        let (process, ends) = match Process::start(sandboxes, plan, surroundings.clone()).await {
+            Ok(started) => started,
+            Err(fault) => {
+                Surroundings::remove(surroundings).await;
+                return Err(fault);
+            }
+        };
         hit(Point::SupervisorSpawned);
-        Self::attach(run, blueprint, spawned)
+        Self::attach(run, manifest, grants, process, ends)
     }
 
-    fn attach(run: &'r mut Run, blueprint: Blueprint, spawned: Spawned) -> Result<Self, Fault> {
-        let Blueprint { manifest, grants, order } = blueprint;
-        let Spawned { child, socket, stdout, stderr } = spawned;
-        let process = Process::watch(child)?;
+    fn attach(
+        run: &'r mut Run,
+        manifest: Manifest,
+        grants: Arc<GrantSet>,
+        process: Process,
+        ends: Ends,
+    ) -> Result<Self, Fault> {
+        let link = Link::open(ends.socket)?;
         let mut pumps = JoinSet::new();
-        if let Some(stdout) = stdout {
-            let pipe = Receiver::from_owned_fd(stdout.into()).map_err(Fault::internal)?;
-            pumps.spawn(run.card.logs.clone().pump("stdout", pipe));
-        }
-        if let Some(stderr) = stderr {
-            let pipe = Receiver::from_owned_fd(stderr.into()).map_err(Fault::internal)?;
-            pumps.spawn(run.card.logs.clone().pump("stderr", pipe));
-        }
-        let link = Link::open(socket, &order)?;
+        pumps.spawn(run.card.logs.clone().pump("stdout", ends.stdout));
+        pumps.spawn(run.card.logs.clone().pump("stderr", ends.stderr));
         let instance = run.shared.ambient.instance_id();
-        run.card.meter.begin(instance.clone(), process.id());
+        run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
         let caller = Caller {
             agent: run.name.clone(),
             instance: instance.clone(),
@@ -159,6 +170,7 @@ impl<'r> Life<'r> {
             pumps,
             idle_since: None,
             usage_stored: Usage::default(),
+            seen: Evidence::default(),
         })
     }
 
@@ -185,7 +197,7 @@ impl<'r> Life<'r> {
                 _ = beat.tick() => self.ping()?,
                 _ = renew.tick() => self.desk.renew(),
                 _ = claim.tick() => self.on_claim_tick().await?,
-                _ = sample.tick() => self.store_usage().await,
+                _ = sample.tick() => self.look().await?,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.on_deadline().await?;
                 }
@@ -297,9 +309,32 @@ impl<'r> Life<'r> {
         }
     }
 
+    /// Reads what it uses, and says when it has hit a limit that did not end it.
+    async fn look(&mut self) -> Result<(), Verdict> {
+        let (card, surroundings) = (self.run.card.clone(), self.process.surroundings().clone());
+        let look = move || (card.meter.read(), surroundings.evidence(false), surroundings.check_workspace());
+        let Ok((usage, seen, checked)) = spawn_blocking(look).await else { return Ok(()) };
+        let logs = &self.run.card.logs;
+        if seen.oom_kills > self.seen.oom_kills {
+            let count = seen.oom_kills - self.seen.oom_kills;
+            logs.kernel(&format!("{count} of its processes were killed at limits.memory_bytes"));
+        }
+        if seen.processes_refused > self.seen.processes_refused {
+            let count = seen.processes_refused - self.seen.processes_refused;
+            logs.kernel(&format!("{count} new processes were refused at limits.processes"));
+        }
+        self.seen = seen;
+        self.store_usage(usage).await;
+        match checked {
+            Err(fault) if fault.code == Code::WORKSPACE_LIMIT => Err(Verdict::Overfull(fault)),
+            // What cannot be measured now is measured again.
+            _ => Ok(()),
+        }
+    }
+
     /// Into the row, when it has changed. A reading that is lost is repeated by the next.
-    pub(super) async fn store_usage(&mut self) {
-        let usage = Usage { memory_bytes: 0, ..self.run.card.meter.read() };
+    pub(super) async fn store_usage(&mut self, usage: Usage) {
+        let usage = Usage { memory_bytes: 0, processes: 0, ..usage };
         if usage == self.usage_stored {
             return;
         }
@@ -335,12 +370,28 @@ fn trace_start(ambient: &Ambient, agent: &AgentName, began_at: Timestamp, made: 
     });
 }
 
-async fn prepare(run: &Run) -> agentos_types::Result<Blueprint> {
+async fn prepare(run: &mut Run) -> agentos_types::Result<Blueprint> {
     let name = run.name.clone();
     let manifest = run.shared.store.read(move |conn| agents::manifest(conn, &name)).await?;
+    let host_id = host_id(run).await?;
     let (options, now) = (run.shared.options.clone(), run.shared.ambient.now());
-    let prepared = timeout(PREPARE_TIMEOUT, spawn_blocking(move || package::prepare(&options, manifest, now))).await;
+    let prepare = move || package::prepare(&options, manifest, host_id, now);
+    let prepared = timeout(PREPARE_TIMEOUT, spawn_blocking(prepare)).await;
     prepared.map_err(|_| silent("the package could not be checked in time".into()))?.map_err(Fault::internal)?
+}
+
+/// The agent's own user on the host, where the server may give it one.
+async fn host_id(run: &mut Run) -> agentos_types::Result<Option<u32>> {
+    let Some(first) = run.shared.options.first_host_id else { return Ok(None) };
+    let slot = match run.host_slot {
+        Some(slot) => slot,
+        None => {
+            let name = run.name.clone();
+            run.shared.store.write(move |tx| agents::host_slot(tx, &name)).await?
+        }
+    };
+    run.host_slot = Some(slot);
+    Ok(Some(first.saturating_add(slot)))
 }
 
 /// A start that cannot succeed without a person is refused; anything else is tried again.
@@ -351,6 +402,9 @@ fn end_of(fault: &Fault) -> End {
         | Code::MANIFEST_EXPIRED
         | Code::MANIFEST_INVALID
         | Code::LAUNCHER_MISSING
+        | Code::LIMIT_UNENFORCEABLE
+        | Code::SANDBOX_REFUSED
+        | Code::WORKSPACE_LIMIT
         | Code::AGENT_NOT_FOUND
         | Code::STORE_CORRUPT => End::Refused(fault.clone()),
         _ => End::Failed { event: Event::LaunchFailed, fault: fault.clone(), healthy: None },

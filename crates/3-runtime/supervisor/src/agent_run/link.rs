@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 
 use agentos_protocol::{
     KernelFrame, WorkerFrame,
-    launch::LaunchOrder,
     wire::{self, FrameBuffer},
 };
 use agentos_types::{Code, Fault, Result};
@@ -54,24 +53,22 @@ enum Outgoing {
 }
 
 impl Link {
-    /// `socket` is non-blocking. The order for the launcher is the first frame on it.
-    pub(crate) fn open(socket: UnixStream, order: &LaunchOrder) -> Result<Self> {
+    /// `socket` is non-blocking.
+    pub(crate) fn open(socket: UnixStream) -> Result<Self> {
         let socket = tokio::net::UnixStream::from_std(socket).map_err(Fault::internal)?;
         let (reading, writing) = socket.into_split();
         let (control, control_queue) = mpsc::channel(CONTROL_MAX);
         let (replies, reply_queue) = mpsc::channel(REPLIES_MAX);
         let mut writer = JoinSet::new();
         writer.spawn(write(writing, control_queue, reply_queue));
-        let link = Self {
+        Ok(Self {
             reading,
             buffer: FrameBuffer::default(),
             chunk: vec![0; READ_BYTES].into(),
             control,
             replies,
             writer,
-        };
-        link.put(order)?;
-        Ok(link)
+        })
     }
 
     /// The queue for answers to calls.

@@ -9,12 +9,16 @@ mod life;
 mod link;
 mod settle;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use agentos_failpoint::{Point, hit};
+use agentos_sandbox::Reason;
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result,
-    agent::AgentState,
+    agent::{AgentState, Control},
     manifest::Health,
     task::{ErrorClass, Failure},
 };
@@ -43,6 +47,22 @@ pub(crate) struct Card {
     pub(crate) logs: Arc<Logs>,
     pub(crate) meter: Meter,
     pub(crate) mailbox: Mailbox,
+    /// Limits of the manifest that the present life does not have.
+    degraded: Mutex<Vec<Control>>,
+}
+
+impl Card {
+    pub(crate) fn new(logs: Arc<Logs>, meter: Meter) -> Self {
+        Self { logs, meter, mailbox: Mailbox::default(), degraded: Mutex::default() }
+    }
+
+    pub(crate) fn degraded(&self) -> Vec<Control> {
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn say_degraded(&self, controls: Vec<Control>) {
+        *self.degraded.lock().unwrap_or_else(PoisonError::into_inner) = controls;
+    }
 }
 
 /// An event that somebody wants to happen.
@@ -64,6 +84,10 @@ pub(crate) struct Run {
     last_failure: String,
     /// Of the manifest that was started last.
     health: Health,
+    /// Its place among the users of the host, once it is known.
+    host_slot: Option<u32>,
+    /// How the last life ended, until it is written with the state that follows from it.
+    ended: Option<Reason>,
 }
 
 impl Run {
@@ -83,6 +107,8 @@ impl Run {
             backoff: Backoff::default(),
             last_failure: String::new(),
             health: Health::default(),
+            host_slot: None,
+            ended: None,
         }
     }
 
@@ -119,6 +145,10 @@ impl Run {
                 // A pause stays a pause.
                 let event = if self.state == AgentState::Paused { Event::Crash } else { Event::Restart };
                 self.apply_surely(event, Actor::System, Some(reason)).await;
+            }
+            End::Lost(fault) => {
+                let event = if self.state == AgentState::Paused { Event::Crash } else { Event::Restart };
+                self.apply_surely(event, Actor::System, Some(fault.to_string())).await;
             }
             End::Failed { event, fault, healthy } => {
                 self.backoff.fail(healthy.unwrap_or_default());
@@ -206,6 +236,7 @@ impl Run {
             actor,
             reason: reason.map(|text| self.shared.options.redactor.clean(&text)),
             process: self.card.meter.process(),
+            ended: self.ended.map(Reason::as_str),
         };
         let said = match &change.reason {
             Some(reason) => format!("{} -> {to} ({event}): {reason}", self.state),
@@ -214,6 +245,7 @@ impl Run {
         let ambient = self.shared.ambient.clone();
         self.shared.store.write(move |tx| agents::set_state(tx, &ambient, &change)).await?;
         hit(Point::SupervisorStateWritten);
+        self.ended = None;
         tracing::info!(agent = %self.name, "{said}");
         self.card.logs.kernel(&said);
         self.state = to;

@@ -1,12 +1,14 @@
 //! The end of a life: kill what is left, take the last readings and the last words, and give the tasks back.
 
-use std::process::ExitStatus;
-
 use agentos_failpoint::{Point, hit};
 use agentos_protocol::{KernelFrame, WorkerFrame};
+use agentos_sandbox::Reason;
 use agentos_tasks::{Ending, Lease};
-use agentos_types::{Actor, Code, Fault, TaskId};
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use agentos_types::{Actor, Code, Fault, TaskId, manifest::Limits};
+use tokio::{
+    task::spawn_blocking,
+    time::{Duration, Instant, timeout, timeout_at},
+};
 
 use super::{
     assign::left,
@@ -15,7 +17,7 @@ use super::{
     life::{End, Life, Phase, Verdict},
     link::Received,
 };
-use crate::{lifecycle::Event, process::describe};
+use crate::{lifecycle::Event, surroundings::Surroundings};
 
 /// For a process that has closed its socket to end by itself, so that its status can be told.
 const EXIT_PATIENCE: Duration = Duration::from_millis(200);
@@ -38,17 +40,38 @@ impl Life<'_> {
             Verdict::Exited | Verdict::Closed { .. } => self.read_leftovers().await.unwrap_or(verdict),
             verdict => verdict,
         };
-        self.store_usage().await;
-        self.run.card.meter.end();
-        let status = self.process.reap();
-        if !gone {
-            tracing::error!(agent = %self.run.name, pid = self.process.id(), "a killed worker hangs in the kernel");
-        }
+        let reason = match gone {
+            true => self.take_last_reading(by_itself).await,
+            false => {
+                tracing::error!(agent = %self.run.name, pid = self.process.id(), "a killed worker hangs in the kernel");
+                Reason::Killed
+            }
+        };
         // Pipes that a descendant holds open are dropped with the pumps.
         let _ = timeout(LEFTOVERS, async { while self.pumps.join_next().await.is_some() {} }).await;
-        let end = self.judge(verdict, status.filter(|_| by_itself));
+        let reason = if matches!(verdict, Verdict::Overfull(_)) { Reason::Disk } else { reason };
+        let end = self.judge(verdict, by_itself.then_some(reason));
+        if !matches!(end, End::Stopped) {
+            self.run.shared.ends.count(reason);
+            self.run.ended = Some(reason);
+        }
         self.settle(&end).await;
+        let surroundings = self.process.surroundings().clone();
+        // The last who holds them; the next life makes its own.
+        drop(self);
+        Surroundings::remove(surroundings).await;
         end
+    }
+
+    /// What it used and why it ended, while its group still knows.
+    async fn take_last_reading(&mut self, by_itself: bool) -> Reason {
+        let (ended, reason) = self.process.told(by_itself).await;
+        let card = self.run.card.clone();
+        match spawn_blocking(move || card.meter.end(&ended)).await {
+            Ok(usage) => self.store_usage(usage).await,
+            Err(error) => tracing::error!(agent = %self.run.name, %error, "the last reading was lost"),
+        }
+        reason
     }
 
     /// Whether the process has ended without our kill. A socket that closes is most often the first sign of it.
@@ -74,7 +97,6 @@ impl Life<'_> {
                 // Nobody is left to hear the answers.
                 (_, WorkerFrame::Call { .. } | WorkerFrame::Pong { .. } | WorkerFrame::Ready {}) => Ok(()),
                 (Phase::Ready, frame) => self.on_work(frame),
-                (_, frame @ WorkerFrame::LaunchFailed { .. }) => self.on_frame(frame).await,
                 (_, WorkerFrame::Hello { protocol, .. }) if protocol == agentos_protocol::PROTOCOL_VERSION => Ok(()),
                 (_, frame) => self.on_frame(frame).await,
             };
@@ -85,25 +107,30 @@ impl Life<'_> {
         None
     }
 
-    /// `status` is that of a process that ended by itself.
-    fn judge(&self, verdict: Verdict, status: Option<ExitStatus>) -> End {
+    /// `reason` is that of a process that ended by itself.
+    fn judge(&self, verdict: Verdict, reason: Option<Reason>) -> End {
         if self.leave_by.is_some() {
             return End::Stopped;
         }
-        let how = status.map_or_else(|| "closed its socket".to_owned(), describe);
-        let killed = status.is_some_and(|status| status.code().is_none());
+        if reason == Some(Reason::LauncherLost) {
+            return End::Lost(ended_as(Reason::LauncherLost, &self.manifest.limits));
+        }
+        let killed = reason.is_some_and(|reason| !matches!(reason, Reason::Exit(_)));
         let (event, fault) = match verdict {
             Verdict::Stubborn(task) => return End::Stubborn(task),
             Verdict::Hung(fault) => (Event::Hang, fault),
-            Verdict::NotLaunched(fault) => (Event::LaunchFailed, fault),
-            Verdict::Broken(fault) => (Event::Crash, fault),
+            Verdict::Broken(fault) | Verdict::Overfull(fault) => (Event::Crash, fault),
             // Whoever is killed has no time to finish a frame.
             Verdict::Closed { partial: true } if !killed => (
                 Event::Crash,
                 Fault::new(Code::FRAME_MALFORMED, "the worker closed its socket in the middle of a frame"),
             ),
             Verdict::Exited | Verdict::Closed { .. } | Verdict::Overdue => {
-                (Event::Crash, Fault::new(Code::WORKER_EXITED, format!("the worker {how}")))
+                let fault = match reason {
+                    Some(reason) => ended_as(reason, &self.manifest.limits),
+                    None => Fault::new(Code::WORKER_EXITED, "the worker closed its socket"),
+                };
+                (Event::Crash, fault)
             }
         };
         End::Failed { event, fault, healthy: self.ready_since.map(|since| since.elapsed()) }
@@ -112,7 +139,7 @@ impl Life<'_> {
     /// Waits for the writes under way, then gives back every task that the worker still held.
     async fn settle(&mut self, end: &End) {
         let fault = match end {
-            End::Failed { fault, .. } | End::Refused(fault) => fault.clone(),
+            End::Failed { fault, .. } | End::Refused(fault) | End::Lost(fault) => fault.clone(),
             End::Stubborn(task) => stubborn(task),
             End::Stopped => left(),
         };
@@ -151,6 +178,21 @@ impl Life<'_> {
             hit(Point::SupervisorTaskGivenBack);
         });
     }
+}
+
+/// Whoever reads it learns which limit to raise, and what it is now.
+fn ended_as(reason: Reason, limits: &Limits) -> Fault {
+    let value = match reason {
+        Reason::Memory => limits.memory_bytes,
+        Reason::Processes => u64::from(limits.processes),
+        Reason::Disk => limits.workspace_bytes,
+        Reason::FileSize => limits.file_bytes,
+        Reason::CpuTime => limits.cpu_seconds,
+        Reason::Seccomp => return Fault::new(Code::WORKER_CALL_REFUSED, format!("the worker {reason}")),
+        _ => return Fault::new(Code::WORKER_EXITED, format!("the worker {reason}")),
+    };
+    let limit = reason.limit().unwrap_or_default();
+    Fault::new(Code::WORKER_LIMIT, format!("the worker {reason} ({limit} is {value})"))
 }
 
 fn stubborn(canceled: &TaskId) -> Fault {

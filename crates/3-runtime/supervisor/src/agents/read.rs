@@ -14,7 +14,8 @@ macro_rules! select_agent {
     () => {
         "SELECT agent.name, agent.state, agent.reason, agent.instance, agent.pid, agent.restarts, agent.cpu_ms,
            agent.memory_peak_bytes, agent.disk_read_bytes, agent.disk_write_bytes, agent.deployed_at, agent.state_since,
-           agent.manifest_sha256, agent.signed_by, agent_version.envelope
+           agent.manifest_sha256, agent.signed_by, agent_version.envelope, agent.processes_peak, agent.oom_kills,
+           agent.throttled_ms, agent.workspace_bytes, agent.egress_in_bytes, agent.egress_out_bytes
          FROM agent JOIN agent_version
            ON agent_version.agent = agent.name AND agent_version.version = agent.version"
     };
@@ -69,6 +70,13 @@ fn read_agent(row: &Row<'_>) -> Result<Agent> {
             memory_peak_bytes: number(7)?,
             disk_read_bytes: number(8)?,
             disk_write_bytes: number(9)?,
+            processes: 0,
+            processes_peak: number(15)?,
+            oom_kills: number(16)?,
+            throttled_ms: number(17)?,
+            workspace_bytes: number(18)?,
+            egress_in_bytes: number(19)?,
+            egress_out_bytes: number(20)?,
         },
         controls: controls(),
     })

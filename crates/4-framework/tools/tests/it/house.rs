@@ -11,7 +11,7 @@ use agentos_audit::{AuditLog, Filter, LogIdentity, LogWriter, query};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::{Ambient, ambient::FakeClock, redact::Redactor};
 use agentos_dialer::{Dialer, DialerOptions, Resolve};
-use agentos_monitor::{Bounds, CallRequest, Executors, Monitor};
+use agentos_monitor::{Bounds, CallRequest, Executors, Monitor, egress::EgressRules};
 use agentos_protocol::{frame::CallError, syscall::CommandEnd};
 use agentos_secrets::{SecretString, Secrets, SecretsKey};
 use agentos_store::{Arg, Conn, Sequencer, Store, StoreOptions};
@@ -83,19 +83,32 @@ impl House {
     /// The exceptions open another port too.
     pub async fn open_beside(server: &Server, other_port: u16) -> Self {
         let ports = [server.port(), other_port];
-        Self::open_with(tempfile::tempdir().unwrap(), &ports, &[], |tools| Box::new(tools)).await
+        Self::open_with(tempfile::tempdir().unwrap(), &ports, |tools| Box::new(tools), EgressRules::default(), &[])
+            .await
+    }
+
+    /// What the operator decides about the network.
+    pub async fn open_ruled(server: &Server, rules: EgressRules) -> Self {
+        Self::open_with(tempfile::tempdir().unwrap(), &[server.port()], |tools| Box::new(tools), rules, &[]).await
+    }
+
+    pub async fn open_in(directory: tempfile::TempDir, server: &Server, wrap: Wrap) -> Self {
+        Self::open_with(directory, &[server.port()], wrap, EgressRules::default(), &[]).await
     }
 
     /// With ALLOWED_COMMANDS.
     pub async fn open_bounded(server: &Server, commands: &[&str]) -> Self {
-        Self::open_with(tempfile::tempdir().unwrap(), &[server.port()], commands, |tools| Box::new(tools)).await
+        let rules = EgressRules::default();
+        Self::open_with(tempfile::tempdir().unwrap(), &[server.port()], |tools| Box::new(tools), rules, commands).await
     }
 
-    pub async fn open_in(directory: tempfile::TempDir, server: &Server, wrap: Wrap) -> Self {
-        Self::open_with(directory, &[server.port()], &[], wrap).await
-    }
-
-    async fn open_with(directory: tempfile::TempDir, ports: &[u16], commands: &[&str], wrap: Wrap) -> Self {
+    async fn open_with(
+        directory: tempfile::TempDir,
+        ports: &[u16],
+        wrap: Wrap,
+        rules: EgressRules,
+        commands: &[&str],
+    ) -> Self {
         let jobs = Arc::new(Jobs::default());
         let (ambient, clock) = Ambient::fake(11, START);
         let identity = LogIdentity::new(LOG, &[5; 32]).unwrap();
@@ -124,7 +137,8 @@ impl House {
         let bounds = Bounds::new(&commands.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap();
         // Long enough for a second try, short enough for a test in which none succeeds.
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor, bounds)
-            .holding(std::time::Duration::from_millis(400));
+            .holding(std::time::Duration::from_millis(400))
+            .ruled(rules);
         let log = AuditLog::new(identity, store.clone(), directory.path());
         Self { store, tasks, secrets, monitor, log, clock, audit, jobs, directory }
     }

@@ -8,6 +8,7 @@ mod addresses;
 mod audit;
 mod commands;
 mod coverage;
+mod egress;
 mod floods;
 mod house;
 mod kv;

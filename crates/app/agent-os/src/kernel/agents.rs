@@ -6,7 +6,7 @@ use agentos_api::{
     body::{AgentLogs, Context, DeployAgent, LogLine, Notification, Page},
     kernel::AgentCommand,
 };
-use agentos_authority::GrantSet;
+use agentos_authority::{Credential, GrantSet};
 use agentos_base::fs;
 use agentos_failpoint::{Point, hit};
 use agentos_store::Arg;
@@ -38,7 +38,8 @@ async fn verify_and_install(kernel: &ServerKernel, body: DeployAgent) -> Result<
         }
         let envelope = body.envelope.into_bytes();
         let signed = package::verify_package(&envelope, Some(&source), &trust, now)?;
-        GrantSet::compile(&signed.manifest.grants)?;
+        let grants = GrantSet::compile(&signed.manifest.grants)?;
+        Credential::compile(&signed.manifest, &grants)?;
         let versions = packages.join(signed.manifest.name.as_str());
         fs::create_private_directory(&versions)?;
         let destination = versions.join(&signed.manifest.version);

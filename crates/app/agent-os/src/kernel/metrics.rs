@@ -42,6 +42,8 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         labelled.sum(tasks.iter().map(|(agent, state, count)| (agent.as_str(), state.as_str(), *count as f64))),
     );
     render_agents(&mut page, &labelled, &agents);
+    let ends = kernel.supervisor.ends();
+    page.family(&names::AGENT_ENDS, ends.map(|(reason, count)| (vec![reason.to_owned()], count as f64)));
     page.family(&names::AUDIT_RECORDS, [(Vec::new(), audit_size as f64)]);
     render_witnesses(&mut page, &targets, &witnessed);
     let retention = kernel.retention.status().await?;
@@ -67,10 +69,18 @@ type Reading = fn(&Agent) -> f64;
 fn render_agents(page: &mut Page, labelled: &Labelled, agents: &[Agent]) {
     let states = labelled.sum(agents.iter().map(|agent| (agent.name.as_str(), agent.state.as_str(), 1.0)));
     page.family(&names::AGENT_STATE, states);
-    let figures: [(&Metric, Reading); 3] = [
+    let figures: [(&Metric, Reading); 11] = [
         (&names::AGENT_RESTARTS, |agent| agent.restarts as f64),
         (&names::AGENT_CPU, |agent| agent.usage.cpu_ms as f64 / 1_000.0),
         (&names::AGENT_MEMORY, |agent| agent.usage.memory_bytes as f64),
+        (&names::AGENT_PROCESSES, |agent| agent.usage.processes as f64),
+        (&names::AGENT_OOM_KILLS, |agent| agent.usage.oom_kills as f64),
+        (&names::AGENT_THROTTLED, |agent| agent.usage.throttled_ms as f64 / 1_000.0),
+        (&names::AGENT_WORKSPACE, |agent| agent.usage.workspace_bytes as f64),
+        (&names::AGENT_DISK_READ, |agent| agent.usage.disk_read_bytes as f64),
+        (&names::AGENT_DISK_WRITTEN, |agent| agent.usage.disk_write_bytes as f64),
+        (&names::AGENT_EGRESS_IN, |agent| agent.usage.egress_in_bytes as f64),
+        (&names::AGENT_EGRESS_OUT, |agent| agent.usage.egress_out_bytes as f64),
     ];
     for (metric, of) in figures {
         let summed = labelled.sum(agents.iter().map(|agent| (agent.name.as_str(), "", of(agent))));

@@ -9,7 +9,7 @@ use agentos_api::body::{Check, CheckOutcome};
 use agentos_base::config::Source;
 use agentos_cli::{
     DoctorReport, Exit, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, MigrateStep, MigrateWay,
-    MigrationLine, UpOptions, UpReport,
+    MigrationLine, RunOrder, RunReport, UpOptions, UpReport,
 };
 use agentos_types::{
     Code, Fault, Result, Timestamp,
@@ -24,6 +24,9 @@ pub struct Program {
     pub outcome: Option<CheckOutcome>,
     pub started: Mutex<Vec<String>>,
     pub migrated: Mutex<Vec<String>>,
+    pub sandboxed: Mutex<Vec<RunOrder>>,
+    /// What `sandbox run` is to find; without one the sandbox cannot be made.
+    pub run: Option<RunReport>,
 }
 
 #[async_trait::async_trait]
@@ -76,6 +79,11 @@ impl Host for Program {
             changed: matches!(order, MigrateOrder::Change { trial: false, .. }),
             backup: None,
         })
+    }
+
+    async fn sandbox_run(&self, order: RunOrder) -> Result<RunReport> {
+        self.sandboxed.lock().unwrap().push(order);
+        self.run.clone().ok_or_else(|| Fault::new(Code::LAUNCH_FAILED, "mounts: no room").hint("make some"))
     }
 
     async fn doctor(&self, _: &Path, _: Source) -> Result<DoctorReport> {

@@ -12,6 +12,7 @@ mod host;
 mod output;
 #[cfg(test)]
 mod parse;
+mod sandbox;
 #[cfg(test)]
 mod witnesses;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentos_authority::{Demand, GrantSet};
-use agentos_dialer::CheckedUrl;
+use agentos_dialer::{CheckedUrl, HostPort};
 use agentos_tasks::cadence as plan;
 use agentos_trust::{SigningKeyFile, dsse, package};
 use agentos_types::{Action, Category, Grant, Manifest, Timestamp, json, task::Cadence};
@@ -52,24 +52,17 @@ pub fn grants(data: &[u8]) {
     let mut lines = input.split('\n');
     let (Some(category), Some(pattern), Some(resource)) = (lines.next(), lines.next(), lines.next()) else { return };
     let Some(category) = Category::ALL.into_iter().find(|known| known.as_str() == category) else { return };
-    let actions: Vec<String> = category.actions().iter().map(|&verb| verb.to_owned()).collect();
-    let grant = Grant { category, actions, resources: vec![pattern.to_owned()] };
-    let Ok(set) = GrantSet::compile(&[grant]) else { return };
-    // The monitor brings URLs into their one spelling first.
-    let is_url = category == Category::Net;
-    let resource = if is_url {
-        let Ok(url) = CheckedUrl::parse(resource) else { return };
-        url.as_str().to_owned()
-    } else {
-        resource.to_owned()
-    };
     for verb in category.actions() {
         let Some(action) = Action::of(category, verb) else { panic!("{verb} is an action of its category") };
+        let grant = Grant { category, actions: vec![(*verb).to_owned()], resources: vec![pattern.to_owned()] };
+        let Ok(set) = GrantSet::compile(&[grant]) else { continue };
+        let Some(resource) = canonical(action, resource) else { continue };
         if !set.covers(&Demand { action, resource: resource.clone() }) {
             continue;
         }
         let fixed = pattern.split('*').next().unwrap_or_default();
         match category {
+            Category::Net if *verb == "connect" => same_port(pattern, &resource),
             Category::Net => same_place(pattern, &resource),
             Category::File => {
                 assert!(resource.starts_with(fixed.trim_end_matches('/')), "{pattern:?} reaches {resource:?}");
@@ -78,6 +71,33 @@ pub fn grants(data: &[u8]) {
             _ => {}
         }
     }
+}
+
+/// The monitor brings what leads to the network into its one spelling first.
+fn canonical(action: Action, resource: &str) -> Option<String> {
+    match (action.category, action.verb) {
+        (Category::Net, "connect") => {
+            let target: HostPort = resource.strip_prefix("tcp://")?.parse().ok()?;
+            Some(format!("tcp://{target}"))
+        }
+        (Category::Net, _) => Some(CheckedUrl::parse(resource).ok()?.as_str().to_owned()),
+        _ => Some(resource.to_owned()),
+    }
+}
+
+/// A grant of connections leads to its port, and to a host that ends as the pattern does once both are spelled alike.
+fn same_port(pattern: &str, resource: &str) {
+    let Some((host, port)) = pattern.rsplit_once(':') else { panic!("{pattern:?} was compiled without a port") };
+    let Some((found, at)) = resource.rsplit_once(':') else { panic!("{resource:?} is a target without a port") };
+    assert_eq!(port, at, "{pattern:?} reaches {resource:?}");
+    let host = host.strip_prefix("tcp://").unwrap_or_default();
+    let (base, below) = host.strip_prefix("*.").map_or((host, false), |base| (base, true));
+    let Ok(base) = format!("{base}:{port}").parse::<HostPort>() else { panic!("{pattern:?} has no host") };
+    let base = base.to_string();
+    let base = base.rsplit_once(':').map_or("", |(name, _)| name);
+    let found = found.strip_prefix("tcp://").unwrap_or_default();
+    let fits = if below { found.ends_with(&format!(".{base}")) } else { found == base };
+    assert!(fits, "{pattern:?} reaches {resource:?}");
 }
 
 /// A grant never leads to another scheme, nor to a host that does not end like its own.

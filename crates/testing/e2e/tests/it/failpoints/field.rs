@@ -13,8 +13,9 @@ use super::load::{Load, is_an_end};
 
 /// A point that was not reached by now is not reached by this load.
 const REACHED_WITHIN: Duration = Duration::from_secs(45);
-/// Retries back off for some seconds each; the rest comes after the last of them.
-const RESTS_WITHIN: Duration = Duration::from_secs(150);
+/// A task that has died with many servers and then fails by itself waits as long as the longest back-off, which is five
+/// minutes; the rest comes after the last of them.
+const RESTS_WITHIN: Duration = Duration::from_secs(330);
 /// Beats before a server is asked to stop.
 const BEATS_BEFORE_STOP: usize = 8;
 /// The program for tests, and the variable that only it reads.

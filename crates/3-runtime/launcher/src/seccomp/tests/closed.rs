@@ -1,0 +1,82 @@
+//! Profiles in which the first program is the last one.
+
+use std::{ffi::CString, os::unix::process::CommandExt, process::Command};
+
+use super::*;
+
+const POINTERS: [u64; 3] = [0x1234_5678_9abc, 0x0000_1111_2222, 0x7fff_0000_0008];
+
+#[test]
+fn one_call_begins_a_program_and_no_other() {
+    for architecture in Architecture::ALL {
+        let filter = closing::filter(architecture, POINTERS);
+        let number = |name: &str| {
+            let calls = GROUPS.iter().flat_map(|groups| groups.iter()).flat_map(|group| group.calls);
+            calls.into_iter().find(|call| call.name == name).and_then(|call| architecture.number_of(call))
+        };
+        let check = |name: &str, arguments: [u64; 6], expected| {
+            let Some(number) = number(name) else { return };
+            let seen = run(&filter, &Seen { architecture: architecture.audit_number(), number, arguments });
+            assert_eq!(seen, expected, "{architecture:?} {name} {arguments:x?}");
+        };
+        let [path, arguments, variables] = POINTERS;
+        check("execve", [path, arguments, variables, 0, 0, 0], Action::Allow);
+        check("execve", [path, arguments, variables, 9, 9, 9], Action::Allow);
+        for bit in 0..64 {
+            check("execve", [path ^ (1 << bit), arguments, variables, 0, 0, 0], PERM);
+            check("execve", [path, arguments ^ (1 << bit), variables, 0, 0, 0], PERM);
+            check("execve", [path, arguments, variables ^ (1 << bit), 0, 0, 0], PERM);
+        }
+        check("execveat", [path, arguments, variables, 0, 0, 0], PERM);
+        check("fork", [0; 6], PERM);
+        check("vfork", [0; 6], PERM);
+        check("clone", [17, 0, 0, 0, 0, 0], PERM);
+        check("clone", [0x4111, 0, 0, 0, 0, 0], PERM);
+        check("clone", [0x3d_0f00, 0, 0, 0, 0, 0], Action::Allow);
+        for other in ["read", "openat", "mmap", "exit_group", "socket", "wait4", "kill"] {
+            check(other, [0; 6], Action::Allow);
+        }
+    }
+}
+
+/// The program itself is the attacker: python with threads, which then tries everything that begins something.
+#[test]
+fn the_last_program_runs_and_begins_nothing() {
+    let script = "import os, threading, ctypes\n\
+                  t=threading.Thread(target=lambda: print('thread')); t.start(); t.join()\n\
+                  def attempt(name, f):\n  try: f(); print(name, 'open')\n  except OSError as e: print(name, e.errno)\n\
+                  attempt('fork', os.fork)\n\
+                  attempt('execve', lambda: os.execv('/bin/true', ['true']))\n\
+                  attempt('spawn', lambda: os.posix_spawn('/bin/true', ['true'], {}))\n\
+                  attempt('fexecve', lambda: os.execve(os.open('/bin/true', 0), ['true'], {}))";
+    for profile in [Profile::Strict, Profile::Proxy] {
+        let output = last_program(profile, &["/usr/bin/env", "python3", "-c", script]);
+        assert!(output.contains("env:"), "env began python: {output}");
+        let Some(python) = ["/usr/bin/python3", "/usr/local/bin/python3"]
+            .into_iter()
+            .find(|path| std::fs::exists(path).is_ok_and(|is_there| is_there))
+        else {
+            eprintln!("skipped: no python3 at its usual place");
+            continue;
+        };
+        let output = last_program(profile, &[python, "-S", "-c", script]);
+        assert_eq!(output, "thread\nfork 1\nexecve 1\nspawn 1\nfexecve 1\n");
+    }
+    assert_eq!(last_program(Profile::Agent, &["/bin/sh", "-c", "exec /bin/echo on"]), "on\n");
+}
+
+fn last_program(profile: Profile, words: &[&str]) -> String {
+    let filter = compile(profile);
+    let words: Vec<CString> = words.iter().map(|word| CString::new(*word).unwrap()).collect();
+    let environment = [c"PATH=/usr/bin:/bin".to_owned()];
+    let mut command = Command::new("/nonexistent");
+    let become_it = move || {
+        crate::sys::set_no_new_privileges()?;
+        install(&filter)?;
+        Err(closing::execute(profile, &words, &environment))
+    };
+    // SAFETY: the child of a test allocates between fork and exec. No other thread of this process holds the allocator's
+    // lock for ever, because the C library makes it usable again in a child.
+    let output = unsafe { command.pre_exec(become_it) }.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}

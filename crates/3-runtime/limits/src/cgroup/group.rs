@@ -1,0 +1,124 @@
+//! One group: an agent with everything that it starts, or a tool of it. Removed when it is dropped, with all that is in it.
+
+use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+
+use agentos_protocol::sandbox::Descriptor;
+use agentos_types::{Code, Fault, Result, fault::OrFault, manifest::LimitEnforcement};
+
+use super::{Driver, GroupLimits, GroupUsage, Resource, Shared, files, kill, refuse, v1::Version1, v2::Version2};
+
+/// Dropping it kills what is inside, waits for it for about two seconds at most, and removes the directories.
+#[derive(Debug)]
+pub struct Group {
+    shared: Arc<Shared>,
+    /// One directory for each tree of version 1, one alone for version 2, none without cgroups.
+    directories: Vec<PathBuf>,
+    limits: GroupLimits,
+    enforcement: LimitEnforcement,
+    missing: Vec<(Resource, String)>,
+}
+
+impl Group {
+    pub(super) fn make(
+        shared: Arc<Shared>,
+        parent: &[PathBuf],
+        name: &str,
+        limits: GroupLimits,
+        enforcement: LimitEnforcement,
+    ) -> Result<Self> {
+        let missing = shared.missing(&limits);
+        if enforcement == LimitEnforcement::Strict && !missing.is_empty() {
+            return Err(refuse(&missing));
+        }
+        let component = format!("{}.{}", files::component(name), shared.number());
+        let made = match (&shared.driver, parent) {
+            (Driver::Version2(_), [parent]) => Version2::make(parent, &component).map(|directory| vec![directory]),
+            (Driver::Version1(driver), parent) => driver.make(parent, &component),
+            _ => Ok(Vec::new()),
+        };
+        let directories = made.map_err(|source| machine("no group can be made", &source))?;
+        // From here on the value removes what was made, whatever fails.
+        let mut group = Self { shared, directories, limits, enforcement, missing };
+        let failed = match (&group.shared.driver, group.directories.as_slice()) {
+            (Driver::Version2(driver), [directory]) => driver.limit(directory, &group.limits),
+            (Driver::Version1(driver), directories) => driver.limit(directories, &group.limits),
+            _ => Vec::new(),
+        };
+        if enforcement == LimitEnforcement::Strict && !failed.is_empty() {
+            return Err(refuse(&failed));
+        }
+        group.missing.extend(failed);
+        Ok(group)
+    }
+
+    /// What the launcher puts a sandbox into this group with.
+    pub fn descriptors(&self) -> Result<Vec<(Descriptor, OwnedFd)>> {
+        let open = match (&self.shared.driver, self.directories.as_slice()) {
+            (Driver::Version2(_), [directory]) => Version2::descriptors(directory),
+            (Driver::Version1(_), directories) => Version1::descriptors(directories),
+            _ => Ok(Vec::new()),
+        };
+        open.map_err(|source| machine("the group cannot be opened", &source))
+    }
+
+    /// Puts a process in that runs already. What it has used before stays counted where it was.
+    pub fn attach(&self, pid: u32) -> Result<()> {
+        for directory in &self.directories {
+            let place = match self.shared.driver {
+                Driver::Version2(_) => Version2::leaf(directory),
+                _ => directory.clone(),
+            };
+            files::write(&place, "cgroup.procs", &pid.to_string())
+                .or_fault(Code::LAUNCH_FAILED, "the process cannot be put into its group")?;
+        }
+        Ok(())
+    }
+
+    /// A group inside of this one, for a tool. It is held to its own limits and to those of this group.
+    pub fn child(&self, name: &str, limits: &GroupLimits) -> Result<Self> {
+        let mut limits = limits.clone();
+        // Version 1 refuses a share above that of the parent, which would have no effect anyway.
+        if let (Some(own), Some(parent)) = (limits.cpu_percent, self.limits.cpu_percent) {
+            limits.cpu_percent = Some(own.min(parent));
+        }
+        Self::make(Arc::clone(&self.shared), &self.directories, name, limits, self.enforcement)
+    }
+
+    pub fn usage(&self) -> GroupUsage {
+        match (&self.shared.driver, self.directories.as_slice()) {
+            (Driver::Version2(_), [directory]) => Version2::usage(directory),
+            (Driver::Version1(driver), directories) => driver.usage(directories),
+            _ => GroupUsage::default(),
+        }
+    }
+
+    /// Kills everything inside, groups of tools too, and does not wait. Nothing new can start in it any more.
+    pub fn kill(&self) {
+        kill::signal(&self.directories);
+    }
+
+    /// Where it is, for people: one directory for each tree of version 1.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
+    /// Limits that were asked for and are not enforced, with the reason.
+    pub fn missing(&self) -> &[(Resource, String)] {
+        &self.missing
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !kill::remove(&self.directories) {
+            tracing::warn!(groups = ?self.directories, "something in a group does not end; it is tried again later");
+            self.shared.leave(std::mem::take(&mut self.directories));
+        }
+    }
+}
+
+fn machine(what: &str, source: &io::Error) -> Fault {
+    Fault::new(Code::LAUNCH_FAILED, format!("{what}: {source}")).hint(
+        "the machine may be at its limit of groups (cgroup.max.descendants) or the group was taken away from outside",
+    )
+}

@@ -1,0 +1,269 @@
+//! A workspace as an ext4 image behind a loop device: a file of fixed size that we make, format and mount, so that its size
+//! bounds bytes and inodes exactly. The file is sparse: it takes from the disk what is used.
+//!
+//! Only images that this server has made are ever mounted, from a directory that nobody else enters: a file system that an
+//! agent could write byte by byte would attack the kernel's reader. The kernel frees the loop device with the last mount, so
+//! that a killed server leaves a mount and nothing else, and [`Images::sweep`] finds it.
+
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use agentos_types::{Code, Fault, Result};
+use rustix::{
+    fs::{ext4_ioc_resize_fs, statvfs},
+    io::Errno,
+    mount::{UnmountFlags, unmount},
+    thread::{CapabilitySet, capabilities},
+};
+
+use super::{
+    copy::{Cap, copy},
+    mounts,
+    place::{Home, Places, holds_something, is_own_file, make_private, unavailable},
+    programs::{Programs, text},
+    walk::{give, open_top},
+};
+
+/// The smallest file system with a journal that leaves room for data.
+pub(crate) const IMAGE_BYTES_MIN: u64 = 4 << 20;
+const MEBIBYTE: u64 = 1 << 20;
+/// From here on blocks of 4 KiB; below, they would waste what little there is.
+const LARGE_BYTES: u64 = 64 << 20;
+/// `discard` gives back to the disk what is deleted inside.
+const SETTINGS: &str = "loop,nosuid,nodev,noatime,discard,errors=remount-ro";
+
+#[derive(Debug)]
+pub(crate) struct Images<'i> {
+    pub(crate) places: &'i Places,
+    pub(crate) programs: &'i Programs,
+}
+
+/// Whole mebibytes, and at least what a file system needs.
+pub(crate) fn image_bytes(bytes: u64) -> u64 {
+    bytes.div_ceil(MEBIBYTE).saturating_mul(MEBIBYTE).max(IMAGE_BYTES_MIN)
+}
+
+impl Images<'_> {
+    /// Mounts the image of the workspace, with its data, whatever held them before. Already mounted, it only grows.
+    pub(crate) fn prepare(&self, name: &str, bytes: u64, owner: u32) -> Result<()> {
+        let wanted = image_bytes(bytes);
+        match self.places.home(name)? {
+            Home::Directory => self.move_in(name, wanted, owner)?,
+            Home::Image => self.fit(name, wanted, owner)?,
+        }
+        let target = self.places.workspace(name);
+        if !self.is_mounted(name) {
+            make_private(&target).map_err(|source| unavailable(&target, &source))?;
+            if holds_something(&target) {
+                tracing::warn!(directory = %target.display(), "files lie beneath the mount of a workspace and are not seen");
+            }
+            self.mount(&self.places.image(name), &target)?;
+        }
+        self.fill_image(&target, wanted)?;
+        give(&target, owner, u64::MAX)
+    }
+
+    /// Unmounts. A user that is left keeps its own view of it until it ends; from here it is gone.
+    pub(crate) fn release(&self, name: &str) -> Result<()> {
+        let target = self.places.workspace(name);
+        while self.is_mounted(name) {
+            match unmount(&target, UnmountFlags::NOFOLLOW) {
+                Ok(()) => {}
+                Err(Errno::BUSY) => {
+                    unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+                        .map_err(|source| unavailable(&target, &source))?;
+                }
+                Err(source) => return Err(unavailable(&target, &source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the data out of the image into a plain directory.
+    pub(crate) fn move_out(&self, name: &str, cap: Cap, owner: u32) -> Result<()> {
+        let (image, target) = (self.places.image(name), self.places.workspace(name));
+        let (mounted, filled) = (self.places.staging(name), self.places.staging(&format!("{name}.filled")));
+        is_own_file(&image)?;
+        self.release(name)?;
+        remove_tree(&filled);
+        for directory in [&mounted, &filled] {
+            make_private(directory).map_err(|source| unavailable(directory, &source))?;
+        }
+        self.mount(&image, &mounted)?;
+        let copied = copy(&mounted, &filled, cap, owner);
+        self.unmount_staging(&mounted)?;
+        copied?;
+        if holds_something(&target) {
+            // Left by a move that broke off, or put there by a person while nothing was mounted.
+            let aside = self.places.moved(&format!("{name}.found"));
+            tracing::warn!(directory = %aside.display(), "files that lay beneath the mount of a workspace were put aside");
+            remove_tree(&aside);
+            fs::rename(&target, &aside).map_err(|source| unavailable(&target, &source))?;
+        }
+        // An empty directory gives way to the other.
+        fs::rename(&filled, &target).map_err(|source| unavailable(&target, &source))?;
+        self.places.set_home(name, Home::Directory)?;
+        fs::remove_file(&image).map_err(|source| unavailable(&image, &source))
+    }
+
+    /// Removes what dead servers left: mounts of our images, half-made images, copies of what has moved. What is still in
+    /// use stays mounted and is used on.
+    pub(crate) fn sweep(&self) {
+        for line in mounts::read().iter().rev().filter(|line| line.target.starts_with(self.places.root())) {
+            let own = mounts::backing_file(&line.device).is_some_and(|file| file.starts_with(self.places.images()));
+            if own {
+                let outcome = unmount(&line.target, UnmountFlags::NOFOLLOW);
+                tracing::info!(directory = %line.target.display(), ?outcome, "mount of an earlier server found");
+            }
+        }
+        for (file, name) in entries(&self.places.images()) {
+            let agent = name.strip_suffix(".new").or_else(|| name.strip_suffix(".ext4"));
+            let home = agent.map(|agent| self.places.home(agent));
+            if name.ends_with(".new") || matches!(home, Some(Ok(Home::Directory))) {
+                // An error leaves it for the next start; it is in nobody's way.
+                let _ = fs::remove_file(file);
+            }
+        }
+        for (directory, name) in entries(&self.places.moved("")) {
+            if name.ends_with(".found") {
+                continue;
+            }
+            match self.places.home(&name) {
+                // It was put there, and then the server died before the image counted.
+                Ok(Home::Directory) if !holds_something(&self.places.workspace(&name)) => {
+                    let _ = fs::rename(&directory, self.places.workspace(&name));
+                }
+                Ok(_) => remove_tree(&directory),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// From a directory into a new image. The directory stays what counts until all of it is on the disk.
+    fn move_in(&self, name: &str, wanted: u64, owner: u32) -> Result<()> {
+        let (target, moved) = (self.places.workspace(name), self.places.moved(name));
+        let from = holds_something(&target).then_some(target.as_path());
+        self.make(name, wanted, owner, from)?;
+        let image = self.places.image(name);
+        fs::rename(self.places.new_image(name), &image).map_err(|source| unavailable(&image, &source))?;
+        if from.is_some() {
+            fs::rename(&target, &moved).map_err(|source| unavailable(&target, &source))?;
+        }
+        self.places.set_home(name, Home::Image)?;
+        if from.is_some() {
+            tracing::info!(workspace = name, "the workspace has moved from its directory into an image");
+            remove_tree(&moved);
+        }
+        Ok(())
+    }
+
+    /// Gives an image another size: in place when it grows and the kernel lets us, otherwise by a new one, which takes its
+    /// place in one step and needs room for both until then. ext4 does not shrink while it is mounted.
+    fn fit(&self, name: &str, wanted: u64, owner: u32) -> Result<()> {
+        let image = self.places.image(name);
+        let length = is_own_file(&image)?;
+        if length == wanted {
+            return Ok(());
+        }
+        if length < wanted && may_resize() {
+            let grow = || OpenOptions::new().write(true).open(&image)?.set_len(wanted);
+            grow().map_err(|source| unavailable(&image, &source))?;
+            return match mounts::at(&mounts::read(), &self.places.workspace(name)) {
+                Some(line) => self.programs.run("losetup", &["-c", &line.source]),
+                None => Ok(()),
+            };
+        }
+        self.release(name)?;
+        let (staged, new) = (self.places.staging(name), format!("{name}.resized"));
+        make_private(&staged).map_err(|source| unavailable(&staged, &source))?;
+        self.mount(&image, &staged)?;
+        let made = self.make(&new, wanted, owner, Some(&staged));
+        self.unmount_staging(&staged)?;
+        made?;
+        fs::rename(self.places.new_image(&new), &image).map_err(|source| unavailable(&image, &source))
+    }
+
+    /// A new file with a new file system, and in it a copy of what is given. Any earlier attempt is gone.
+    fn make(&self, name: &str, bytes: u64, owner: u32, from: Option<&Path>) -> Result<()> {
+        let path = self.places.new_image(name);
+        let create = || {
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(source),
+                _ => {}
+            }
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.set_len(bytes)
+        };
+        create().map_err(|source| unavailable(&path, &source))?;
+        let large = bytes >= LARGE_BYTES;
+        let (block, journal, inode) = if large { ("4096", "size=4", "16384") } else { ("1024", "size=1", "4096") };
+        let root = format!("root_owner={owner}:{owner}");
+        let file = text(&path)?;
+        // -m 0: no blocks kept for root, which has nothing to do in there.
+        let arguments =
+            ["-F", "-q", "-t", "ext4", "-m", "0", "-b", block, "-J", journal, "-i", inode, "-E", &root, file];
+        self.programs.run("mkfs.ext4", &arguments)?;
+        let staged = self.places.staging(&format!("{name}.new"));
+        make_private(&staged).map_err(|source| unavailable(&staged, &source))?;
+        self.mount(&path, &staged)?;
+        // For fsck of damaged disks, which makes it anew; to a program it is a riddle.
+        let _ = fs::remove_dir(staged.join("lost+found"));
+        let filled = match from {
+            Some(from) => copy(from, &staged, Cap { bytes, files: u64::MAX }, owner),
+            None => rustix::fs::fchmod(open_top(&staged)?, rustix::fs::Mode::RWXU)
+                .map_err(|source| unavailable(&staged, &source)),
+        };
+        self.unmount_staging(&staged)?;
+        filled
+    }
+
+    /// Lets the file system take all of its file, also when a server died before it did. Nothing to do is quick.
+    fn fill_image(&self, target: &Path, bytes: u64) -> Result<()> {
+        if !may_resize() {
+            return Ok(());
+        }
+        let block = statvfs(target).map_err(|source| unavailable(target, &source))?.f_bsize.max(1);
+        ext4_ioc_resize_fs(open_top(target)?, bytes / block).map_err(|source| {
+            Fault::new(Code::WORKSPACE_UNAVAILABLE, "the image of a workspace could not be made larger").detail(source)
+        })
+    }
+
+    fn is_mounted(&self, name: &str) -> bool {
+        let lines = mounts::read();
+        mounts::at(&lines, &self.places.workspace(name))
+            .and_then(|line| mounts::backing_file(&line.device))
+            .is_some_and(|file| file == self.places.image(name))
+    }
+
+    fn mount(&self, image: &Path, target: &Path) -> Result<()> {
+        self.programs.run("mount", &["-n", "-t", "ext4", "-o", SETTINGS, "--", text(image)?, text(target)?])
+    }
+
+    fn unmount_staging(&self, target: &Path) -> Result<()> {
+        unmount(target, UnmountFlags::NOFOLLOW).map_err(|source| unavailable(target, &source))?;
+        // Empty again; a directory that stays is used the next time.
+        let _ = fs::remove_dir(target);
+        Ok(())
+    }
+}
+
+/// What the kernel asks of who resizes a mounted ext4. A container may be root without it.
+fn may_resize() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE))
+}
+
+fn entries(directory: &Path) -> Vec<(std::path::PathBuf, String)> {
+    let Ok(found) = fs::read_dir(directory) else { return Vec::new() };
+    found.flatten().filter_map(|entry| Some((entry.path(), entry.file_name().into_string().ok()?))).collect()
+}
+
+/// What cannot be removed is in nobody's way: nothing counts on it.
+fn remove_tree(directory: &Path) {
+    if let Err(source) = fs::remove_dir_all(directory)
+        && source.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(directory = %directory.display(), %source, "what was left of a workspace could not be removed");
+    }
+}

@@ -1,0 +1,300 @@
+//! The bound of what an agent may keep on the disk: its workspace, by the best means that this machine has.
+//!
+//! ```text
+//! project    a quota of the file system on ROOT/NAME        root, ext4 or xfs mounted with prjquota
+//! image      an ext4 image of that size on ROOT/NAME        root, loop devices
+//! tmpfs      memory inside of the sandbox                   always; nothing lasts
+//! watchdog   ROOT/NAME, measured; who exceeds is stopped    always; reported as degraded
+//! ```
+//!
+//! Calls block on the disk and on programs of the system: not for async threads. Data stay where they are known to be when
+//! the driver changes: they are copied once, and only then the old place is removed. Not here: RLIMIT_FSIZE, which the
+//! launcher sets beside every driver, and what the file service of the tools writes outside of workspaces.
+
+mod choice;
+mod copy;
+mod image;
+mod mounts;
+mod place;
+mod programs;
+mod project;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use agentos_protocol::sandbox::Mount;
+use agentos_types::{Code, Fault, Result};
+use rustix::fs::statvfs;
+
+pub use choice::{Examined, QuotaChoice, QuotaDriver};
+use choice::{Facts, choose};
+use copy::Cap;
+use image::Images;
+use place::{Home, Places, check_name, make_private, unavailable};
+use programs::Programs;
+
+/// Where every workspace is inside of a sandbox.
+pub const WORKSPACE_TARGET: &str = "/workspace";
+/// A file costs the kernel memory and the disk a block however small it is: one for this many bytes of the limit.
+const BYTES_A_FILE: u64 = 16 << 10;
+const FILES_MIN: u64 = 1024;
+
+/// How to open the workspaces of one installation.
+#[derive(Clone, Debug)]
+pub struct WorkspaceOptions {
+    /// Directory of all workspaces.
+    pub root: PathBuf,
+    pub choice: QuotaChoice,
+    /// Whether a limit that is not held exactly is as good as none.
+    pub is_strict: bool,
+}
+
+/// All workspaces of this server. A cheap clone; with the last one, nothing of it stays mounted.
+#[derive(Clone, Debug)]
+pub struct Workspaces(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    examined: Vec<Examined>,
+    driver: QuotaDriver,
+    programs: Programs,
+    /// Without it every workspace is refused, with the reason that is known since the start.
+    opened: Result<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    places: Places,
+    /// Held to the end: no second server mounts, copies or sweeps here.
+    _lock: File,
+    /// Workspaces that are mounted. One at a time is prepared: what happens is short, and most of it is one disk.
+    mounted: Mutex<BTreeSet<String>>,
+}
+
+/// What the drivers would do at `root`, without touching anything there.
+pub fn examine(root: &Path) -> Vec<Examined> {
+    Facts::gather(root, &Programs::of_the_system()).examine()
+}
+
+impl Workspaces {
+    /// Takes the best driver of this machine and removes what a dead server left at `root`. What does not succeed is told by
+    /// [`Workspaces::prepare`]: a server without agents needs no workspaces.
+    pub fn probe(root: &Path) -> Self {
+        Self::open(WorkspaceOptions { root: root.to_owned(), choice: QuotaChoice::Automatic, is_strict: false })
+    }
+
+    pub fn open(options: WorkspaceOptions) -> Self {
+        Self::with(options, Programs::of_the_system())
+    }
+
+    fn with(options: WorkspaceOptions, programs: Programs) -> Self {
+        let examined = Facts::gather(&options.root, &programs).examine();
+        let chosen = choose(&examined, options.choice, options.is_strict);
+        // One that was asked for and cannot be had is still the one that is named.
+        let driver = match (&chosen, options.choice) {
+            (Ok(driver), _) => *driver,
+            (Err(_), QuotaChoice::Only(driver)) => driver,
+            (Err(_), QuotaChoice::Automatic) => QuotaDriver::Watchdog,
+        };
+        let opened = chosen.and_then(|_| {
+            let places = Places::open(&options.root)?;
+            let lock = places.lock()?;
+            Images { places: &places, programs: &programs }.sweep();
+            Ok(Opened { places, _lock: lock, mounted: Mutex::default() })
+        });
+        Self(Arc::new(Inner { examined, driver, programs, opened }))
+    }
+
+    /// The one that is active.
+    pub fn driver(&self) -> QuotaDriver {
+        self.0.driver
+    }
+
+    /// All of them, and why the better ones are not active.
+    pub fn examined(&self) -> &[Examined] {
+        &self.0.examined
+    }
+
+    /// The workspace of this name, with the data that it had, owned by `owner`, or by the server's own user. Asked for
+    /// again, it is the same, with the new bound.
+    pub fn prepare(&self, name: &str, bytes: u64, owner: Option<u32>) -> Result<Workspace> {
+        check_name(name)?;
+        let opened = self.0.opened.as_ref().map_err(Clone::clone)?;
+        let mut mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = owner.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        let bounds = Bounds::new(bytes);
+        let (places, programs) = (&opened.places, &self.0.programs);
+        match self.0.driver {
+            QuotaDriver::Image => {
+                // Noted first: what fails half-way is unmounted too.
+                mounted.insert(name.to_owned());
+                Images { places, programs }.prepare(name, bytes, owner)?;
+            }
+            QuotaDriver::Project => {
+                self.at_home(opened, name, bounds, owner)?;
+                project::bound(places, programs, name, bounds)?;
+            }
+            QuotaDriver::Watchdog => self.at_home(opened, name, bounds, owner)?,
+            QuotaDriver::Tmpfs => {}
+        }
+        Ok(Workspace { all: self.clone(), driver: self.0.driver, path: places.workspace(name), bounds })
+    }
+
+    /// Unmounts the workspace of an agent that is gone for longer. Its data stay.
+    pub fn release(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        let opened = self.0.opened.as_ref().map_err(Clone::clone)?;
+        let mut mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounted.remove(name) {
+            Images { places: &opened.places, programs: &self.0.programs }.release(name)?;
+        }
+        Ok(())
+    }
+
+    /// A plain directory with the data in it, wherever they were.
+    fn at_home(&self, opened: &Opened, name: &str, bounds: Bounds, owner: u32) -> Result<()> {
+        let path = opened.places.workspace(name);
+        if opened.places.home(name)? == Home::Image {
+            if !self.0.examined.iter().any(|row| row.driver == QuotaDriver::Image && row.is_usable) {
+                return Err(Fault::new(
+                    Code::WORKSPACE_UNAVAILABLE,
+                    format!("the files of {name} are in a disk image, which cannot be mounted here"),
+                )
+                .hint("start the server as root once with sandbox.workspace = watchdog, which copies them into a directory")
+                .detail(opened.places.image(name).display()));
+            }
+            let images = Images { places: &opened.places, programs: &self.0.programs };
+            images.move_out(name, Cap { bytes: bounds.bytes, files: bounds.files }, owner)?;
+        }
+        make_private(&path).map_err(|source| unavailable(&path, &source))?;
+        walk::give(&path, owner, u64::MAX)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Ok(opened) = &self.opened else { return };
+        let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in mounted.iter() {
+            if let Err(fault) = (Images { places: &opened.places, programs: &self.programs }).release(name) {
+                tracing::warn!(%fault, detail = fault.detail, "a workspace stays mounted; the next start removes the mount");
+            }
+        }
+    }
+}
+
+/// Bytes and files of one workspace.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    bytes: u64,
+    files: u64,
+}
+
+impl Bounds {
+    fn new(bytes: u64) -> Self {
+        Self { bytes, files: (bytes / BYTES_A_FILE).max(FILES_MIN) }
+    }
+}
+
+/// The workspace of one agent, ready to be mounted. While one is held, it stays mounted.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    /// Keeps what is mounted.
+    #[expect(dead_code, reason = "held for its end, not for its methods")]
+    all: Workspaces,
+    driver: QuotaDriver,
+    path: PathBuf,
+    bounds: Bounds,
+}
+
+/// What is used of a workspace, and what there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkspaceUsage {
+    pub bytes: u64,
+    pub files: u64,
+    pub bytes_max: u64,
+    pub files_max: u64,
+}
+
+impl Workspace {
+    /// How a sandbox gets it, at [`WORKSPACE_TARGET`]: writable and executable.
+    pub fn mount(&self) -> Mount {
+        let target = WORKSPACE_TARGET.to_owned();
+        match self.driver {
+            QuotaDriver::Tmpfs => {
+                Mount::Tmpfs { target, bytes: self.bounds.bytes, inodes: self.bounds.files, executable: true }
+            }
+            QuotaDriver::Project | QuotaDriver::Image | QuotaDriver::Watchdog => Mount::Bind {
+                source: self.path.to_string_lossy().into_owned(),
+                target,
+                writable: true,
+                executable: true,
+            },
+        }
+    }
+
+    /// The directory on the host; none where the workspace is the sandbox's own memory.
+    pub fn path(&self) -> Option<&Path> {
+        (self.driver != QuotaDriver::Tmpfs).then_some(&self.path)
+    }
+
+    pub fn driver(&self) -> QuotaDriver {
+        self.driver
+    }
+
+    /// What is used now. What cannot be told is 0: a workspace in memory is counted with the memory of its agent.
+    pub fn usage(&self) -> WorkspaceUsage {
+        self.measure().unwrap_or(self.nothing_used())
+    }
+
+    /// Whether the workspace is within its bound. The fault is a reason to stop the agent; it says by how much the bound was
+    /// passed. Only the watchdog finds something: with the other drivers the kernel refuses the write itself.
+    pub fn check(&self) -> Result<WorkspaceUsage> {
+        let usage = self.measure()?;
+        let kernel_holds = self.driver != QuotaDriver::Watchdog;
+        if kernel_holds || (usage.bytes <= usage.bytes_max && usage.files <= usage.files_max) {
+            return Ok(usage);
+        }
+        let over = usage.bytes.saturating_sub(usage.bytes_max);
+        Err(Fault::new(
+            Code::WORKSPACE_LIMIT,
+            format!(
+                "the workspace holds {} bytes in {} files; limits.workspace_bytes allows {} bytes in {} files, and it was \
+                 passed by {over} bytes before it was noticed",
+                usage.bytes, usage.files, usage.bytes_max, usage.files_max
+            ),
+        )
+        .hint("remove files from the workspace, or raise limits.workspace_bytes in the manifest"))
+    }
+
+    fn measure(&self) -> Result<WorkspaceUsage> {
+        match self.driver {
+            QuotaDriver::Tmpfs => Ok(self.nothing_used()),
+            QuotaDriver::Watchdog => {
+                // One above the bound is enough to know; what a bomb of files has made is not counted to its end.
+                let found = walk::measure(&self.path, self.bounds.files.saturating_add(1))?;
+                Ok(WorkspaceUsage { bytes: found.bytes, files: found.files, ..self.nothing_used() })
+            }
+            QuotaDriver::Project | QuotaDriver::Image => {
+                let found = statvfs(&self.path).map_err(|source| unavailable(&self.path, &source))?;
+                Ok(WorkspaceUsage {
+                    bytes: found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize),
+                    files: found.f_files.saturating_sub(found.f_ffree),
+                    bytes_max: found.f_blocks.saturating_mul(found.f_frsize),
+                    files_max: found.f_files,
+                })
+            }
+        }
+    }
+
+    fn nothing_used(&self) -> WorkspaceUsage {
+        WorkspaceUsage { bytes: 0, files: 0, bytes_max: self.bounds.bytes, files_max: self.bounds.files }
+    }
+}

@@ -1,0 +1,182 @@
+//! The handle that everybody holds who starts sandboxes: one launcher for each profile, started when it is first needed and
+//! again when it has ended.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use agentos_protocol::sandbox::{DESCRIPTORS_MAX, Layer, Profile, SANDBOX_VERSION, SandboxOrder};
+use agentos_types::{Code, Fault, Result};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+
+use crate::{launcher::Launcher, running::Running};
+
+/// A launcher that lived this long was well: its end does not count against the next one.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// The first restart is immediate, the second waits this long, each further one twice as long.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// An operator who repairs the machine does not want to wait longer than this.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Who makes the walls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The launcher itself.
+    #[default]
+    Native,
+    /// `bwrap`, where it is the one program that may make namespaces.
+    Bwrap,
+    /// Nobody: for development alone.
+    None,
+}
+
+impl Backend {
+    pub const ALL: [Backend; 3] = [Backend::Native, Backend::Bwrap, Backend::None];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Backend::Native => "native",
+            Backend::Bwrap => "bwrap",
+            Backend::None => "none",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|backend| backend.as_str() == text)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct SandboxOptions {
+    /// The program `agent-os-launch`, absolute.
+    pub launcher: PathBuf,
+    pub backend: Backend,
+}
+
+/// Cheap to clone. When the last clone and the last [`Running`] are gone, the launchers end.
+#[derive(Clone, Debug)]
+pub struct Sandboxes {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: SandboxOptions,
+    next_id: AtomicU64,
+    slots: HashMap<Profile, Mutex<Slot>>,
+}
+
+/// The place of one launcher. Who starts it holds the lock, so that nobody starts a second one.
+#[derive(Debug, Default)]
+struct Slot {
+    launcher: Option<(Arc<Launcher>, Instant)>,
+    /// Launchers in a row that did not live long.
+    failures: u32,
+}
+
+impl Sandboxes {
+    /// Starts nothing yet.
+    pub fn open(options: SandboxOptions) -> Result<Self> {
+        if !std::fs::metadata(&options.launcher).is_ok_and(|found| found.is_file()) {
+            return Err(Fault::new(Code::LAUNCHER_MISSING, "the program agent-os-launch is missing")
+                .hint("install it beside agent-os")
+                .detail(options.launcher.display()));
+        }
+        let slots = Profile::ALL.into_iter().map(|profile| (profile, Mutex::default())).collect();
+        Ok(Self { shared: Arc::new(Shared { options, next_id: AtomicU64::new(1), slots }) })
+    }
+
+    pub fn backend(&self) -> Backend {
+        self.shared.options.backend
+    }
+
+    /// Returns when the program runs. Its descriptors are those of the order, in that order; the number of the order is
+    /// chosen here. Whoever stops waiting gets no sandbox: one that has begun by then is killed.
+    pub async fn spawn(&self, profile: Profile, mut order: SandboxOrder, descriptors: Vec<OwnedFd>) -> Result<Running> {
+        if order.descriptors.len() != descriptors.len() || descriptors.len() > DESCRIPTORS_MAX {
+            return Err(Fault::internal(format!(
+                "{} descriptors for an order of {}, at most {DESCRIPTORS_MAX}",
+                descriptors.len(),
+                order.descriptors.len()
+            )));
+        }
+        order.version = SANDBOX_VERSION;
+        order.id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let launcher = self.launcher(profile).await?;
+        let born = launcher.spawn(order, descriptors).await?;
+        Running::new(born, launcher)
+    }
+
+    /// The walls as the launcher of this profile has found them on this machine.
+    pub async fn layers(&self, profile: Profile) -> Result<Vec<Layer>> {
+        Ok(self.launcher(profile).await?.layers().to_vec())
+    }
+
+    /// Its process, if it runs.
+    pub async fn launcher_pid(&self, profile: Profile) -> Option<u32> {
+        let slot = self.shared.slots.get(&profile)?.lock().await;
+        slot.launcher.as_ref().filter(|(launcher, _)| !launcher.is_lost()).map(|(launcher, _)| launcher.pid())
+    }
+
+    async fn launcher(&self, profile: Profile) -> Result<Arc<Launcher>> {
+        let slot = self.shared.slots.get(&profile).ok_or_else(|| Fault::internal("a profile without a place"))?;
+        let mut slot = slot.lock().await;
+        if let Some((launcher, since)) = slot.launcher.take() {
+            if !launcher.is_lost() {
+                slot.launcher = Some((launcher.clone(), since));
+                return Ok(launcher);
+            }
+            slot.failures = if since.elapsed() >= HEALTHY { 1 } else { slot.failures.saturating_add(1) };
+        }
+        sleep(backoff(slot.failures)).await;
+        match Launcher::start(&self.shared.options, profile).await {
+            Ok(launcher) => {
+                slot.launcher = Some((launcher.clone(), Instant::now()));
+                Ok(launcher)
+            }
+            Err(fault) => {
+                slot.failures = slot.failures.saturating_add(1);
+                Err(fault)
+            }
+        }
+    }
+}
+
+/// Before the next start, after so many failures in a row.
+fn backoff(failures: u32) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        // 2^10 times the first wait is far above the greatest one.
+        more => BACKOFF_FIRST.saturating_mul(1 << (more - 2).min(10)).min(BACKOFF_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_immediate_and_no_wait_is_long() {
+        let waits: Vec<_> = (0..9).map(|failures| backoff(failures).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 100, 200, 400, 800, 1_600, 3_200, 5_000]);
+        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
+    }
+
+    #[test]
+    fn back_ends_are_told_by_their_names() {
+        for backend in Backend::ALL {
+            assert_eq!(Backend::parse(backend.as_str()), Some(backend));
+        }
+        assert_eq!(Backend::parse("docker"), None);
+    }
+}

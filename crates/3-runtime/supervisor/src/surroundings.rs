@@ -1,0 +1,129 @@
+//! What one life of an agent has around its processes: the group that bounds and counts them, and the workspace. Made before
+//! the sandbox, taken away after it. All of it reads and makes files: not for async threads.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use agentos_limits::{Group, GroupLimits, Resource, quota::Workspace};
+use agentos_protocol::sandbox::{Descriptor, Mount};
+use agentos_sandbox::Evidence;
+use agentos_types::{
+    Manifest, Result,
+    agent::{Control, Enforcement, Usage},
+};
+
+use tokio::task::spawn_blocking;
+
+use crate::{SupervisorOptions, processes};
+
+/// With less than this a workspace counts as full: the next block of a file does not fit, or a file system keeps it back.
+const DISK_REST_BYTES: u64 = 64 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    group: Group,
+    workspace: Workspace,
+    cpu_seconds_max: u64,
+}
+
+impl Surroundings {
+    pub(crate) fn make(options: &SupervisorOptions, manifest: &Manifest, host_id: Option<u32>) -> Result<Self> {
+        let enforcement = manifest.limits.enforcement.unwrap_or(options.enforcement);
+        let (name, bytes) = (manifest.name.as_str(), manifest.limits.workspace_bytes);
+        let workspace = options.workspaces.prepare(name, bytes, host_id)?;
+        let limits = GroupLimits::of_manifest(&manifest.limits);
+        let group = options.cgroups.create(name, &limits, enforcement)?;
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds })
+    }
+
+    /// Takes them away once nobody holds them any more; the group waits for its last process.
+    pub(crate) async fn remove(surroundings: Arc<Self>) {
+        // Fails only when the runtime goes down, and then it is dropped there.
+        let _ = spawn_blocking(move || drop(surroundings)).await;
+    }
+
+    /// Onto `/workspace`.
+    pub(crate) fn mount(&self) -> Mount {
+        self.workspace.mount()
+    }
+
+    /// What the sandbox is born into.
+    pub(crate) fn descriptors(&self) -> Result<Vec<(Descriptor, OwnedFd)>> {
+        self.group.descriptors()
+    }
+
+    /// Whether all processes together have this limit.
+    pub(crate) fn bounds(&self, resource: Resource) -> bool {
+        self.group.missing().iter().all(|(missing, _)| *missing != resource)
+    }
+
+    /// Limits of the manifest that this machine does not enforce, as readers see them.
+    pub(crate) fn degraded(&self) -> Vec<Control> {
+        let row = |(resource, why): &(Resource, String)| Control {
+            name: resource.limit().to_owned(),
+            enforcement: Enforcement::NotEnforced,
+            reason: why.clone(),
+        };
+        let (enforcement, reason) = self.workspace.driver().standing();
+        let workspace = (enforcement != Enforcement::Enforced).then(|| Control {
+            name: "limits.workspace_bytes".to_owned(),
+            enforcement,
+            reason: reason.to_owned(),
+        });
+        self.group.missing().iter().map(row).chain(workspace).collect()
+    }
+
+    /// A reading of this life. `init` is the first process of the sandbox; what no group counts is read from `/proc`.
+    pub(crate) fn reading(&self, init: u32) -> Usage {
+        let usage = self.group.usage();
+        let own = match (usage.cpu, usage.memory, usage.processes, usage.disk) {
+            (Some(_), Some(_), Some(_), Some(_)) => Usage::default(),
+            _ => processes::sample(init),
+        };
+        Usage {
+            cpu_ms: usage.cpu.map_or(own.cpu_ms, |cpu| cpu.total_us / 1_000),
+            memory_bytes: usage.memory.map_or(own.memory_bytes, |memory| memory.bytes),
+            memory_peak_bytes: usage
+                .memory
+                .map_or(own.memory_peak_bytes, |memory| memory.peak_bytes.unwrap_or(memory.bytes)),
+            disk_read_bytes: usage.disk.map_or(own.disk_read_bytes, |disk| disk.read_bytes),
+            disk_write_bytes: usage.disk.map_or(own.disk_write_bytes, |disk| disk.write_bytes),
+            processes: usage.processes.map_or(own.processes, |processes| processes.count),
+            processes_peak: usage
+                .processes
+                .map_or(own.processes, |processes| processes.peak.unwrap_or(processes.count)),
+            oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
+            throttled_ms: usage.cpu.map_or(0, |cpu| cpu.throttled_us / 1_000),
+            workspace_bytes: self.workspace.usage().bytes,
+            egress_in_bytes: 0,
+            egress_out_bytes: 0,
+        }
+    }
+
+    /// What speaks for one end or another. `is_killed`: it was us.
+    pub(crate) fn evidence(&self, is_killed: bool) -> Evidence {
+        let usage = self.group.usage();
+        Evidence {
+            oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
+            processes_refused: usage.processes.map_or(0, |processes| processes.refused),
+            is_disk_full: self.is_disk_full(),
+            cpu_seconds_max: Some(self.cpu_seconds_max),
+            is_killed,
+        }
+    }
+
+    /// Above its bound, where nobody but us holds it.
+    pub(crate) fn check_workspace(&self) -> Result<()> {
+        self.workspace.check().map(drop)
+    }
+
+    fn is_disk_full(&self) -> bool {
+        let usage = self.workspace.usage();
+        let full = |used: u64, max: u64, rest: u64| max > 0 && used.saturating_add(rest) >= max;
+        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES) || full(usage.files, usage.files_max, 1)
+    }
+
+    /// Everything in the group, wherever it is.
+    pub(crate) fn kill(&self) {
+        self.group.kill();
+    }
+}

@@ -1,0 +1,108 @@
+//! What the server needs to put agents behind walls, bound from the settings: launchers, groups, users of the host.
+
+use std::{path::Path, sync::Arc};
+
+use agentos_base::config::Config;
+use agentos_limits::{
+    Cgroups, CgroupsOptions,
+    quota::{QuotaChoice, WorkspaceOptions, Workspaces},
+};
+use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
+use agentos_supervisor::agents::AGENTS_MAX;
+use agentos_types::{Code, Fault, Result, manifest::LimitEnforcement};
+
+use crate::layout::Layout;
+
+/// Which numbers of users there are where this process runs: `FIRST OUTSIDE COUNT` in each line.
+const USER_NUMBERS: &str = "/proc/self/uid_map";
+
+pub struct Walls {
+    pub sandboxes: Sandboxes,
+    pub host: Arc<HostRoot>,
+    pub cgroups: Cgroups,
+    pub workspaces: Workspaces,
+    pub enforcement: LimitEnforcement,
+    pub first_host_id: Option<u32>,
+}
+
+impl Walls {
+    /// `node` is the name under which groups of a dead server are found again.
+    pub fn open(config: &Config, layout: &Layout, launcher: &Path, node: &str) -> Result<Self> {
+        let enforcement = match config.sandbox_is_strict() {
+            true => LimitEnforcement::Strict,
+            false => LimitEnforcement::Degraded,
+        };
+        Ok(Self {
+            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?,
+            host: Arc::new(HostRoot::survey(Path::new("/"))?),
+            cgroups: Cgroups::open(&CgroupsOptions {
+                node: node.to_owned(),
+                subtree: None,
+                workspaces: Some(layout.work()),
+            }),
+            workspaces: Workspaces::open(WorkspaceOptions {
+                root: layout.work(),
+                // The table of settings admits no other name.
+                choice: QuotaChoice::parse(config.sandbox_workspace()).unwrap_or_default(),
+                is_strict: enforcement == LimitEnforcement::Strict,
+            }),
+            enforcement,
+            first_host_id: first_host_id(config)?,
+        })
+    }
+}
+
+/// The table of settings admits no other name.
+pub fn backend(config: &Config) -> Backend {
+    Backend::parse(config.sandbox_backend()).unwrap_or_default()
+}
+
+/// Root alone may give users away, and without walls there is nobody to give them to.
+fn first_host_id(config: &Config) -> Result<Option<u32>> {
+    if !rustix::process::geteuid().is_root() || backend(config) == Backend::None {
+        return Ok(None);
+    }
+    let first = config.sandbox_first_host_id();
+    let map = std::fs::read_to_string(USER_NUMBERS).map_err(Fault::internal)?;
+    let count = u32::try_from(AGENTS_MAX).unwrap_or(u32::MAX);
+    if has_numbers(&map, first, count) {
+        return Ok(Some(first));
+    }
+    let last = first.saturating_add(count - 1);
+    Err(Fault::new(
+        Code::CONFIG_INVALID_VALUE,
+        format!("sandbox.first_host_id: users {first} to {last} do not exist here; {USER_NUMBERS} has no such numbers"),
+    )
+    .hint("set it to the first of 10,000 numbers that exist in this container and that nobody else uses"))
+}
+
+fn has_numbers(map: &str, first: u32, count: u32) -> bool {
+    let (first, last) = (u64::from(first), u64::from(first) + u64::from(count) - 1);
+    map.lines().any(|line| {
+        let mut words = line.split_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(from)), Some(Ok(_)), Some(Ok(length))) = (words.next(), words.next(), words.next()) else {
+            return false;
+        };
+        first >= from && last < from.saturating_add(length)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_has_fewer_users_than_a_machine() {
+        for (map, first, exists) in [
+            ("         0          0 4294967295\n", 1_879_048_192, true),
+            ("0 100000 65536\n", 1_879_048_192, false),
+            ("0 100000 65536\n", 50_000, true),
+            ("0 100000 65536\n", 55_537, false),
+            ("0 1000 1\n1 100000 65536\n", 55_537, true),
+            ("", 10_000, false),
+            ("garbage\n", 10_000, false),
+        ] {
+            assert_eq!(has_numbers(map, first, 10_000), exists, "{first} in {map}");
+        }
+    }
+}
