@@ -7,7 +7,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use agentos_limits::{Group, GroupLimits, Resource};
 use agentos_protocol::{
-    sandbox::{Descriptor, Mount, Profile},
+    sandbox::{End, Mount, Profile},
     syscall::CommandEnd,
 };
 use agentos_sandbox::{
@@ -164,10 +164,10 @@ fn prepare(
 
 fn end_of(ended: &Ended, evidence: &Evidence) -> CommandEnd {
     let status = match ended.end {
-        agentos_protocol::sandbox::End::Exited(status) => status,
+        End::Exited(status) => status,
         // As shells tell it.
-        agentos_protocol::sandbox::End::Signaled(signal) => 128 + signal,
-        agentos_protocol::sandbox::End::Killed => 137,
+        End::Signaled(signal) => 128 + signal,
+        End::Killed => 137,
     };
     match Reason::of(ended, evidence) {
         Reason::Exit(status) => CommandEnd::Exited { status },

@@ -7,9 +7,13 @@ use agentos_limits::{
     Cgroups, CgroupsOptions,
     quota::{QuotaChoice, WorkspaceOptions, Workspaces},
 };
-use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
+use agentos_sandbox::{
+    Backend, SandboxOptions, Sandboxes,
+    plan::HostRoot,
+    probe::{self, Bounds},
+};
 use agentos_supervisor::agents::AGENTS_MAX;
-use agentos_types::{Code, Fault, Result, manifest::LimitEnforcement};
+use agentos_types::{Code, Fault, Result, machine::Machine, manifest::LimitEnforcement};
 
 use crate::layout::Layout;
 
@@ -28,6 +32,28 @@ pub struct Walls {
 impl Walls {
     /// `node` is the name under which groups of a dead server are found again.
     pub fn open(config: &Config, layout: &Layout, launcher: &Path, node: &str) -> Result<Self> {
+        Self::with(config, layout, launcher, node, Workspaces::open)
+    }
+
+    /// To look at: workspaces stay untouched, and groups are under a name that no server has.
+    pub fn survey(config: &Config, layout: &Layout, launcher: &Path) -> Result<Self> {
+        let name = format!("doctor-{}", std::process::id());
+        Self::with(config, layout, launcher, &name, |options| Workspaces::survey(&options))
+    }
+
+    /// What of all this holds on this machine: a sandbox is started for it.
+    pub async fn examine(&self) -> Machine {
+        let bounds = Bounds::of(&self.cgroups, &self.workspaces);
+        probe::examine(&self.sandboxes, self.host.clone(), self.first_host_id, &bounds).await
+    }
+
+    fn with(
+        config: &Config,
+        layout: &Layout,
+        launcher: &Path,
+        node: &str,
+        workspaces: impl FnOnce(WorkspaceOptions) -> Workspaces,
+    ) -> Result<Self> {
         let enforcement = match config.sandbox_is_strict() {
             true => LimitEnforcement::Strict,
             false => LimitEnforcement::Degraded,
@@ -40,7 +66,7 @@ impl Walls {
                 subtree: None,
                 workspaces: Some(layout.work()),
             }),
-            workspaces: Workspaces::open(WorkspaceOptions {
+            workspaces: workspaces(WorkspaceOptions {
                 root: layout.work(),
                 // The table of settings admits no other name.
                 choice: QuotaChoice::parse(config.sandbox_workspace()).unwrap_or_default(),
