@@ -3,6 +3,7 @@
 //!
 //! Not here: the walls themselves (`agentos-launcher`), limits and quotas (`agentos-limits`), ways out (`agentos-egress`).
 
+mod apparmor;
 mod desk;
 mod launcher;
 mod launchers;
@@ -12,6 +13,7 @@ pub mod probe;
 mod reason;
 mod running;
 
+pub use apparmor::{AppArmor, AppArmorMode};
 pub use launchers::{Backend, SandboxOptions, Sandboxes};
 pub use reason::{Evidence, Reason};
 pub use running::{Ended, Running};

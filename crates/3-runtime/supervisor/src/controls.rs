@@ -110,7 +110,7 @@ const LIMITS: &[(&str, &str)] = &[
 
 /// What this machine enforces on every agent that asks for it.
 pub fn controls(machine: &Machine) -> Vec<Control> {
-    let always = ALWAYS.iter().map(|(name, reason)| control(name, Enforced, reason));
+    let always = ALWAYS.iter().map(|(name, reason)| control(name, Enforced, *reason));
     always.chain(ROWS.iter().map(|row| judge(row, machine))).collect()
 }
 

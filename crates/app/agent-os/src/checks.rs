@@ -46,6 +46,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("server is not root", not_root),
     ("agents are walled in", walls),
     ("sandboxes are real", backend),
+    ("AppArmor is there if required", apparmor),
     ("no private targets are open", private_targets),
     (CHECK_PUBLISHED, witnesses),
     ("log level shows no internals", log_level),
@@ -255,6 +256,13 @@ fn backend_of(backend: Backend) -> (CheckOutcome, String) {
     match backend {
         Backend::None => warn("sandbox.backend is none: agents run without walls; for development alone"),
         backend => pass(backend.as_str()),
+    }
+}
+
+fn apparmor(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match sandboxes::apparmor(subject.config) {
+        Ok(apparmor) => pass(apparmor.detail()),
+        Err(fault) => fail(fault.message),
     }
 }
 

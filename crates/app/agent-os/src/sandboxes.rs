@@ -8,7 +8,7 @@ use agentos_limits::{
     quota::{QuotaChoice, WorkspaceOptions, Workspaces},
 };
 use agentos_sandbox::{
-    Backend, SandboxOptions, Sandboxes,
+    AppArmor, AppArmorMode, Backend, SandboxOptions, Sandboxes,
     plan::HostRoot,
     probe::{self, Bounds},
 };
@@ -59,11 +59,12 @@ impl Walls {
             false => LimitEnforcement::Degraded,
         };
         Ok(Self {
-            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?,
+            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?
+                .with_apparmor(apparmor(config)?),
             host: Arc::new(HostRoot::survey(Path::new("/"))?),
             cgroups: Cgroups::open(&CgroupsOptions {
                 node: node.to_owned(),
-                subtree: None,
+                subtree: config.sandbox_cgroup(),
                 workspaces: Some(layout.work()),
             }),
             workspaces: workspaces(WorkspaceOptions {
@@ -81,6 +82,11 @@ impl Walls {
 /// The table of settings admits no other name.
 pub fn backend(config: &Config) -> Backend {
     Backend::parse(config.sandbox_backend()).unwrap_or_default()
+}
+
+/// Refuses when profiles are required and cannot be had.
+pub fn apparmor(config: &Config) -> Result<AppArmor> {
+    AppArmor::probe(AppArmorMode::parse(config.sandbox_apparmor()).unwrap_or_default(), backend(config))
 }
 
 /// Root alone may give users away, and without walls there is nobody to give them to.

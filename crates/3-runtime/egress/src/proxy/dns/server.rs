@@ -10,6 +10,7 @@ use std::{
 
 use agentos_protocol::egress::Wish;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use rustix::net::sockopt::set_ip_freebind;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpStream, UdpSocket},
@@ -43,6 +44,8 @@ pub(in super::super) async fn serve_datagrams(
     outside: Arc<Outside>,
 ) -> io::Result<()> {
     socket.set_nonblocking(true)?;
+    // Addresses inside are all local by a route, and by that alone: the kernel lets us answer from them when it is told so.
+    set_ip_freebind(&socket, true)?;
     let state = UdpSocketState::new((&socket).into())?;
     let datagrams = Arc::new(Datagrams { socket: UdpSocket::from_std(socket)?, state });
     let mut buffers = vec![[0_u8; DATAGRAM_BYTES]; BATCH_SIZE];
