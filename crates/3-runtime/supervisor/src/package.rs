@@ -43,8 +43,11 @@ pub(crate) fn prepare(
     })?;
     let grants = Arc::new(GrantSet::compile(&manifest.grants)?);
     let surroundings = Surroundings::make(options, &manifest, host_id)?;
-    let mut plan = Plan::new(options.host.clone(), command(&manifest))
-        .with_manifest(&manifest.sandbox, &manifest.limits, surroundings.bounds_memory());
+    let mut plan = Plan::new(options.host.clone(), command(&manifest)).with_manifest(
+        &manifest.sandbox,
+        &manifest.limits,
+        surroundings.bounds_memory(),
+    );
     plan.environment = manifest.environment.clone();
     plan.package = Some(package);
     plan.workspace = Some(surroundings.mount());
@@ -56,10 +59,11 @@ pub(crate) fn prepare(
 /// Words that are files of the package mean the file where the sandbox has it.
 fn command(manifest: &Manifest) -> Vec<String> {
     let words = manifest.command.iter().enumerate();
-    let inside = words.map(|(index, word)| match manifest.files.contains_key(word) || (index == 0 && !word.contains('/')) {
-        true => format!("{APP}/{word}"),
-        false => word.clone(),
-    });
+    let inside =
+        words.map(|(index, word)| match manifest.files.contains_key(word) || (index == 0 && !word.contains('/')) {
+            true => format!("{APP}/{word}"),
+            false => word.clone(),
+        });
     inside.collect()
 }
 
@@ -104,7 +108,11 @@ mod tests {
     #[test]
     fn words_that_are_files_of_the_package_become_paths() {
         check_command(&["run", "x"], &["run"], &["/app/run", "x"]);
-        check_command(&["/usr/bin/python3", "main.py", "-v"], &["main.py"], &["/usr/bin/python3", "/app/main.py", "-v"]);
+        check_command(
+            &["/usr/bin/python3", "main.py", "-v"],
+            &["main.py"],
+            &["/usr/bin/python3", "/app/main.py", "-v"],
+        );
         check_command(&["bin/run", "lib/a"], &["bin/run", "lib/a"], &["/app/bin/run", "/app/lib/a"]);
         check_command(&["/usr/bin/env", "run"], &[], &["/usr/bin/env", "run"]);
     }

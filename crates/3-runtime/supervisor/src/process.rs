@@ -1,10 +1,7 @@
 //! The processes of one life as one thing: seen to end at once, killed as a whole, and told why they ended.
 
 use std::{
-    os::{
-        fd::OwnedFd,
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::Arc,
 };
 

@@ -24,9 +24,9 @@ use crate::{
     accounting::Meter,
     agent_run::{Card, Order, Run},
     agents::{self, Installed},
+    ends::Ends,
     lifecycle::{self, Event},
     logs::Logs,
-    ends::Ends,
     package,
 };
 

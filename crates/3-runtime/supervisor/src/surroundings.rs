@@ -44,12 +44,7 @@ impl Surroundings {
 
     /// Onto `/workspace`.
     pub(crate) fn mount(&self) -> Mount {
-        Mount::Bind {
-            source: self.workspace.clone(),
-            target: WORKSPACE.to_owned(),
-            writable: true,
-            executable: true,
-        }
+        Mount::Bind { source: self.workspace.clone(), target: WORKSPACE.to_owned(), writable: true, executable: true }
     }
 
     /// What the sandbox is born into.
@@ -82,15 +77,15 @@ impl Surroundings {
         Usage {
             cpu_ms: usage.cpu.map_or(own.cpu_ms, |cpu| cpu.total_us / 1_000),
             memory_bytes: usage.memory.map_or(own.memory_bytes, |memory| memory.bytes),
-            memory_peak_bytes: usage.memory.map_or(own.memory_peak_bytes, |memory| {
-                memory.peak_bytes.unwrap_or(memory.bytes)
-            }),
+            memory_peak_bytes: usage
+                .memory
+                .map_or(own.memory_peak_bytes, |memory| memory.peak_bytes.unwrap_or(memory.bytes)),
             disk_read_bytes: usage.disk.map_or(own.disk_read_bytes, |disk| disk.read_bytes),
             disk_write_bytes: usage.disk.map_or(own.disk_write_bytes, |disk| disk.write_bytes),
             processes: usage.processes.map_or(own.processes, |processes| processes.count),
-            processes_peak: usage.processes.map_or(own.processes, |processes| {
-                processes.peak.unwrap_or(processes.count)
-            }),
+            processes_peak: usage
+                .processes
+                .map_or(own.processes, |processes| processes.peak.unwrap_or(processes.count)),
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             throttled_ms: usage.cpu.map_or(0, |cpu| cpu.throttled_us / 1_000),
             workspace_bytes: 0,
