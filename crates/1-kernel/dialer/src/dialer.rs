@@ -43,7 +43,7 @@ impl Dialer {
         connector: Arc<dyn Connect>,
     ) -> Result<Self> {
         options.validate()?;
-        let tls = Tls::new(&options)?;
+        let tls = Tls::new(&options.extra_roots)?;
         let exceptions = options.private_exceptions.clone();
         let reach = Reach { resolver, connector, exceptions, own_addresses: OwnAddresses::probe() };
         Ok(Self { shared: Arc::new(Shared { options, reach, tls }) })
@@ -82,11 +82,12 @@ impl Dialer {
     }
 
     async fn hop(&self, outgoing: &Outgoing) -> Result<Answer> {
-        let tcp = self.shared.reach.connect(&outgoing.url).await?;
+        let target = outgoing.url.host_port();
+        let reached = self.shared.reach.connect(&target).await.map_err(|unreached| unreached.fault)?;
         let stream: Box<dyn Stream> = if outgoing.url.is_https() {
-            Box::new(self.shared.tls.wrap(tcp, &outgoing.url).await?)
+            Box::new(self.shared.tls.wrap(reached.stream, &target).await?)
         } else {
-            Box::new(tcp)
+            Box::new(reached.stream)
         };
         exchange::exchange(stream, outgoing).await
     }

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use agentos_types::{Code, Fault, Result};
+use agentos_types::{Code, Fault};
 
 use crate::HostPort;
 
@@ -86,7 +86,7 @@ pub(crate) fn check_all(
     addresses: &[IpAddr],
     exceptions: &[HostPort],
     is_own: impl Fn(IpAddr) -> bool,
-) -> Result<()> {
+) -> Result<(), (Fault, IpAddr)> {
     let exception = exceptions.iter().find(|exception| *exception == target);
     for address in addresses {
         let reason = match exception {
@@ -95,7 +95,7 @@ pub(crate) fn check_all(
             Some(_) => metadata_reason(*address),
         };
         if let Some(reason) = reason {
-            return Err(refused(target, *address, reason));
+            return Err((refused(target, *address, reason), *address));
         }
     }
     Ok(())
@@ -236,7 +236,7 @@ mod tests {
         let exceptions: Vec<HostPort> = exceptions.iter().map(|text| text.parse().unwrap()).collect();
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
         let own: IpAddr = "93.184.216.35".parse().unwrap();
-        check_all(&target.parse().unwrap(), &addresses, &exceptions, |ip| ip == own).err().map(|fault| fault.code)
+        check_all(&target.parse().unwrap(), &addresses, &exceptions, |ip| ip == own).err().map(|(fault, _)| fault.code)
     }
 
     #[test]
@@ -270,7 +270,8 @@ mod tests {
     #[test]
     fn the_refusal_tells_the_operator_and_not_the_agent() {
         let target: HostPort = "inner.example:80".parse().unwrap();
-        let fault = check_all(&target, &["10.9.8.7".parse().unwrap()], &[], |_| false).unwrap_err();
+        let (fault, address) = check_all(&target, &["10.9.8.7".parse().unwrap()], &[], |_| false).unwrap_err();
+        assert_eq!(address.to_string(), "10.9.8.7");
         assert_eq!(fault.message, "inner.example:80 leads to a refused address (private network)");
         assert!(fault.hint.unwrap().contains("add `inner.example:80` to `dialer.private_exceptions`"));
         assert!(fault.detail.unwrap().contains("10.9.8.7"));

@@ -1,4 +1,5 @@
-//! The dialer: the one library through which the kernel speaks HTTP to the outside. Tools and webhooks use it.
+//! The dialer: the one library through which the kernel speaks HTTP to the outside. Tools and webhooks use it; the egress
+//! proxy of sandboxes takes the part that makes connections ([`Reach`]).
 //!
 //! Invariants, each of them attacked in `tests`:
 //! - a host is resolved once per hop, *every* answer is filtered, and the connection goes to a filtered address itself,
@@ -31,6 +32,8 @@ pub use dialer::Dialer;
 pub use exchange::Response;
 pub use host_port::HostPort;
 pub use options::{DialerOptions, RESPONSE_BYTES_CEILING};
+pub use reach::{Reach, Reached, Unreached};
 pub use request::{Header, Method, Request};
 pub use resolve::{Resolve, SystemResolver};
+pub use tls::Tls;
 pub use url::CheckedUrl;

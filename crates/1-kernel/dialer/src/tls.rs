@@ -1,6 +1,10 @@
 //! TLS to the name that the URL holds. One provider (ring), the certificate authorities of the system and the operator.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use agentos_types::{Code, Fault, Result};
 use rustls::{
@@ -11,28 +15,32 @@ use rustls::{
 use tokio::{net::TcpStream, sync::OnceCell, task};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{CheckedUrl, DialerOptions};
+use crate::HostPort;
 
 /// Reading the system's hundred-odd certificates takes milliseconds, so it waits for the first https request and does
 /// not delay the start. A failure is not remembered: installing certificates needs no restart.
-pub(crate) struct Tls {
+pub struct Tls {
     extra_roots: RootCertStore,
     config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Tls {
     /// Unusable files of the operator refuse the start.
-    pub(crate) fn new(options: &DialerOptions) -> Result<Self> {
+    pub fn new(files: &[PathBuf]) -> Result<Self> {
         let mut extra_roots = RootCertStore::empty();
-        for path in &options.extra_roots {
+        for path in files {
             add_file(&mut extra_roots, path)?;
         }
         Ok(Self { extra_roots, config: OnceCell::new() })
     }
 
+    /// Reads the system's certificates now: for a program that will lose sight of the files.
+    pub async fn load(&self) -> Result<()> {
+        self.config.get_or_try_init(|| build(self.extra_roots.clone())).await.map(drop)
+    }
+
     /// The name is checked against the certificate and sent as SNI; an address is checked and not sent.
-    pub(crate) async fn wrap(&self, stream: TcpStream, url: &CheckedUrl) -> Result<TlsStream<TcpStream>> {
-        let target = url.host_port();
+    pub async fn wrap(&self, stream: TcpStream, target: &HostPort) -> Result<TlsStream<TcpStream>> {
         let name = match (target.address(), target.name()) {
             (Some(address), _) => ServerName::from(address),
             (None, name) => ServerName::try_from(name.unwrap_or_default().to_owned())
@@ -49,6 +57,12 @@ impl Tls {
                 .hint("a private certificate authority can be added to `dialer.extra_roots`")
                 .detail(source)
         })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("extra_roots", &self.extra_roots.len()).finish_non_exhaustive()
     }
 }
 

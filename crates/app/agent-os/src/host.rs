@@ -1,15 +1,17 @@
-//! What the command line needs of the server's code: `init`, `up`, `doctor`, `migrate`.
+//! What the command line needs of the server's code: `init`, `up`, `doctor`, `migrate`, `sandbox run`.
 
 use std::path::Path;
 
 use agentos_base::{Ambient, config, config::Source};
-use agentos_cli::{DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, UpOptions, UpReport};
+use agentos_cli::{
+    DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, RunOrder, RunReport, UpOptions, UpReport,
+};
 use agentos_trust::SigningKeyFile;
 use agentos_types::Result;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::{checks, detach, install, install::Installation, layout::Layout, migrate, programs, server};
+use crate::{checks, detach, install, install::Installation, layout::Layout, migrate, programs, sandbox_run, server};
 
 pub struct ProgramHost;
 
@@ -50,5 +52,9 @@ impl Host for ProgramHost {
 
     async fn migrate(&self, data_dir: &Path, source: Source, order: MigrateOrder) -> Result<MigrateReport> {
         migrate::run(&Layout::new(data_dir), &source, order, Ambient::system())
+    }
+
+    async fn sandbox_run(&self, order: RunOrder) -> Result<RunReport> {
+        sandbox_run::run(order).await
     }
 }

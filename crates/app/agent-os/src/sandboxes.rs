@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use agentos_base::config::Config;
-use agentos_limits::{Cgroups, CgroupsOptions};
+use agentos_limits::{
+    Cgroups, CgroupsOptions,
+    quota::{QuotaChoice, WorkspaceOptions, Workspaces},
+};
 use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_supervisor::agents::AGENTS_MAX;
 use agentos_types::{Code, Fault, Result, manifest::LimitEnforcement};
@@ -17,6 +20,7 @@ pub struct Walls {
     pub sandboxes: Sandboxes,
     pub host: Arc<HostRoot>,
     pub cgroups: Cgroups,
+    pub workspaces: Workspaces,
     pub enforcement: LimitEnforcement,
     pub first_host_id: Option<u32>,
 }
@@ -35,6 +39,12 @@ impl Walls {
                 node: node.to_owned(),
                 subtree: None,
                 workspaces: Some(layout.work()),
+            }),
+            workspaces: Workspaces::open(WorkspaceOptions {
+                root: layout.work(),
+                // The table of settings admits no other name.
+                choice: QuotaChoice::parse(config.sandbox_workspace()).unwrap_or_default(),
+                is_strict: enforcement == LimitEnforcement::Strict,
             }),
             enforcement,
             first_host_id: first_host_id(config)?,

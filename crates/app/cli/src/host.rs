@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-pub use sandbox::{AllowedHost, Denial, NotEnforced, RunOrder, RunReport, RunUsage, Share};
+pub use sandbox::{AllowedHost, Denial, NotEnforced, RunOrder, RunReport, RunUsage, Share, Wall};
 
 #[async_trait]
 pub trait Host: Send + Sync {

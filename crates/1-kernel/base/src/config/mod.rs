@@ -175,6 +175,11 @@ impl Config {
         }
     }
 
+    /// `auto` or the name of a driver.
+    pub fn sandbox_workspace(&self) -> &str {
+        self.text("sandbox.workspace")
+    }
+
     /// The table of settings bounds it to what a user number can be.
     pub fn sandbox_first_host_id(&self) -> u32 {
         u32::try_from(self.integer("sandbox.first_host_id")).unwrap_or(u32::MAX)

@@ -192,6 +192,13 @@ pub const SETTINGS: &[Setting] = &[
          Empty: strict under hardening, else degraded.",
     ),
     setting(
+        "sandbox.workspace",
+        "AGENT_OS_SANDBOX_WORKSPACE",
+        Kind::Choice(&["auto", "project", "image", "tmpfs", "watchdog"]),
+        "auto",
+        "How the size of workspaces is bounded: the best that this machine has, or the one named or none.",
+    ),
+    setting(
         "sandbox.first_host_id",
         "AGENT_OS_SANDBOX_FIRST_HOST_ID",
         range(10_000, 2_147_400_000),

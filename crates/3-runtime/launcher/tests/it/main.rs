@@ -7,6 +7,10 @@ mod harness;
 #[cfg(test)]
 mod inheritance;
 #[cfg(test)]
+mod inside;
+#[cfg(test)]
 mod parent;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod server;

@@ -13,7 +13,11 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use agentos_protocol::sandbox::{
     Descriptor, Listener, Mount, Network, ProcView, ProcessLimits, Profile, SANDBOX_VERSION, SandboxOrder,
@@ -234,6 +238,16 @@ impl Plan {
         mounts.push(self.workspace_mount()?);
         mounts.extend(self.bind_mounts()?);
         Ok(mounts)
+    }
+
+    /// For a plan that works in a directory of the host itself, with the care that binds get.
+    pub fn shared_workspace(&self, directory: &Path) -> Result<Mount> {
+        let from = binds::source(directory)?;
+        self.require_open(directory)?;
+        match directory.is_dir() {
+            true => Ok(binds::bind(from, WORKSPACE, true, true)),
+            false => Err(refused(format!("{from} is not a directory"))),
+        }
     }
 
     fn workspace_mount(&self) -> Result<Mount> {

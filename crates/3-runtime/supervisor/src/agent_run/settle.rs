@@ -49,6 +49,7 @@ impl Life<'_> {
         };
         // Pipes that a descendant holds open are dropped with the pumps.
         let _ = timeout(LEFTOVERS, async { while self.pumps.join_next().await.is_some() {} }).await;
+        let reason = if matches!(verdict, Verdict::Overfull(_)) { Reason::Disk } else { reason };
         let end = self.judge(verdict, by_itself.then_some(reason));
         if !matches!(end, End::Stopped) {
             self.run.shared.ends.count(reason);
@@ -118,7 +119,7 @@ impl Life<'_> {
         let (event, fault) = match verdict {
             Verdict::Stubborn(task) => return End::Stubborn(task),
             Verdict::Hung(fault) => (Event::Hang, fault),
-            Verdict::Broken(fault) => (Event::Crash, fault),
+            Verdict::Broken(fault) | Verdict::Overfull(fault) => (Event::Crash, fault),
             // Whoever is killed has no time to finish a frame.
             Verdict::Closed { partial: true } if !killed => (
                 Event::Crash,

@@ -40,6 +40,7 @@ async fn run_command(session: &mut Session<'_>, args: SandboxRun) -> Outcome {
         environment,
         full_proc: args.full_proc,
         is_strict: args.strict,
+        is_counted: args.report.is_some(),
         // Without a home there is no installation that could be shown.
         closed: target::data_dir(&session.globals, &session.environment).into_iter().collect(),
     };

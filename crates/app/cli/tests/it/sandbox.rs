@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentos_cli::{AllowedHost, Denial, Exit, NotEnforced, RunReport, RunUsage, Share};
+use agentos_cli::{AllowedHost, Denial, Exit, NotEnforced, RunReport, RunUsage, Share, Wall};
 use agentos_types::Code;
 
 use crate::world::World;
@@ -25,6 +25,7 @@ fn report() -> RunReport {
             count: 2,
         }],
         not_enforced: Vec::new(),
+        walls: vec![Wall { name: "landlock".into(), is_active: true, detail: "ABI 7".into() }],
     }
 }
 
@@ -70,6 +71,7 @@ async fn the_report_goes_to_its_file_and_nowhere_else() {
         ("/signal", serde_json::json!(null)),
         ("/usage/memory_peak_bytes", serde_json::json!(1_024)),
         ("/denials/0/target", serde_json::json!("example.org:443")),
+        ("/walls/0/is_active", serde_json::json!(true)),
         ("/not_enforced", serde_json::json!([])),
     ] {
         assert_eq!(written.pointer(pointer), Some(&expected), "{pointer}");

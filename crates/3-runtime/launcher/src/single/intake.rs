@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use agentos_protocol::{launch::LaunchOrder, wire};
 
-use crate::{Failure, order::Order, sys};
+use crate::{Failure, single::order::Order, sys};
 
 /// An order is a command line and an environment; the kernel itself takes 128 KiB for a single argument.
 const ORDER_BYTES_MAX: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 
 use std::{fs, io};
 
-use crate::{order::Order, sys};
+use crate::{single::order::Order, sys};
 
 /// One step. It may move the socket to another descriptor; on failure it says why, in one sentence.
 #[derive(Debug)]

@@ -1,6 +1,13 @@
-//! The system calls, each behind a safe function. All unsafe code of this crate is in this file.
+//! The system calls, each behind a safe function. All unsafe code of this crate is in this folder.
 //!
 //! This process has one thread, so nothing changes a descriptor, the environment or a signal disposition meanwhile.
+
+pub mod files;
+pub mod mount;
+pub mod network;
+pub mod packets;
+pub mod process;
+pub mod rights;
 
 use std::{
     ffi::{CStr, CString},
@@ -215,6 +222,7 @@ pub enum Resource {
     OpenFiles,
     FileSize,
     Core,
+    Processes,
 }
 
 pub fn set_limit(resource: Resource, value: u64) -> io::Result<()> {
@@ -224,6 +232,7 @@ pub fn set_limit(resource: Resource, value: u64) -> io::Result<()> {
         Resource::OpenFiles => libc::RLIMIT_NOFILE,
         Resource::FileSize => libc::RLIMIT_FSIZE,
         Resource::Core => libc::RLIMIT_CORE,
+        Resource::Processes => libc::RLIMIT_NPROC,
     };
     let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
     // SAFETY: the pointer is to a live local.

@@ -1,0 +1,139 @@
+//! One sandbox as the proxy knows it, and one connection of it.
+
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+
+use agentos_base::Ambient;
+use agentos_dialer::{HostPort, Reach, Reached, Tls, Unreached};
+use agentos_protocol::egress::{Attachment, EgressLimits, Refusal, Wish};
+use agentos_types::{Code, Fault, Result};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    activity::Activity, authority::Authority, grant::Grant, line::Line, meter::Meter, names::Names, stop::Stop,
+};
+
+/// From the lookup to the open connection. Slower ones are down for who waits.
+const DIAL: Duration = Duration::from_secs(15);
+/// Hosts whose TLS ends here; each has a certificate in memory.
+const TERMINATED_MAX: usize = 256;
+/// Questions for names at once. A program asks for a few; more at once is a scan.
+const LOOKUPS_MAX: usize = 64;
+
+pub(super) struct Guest {
+    pub id: u64,
+    pub limits: EgressLimits,
+    pub meter: Meter,
+    pub names: Names,
+    pub terminated: HashSet<String>,
+    pub authority: Option<Authority>,
+    pub connections: Arc<Semaphore>,
+    pub lookups: Arc<Semaphore>,
+    /// Fires when the sandbox has ended.
+    pub ended: CancellationToken,
+}
+
+/// What all sandboxes share.
+pub(super) struct Outside {
+    pub line: Arc<Line>,
+    pub reach: Reach,
+    pub tls: Tls,
+    pub connections: Arc<Semaphore>,
+    pub ambient: Ambient,
+}
+
+/// One accepted connection.
+pub(super) struct Connection {
+    pub guest: Arc<Guest>,
+    pub outside: Arc<Outside>,
+    pub activity: Activity,
+}
+
+impl Guest {
+    pub fn new(attachment: Attachment, ended: CancellationToken) -> Result<Self> {
+        let refused = |message: &str| Fault::new(Code::CONFIG_INVALID_VALUE, message);
+        let mut terminated = HashSet::new();
+        for host in &attachment.terminated_hosts {
+            let target: HostPort = format!("{host}:443").parse()?;
+            let name = target.name().ok_or_else(|| refused("TLS of an address cannot end at the proxy"))?;
+            terminated.insert(name.to_owned());
+        }
+        if terminated.len() > TERMINATED_MAX {
+            return Err(refused("too many hosts whose TLS ends at the proxy"));
+        }
+        let authority = attachment.authority.as_ref().map(Authority::new).transpose()?;
+        if authority.is_none() && !terminated.is_empty() {
+            return Err(refused("TLS cannot end at the proxy without an authority"));
+        }
+        let limits = attachment.limits;
+        Ok(Self {
+            id: attachment.sandbox,
+            meter: Meter::new(&limits),
+            names: Names::default(),
+            terminated,
+            authority,
+            connections: Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX >> 4))),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            ended,
+            limits,
+        })
+    }
+}
+
+impl Connection {
+    pub fn new(guest: &Arc<Guest>, outside: &Arc<Outside>) -> Self {
+        Self { guest: Arc::clone(guest), outside: Arc::clone(outside), activity: Activity::new(guest) }
+    }
+
+    /// Asks the server. While it thinks, nothing is idle.
+    pub async fn ask(&self, wish: Wish) -> Result<Grant, Stop> {
+        self.guest.meter.check()?;
+        let _hold = self.activity.hold();
+        self.outside.line.ask(&self.guest, wish).await
+    }
+
+    /// Opens the connection that was granted.
+    pub async fn dial(&self, target: &HostPort, grant: &Grant) -> Result<Reached, Stop> {
+        let _hold = self.activity.hold();
+        let reach = &self.outside.reach;
+        let attempt = async {
+            if grant.private_allowed { reach.connect_opened(target).await } else { reach.connect(target).await }
+        };
+        match timeout(DIAL, attempt).await {
+            Ok(outcome) => outcome.map_err(|Unreached { fault, address }| Stop::Unreachable { fault, address }),
+            Err(_) => {
+                let fault = Fault::new(Code::CONNECT_FAILED, format!("no connection to {target} in {DIAL:?}"));
+                Err(Stop::Unreachable { fault, address: None })
+            }
+        }
+    }
+
+    /// Runs `work` for a grant and writes down how it ended: by itself, by the clocks of the connection, or not at all, if
+    /// the sandbox ends first.
+    pub async fn under<T>(&self, grant: &Grant, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+        let outcome = tokio::select! {
+            biased;
+            outcome = work => outcome,
+            () = self.activity.expired() => Err(Stop::refused(Refusal::TooSlow)),
+        };
+        if let Err(stop) = &outcome {
+            grant.end(stop.wish_end());
+        }
+        outcome.map_err(Stop::after_grant)
+    }
+
+    /// Waits for `work` at most `limit`.
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        match tokio::time::timeout_at(Instant::now() + limit, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Stop::refused(Refusal::TooSlow)),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Questions and reports to the server, and its answers. All sandboxes share one line.
+//!
+//! Memory is bounded by turns: a question holds its turn until it is answered, a report of a refusal until it is sent. The
+//! end of a granted wish needs no turn, because there is one for each answer.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use agentos_protocol::egress::{FromProxy, Refusal, Verdict, Wish};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::{channel::Channel, grant::Grant, guest::Guest, stop::Stop};
+
+/// Questions without an answer. A server that falls this far behind slows sandboxes down instead of filling the memory.
+const ASKS_MAX: usize = 4_096;
+/// Reports of refusals that wait for the socket.
+const REFUSALS_MAX: usize = 256;
+
+pub(super) struct Line {
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    pending: Mutex<HashMap<u64, Pending>>,
+    next: AtomicU64,
+    asks: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+/// A message, and its turn if it has one, given back when it is sent.
+pub(super) struct Outgoing {
+    message: FromProxy,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+/// A question that waits. Who asked may be gone by the time of the answer.
+struct Pending {
+    guest: Arc<Guest>,
+    is_name: bool,
+    answer: oneshot::Sender<Answer>,
+    _turn: OwnedSemaphorePermit,
+}
+
+/// A grant reports its own end when it is dropped, so one that nobody waits for any more is reported as well.
+enum Answer {
+    Granted(Grant),
+    Denied { code: String, message: String },
+}
+
+impl Line {
+    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Outgoing>) {
+        let (outgoing, queue) = mpsc::unbounded_channel();
+        let line = Self {
+            outgoing,
+            pending: Mutex::default(),
+            next: AtomicU64::new(1),
+            asks: Arc::new(Semaphore::new(ASKS_MAX)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        };
+        (Arc::new(line), queue)
+    }
+
+    /// Waits for the answer, however long the server takes: the limits of the connection end it.
+    pub async fn ask(self: &Arc<Self>, guest: &Arc<Guest>, wish: Wish) -> Result<Grant, Stop> {
+        let turn = Arc::clone(&self.asks).acquire_owned().await.map_err(|_| Stop::NobodyToAsk)?;
+        let ask = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        let is_name = matches!(wish, Wish::Name { .. });
+        let pending = Pending { guest: Arc::clone(guest), is_name, answer, _turn: turn };
+        self.pending().insert(ask, pending);
+        self.post(FromProxy::Ask { ask, sandbox: guest.id, wish }, None);
+        match answered.await {
+            Ok(Answer::Granted(grant)) => Ok(grant),
+            Ok(Answer::Denied { code, message }) => Err(Stop::Denied { code, message }),
+            Err(_) => Err(Stop::NobodyToAsk),
+        }
+    }
+
+    /// The server's answer. One to a question that was never asked, or a second one, changes nothing.
+    pub fn answered(self: &Arc<Self>, ask: u64, verdict: Verdict) {
+        let Some(pending) = self.pending().remove(&ask) else {
+            tracing::warn!(ask, "an answer without a question");
+            return;
+        };
+        let answer = match verdict {
+            Verdict::Allowed { headers, private_allowed } => {
+                let mut grant = Grant::new(Arc::clone(self), ask, pending.guest, headers, private_allowed);
+                grant.is_silent = pending.is_name;
+                Answer::Granted(grant)
+            }
+            Verdict::Denied { code, message } => Answer::Denied { code, message },
+        };
+        drop(pending.answer.send(answer));
+    }
+
+    pub async fn refuse(&self, sandbox: u64, target: Option<String>, reason: Refusal) {
+        let Ok(turn) = Arc::clone(&self.refusals).acquire_owned().await else { return };
+        self.post(FromProxy::Refused { sandbox, target, reason }, Some(turn));
+    }
+
+    /// Without a turn; see above.
+    pub fn post_end(&self, message: FromProxy) {
+        self.post(message, None);
+    }
+
+    pub fn post_ready(&self, version: u32) {
+        self.post(FromProxy::Ready { version }, None);
+    }
+
+    fn post(&self, message: FromProxy, turn: Option<OwnedSemaphorePermit>) {
+        // The other end lives as long as the proxy.
+        let _ = self.outgoing.send(Outgoing { message, _turn: turn });
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends what is posted, in order, until the socket fails.
+pub(super) async fn deliver(channel: &Channel, mut queue: mpsc::UnboundedReceiver<Outgoing>) -> io::Result<()> {
+    while let Some(outgoing) = queue.recv().await {
+        let bytes = serde_json::to_vec(&outgoing.message).map_err(io::Error::other)?;
+        channel.send(&bytes).await?;
+    }
+    Ok(())
+}

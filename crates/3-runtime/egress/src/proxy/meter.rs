@@ -1,0 +1,97 @@
+//! How many bytes a sandbox has moved, how many it may, and how fast. All of its connections share one meter.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use agentos_protocol::egress::{EgressLimits, Refusal};
+use tokio::time::{Instant, sleep_until};
+
+/// What may go at once after a pause: so much of the rate. Less would cut every page into slices.
+const BURST: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) struct Meter {
+    bytes_max: u64,
+    bytes_per_second: u64,
+    used: AtomicU64,
+    /// When everything that has passed would have passed at the very rate.
+    due: Mutex<Instant>,
+}
+
+impl Meter {
+    pub fn new(limits: &EgressLimits) -> Self {
+        Self {
+            bytes_max: limits.bytes,
+            bytes_per_second: limits.bytes_per_second.max(1),
+            used: AtomicU64::new(0),
+            due: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Whether anything is left.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.used.load(Ordering::Relaxed) < self.bytes_max { Ok(()) } else { Err(Refusal::ByteLimit) }
+    }
+
+    /// Counts `bytes`, then waits as long as the rate asks for. Fails once more have passed than may.
+    pub async fn pass(&self, bytes: u64) -> Result<(), Refusal> {
+        if self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.bytes_max {
+            return Err(Refusal::ByteLimit);
+        }
+        let wait = {
+            let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let earliest = now.checked_sub(BURST).unwrap_or(now);
+            let cost = bytes.saturating_mul(1_000_000) / self.bytes_per_second;
+            *due = (*due).max(earliest) + Duration::from_micros(cost);
+            (*due > now).then_some(*due)
+        };
+        if let Some(until) = wait {
+            sleep_until(until).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(bytes: u64, bytes_per_second: u64) -> Meter {
+        Meter::new(&EgressLimits { connections: 1, bytes, bytes_per_second, idle_ms: 1, connection_ms: 1 })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_holds_over_all_who_share_it() {
+        let meter = meter(u64::MAX, 1_000);
+        let started = Instant::now();
+        let half = async {
+            for _ in 0..50 {
+                meter.pass(100).await.unwrap();
+            }
+        };
+        tokio::join!(half, async {
+            for _ in 0..50 {
+                meter.pass(100).await.unwrap();
+            }
+        });
+        let took = started.elapsed();
+        // 10,000 bytes at 1,000 a second, the first quarter of a second for nothing.
+        assert!(took >= Duration::from_millis(9_700) && took <= Duration::from_millis(10_100), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sum_ends_it() {
+        let meter = meter(1_000, 1_000_000);
+        meter.pass(999).await.unwrap();
+        meter.check().unwrap();
+        meter.pass(1).await.unwrap();
+        assert_eq!(meter.check(), Err(Refusal::ByteLimit));
+        assert_eq!(meter.pass(1).await, Err(Refusal::ByteLimit));
+    }
+}
