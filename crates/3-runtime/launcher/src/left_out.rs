@@ -44,7 +44,7 @@ mod open {
         child::{Child, Run, Stage},
         sys::{
             files,
-            mount::{self, Attributes},
+            mount::{Attributes, Tree},
         },
     };
 
@@ -143,12 +143,11 @@ mod open {
             }
             let path = CString::new(format!("/{name}")).map_err(|error| error.to_string())?;
             let place = files::find(&path).map_err(failed)?;
-            let tree = mount::copy_tree(place.as_fd()).map_err(failed)?;
-            mount::restrict_tree(tree.as_fd(), Attributes::default()).map_err(failed)?;
+            let tree = Tree::copy(place.as_fd(), Attributes::default()).map_err(failed)?;
             let name = CString::new(name).map_err(|error| error.to_string())?;
             files::make_directory_in(root, &name).map_err(failed)?;
             let target = files::open_in(root, &name, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(failed)?;
-            mount::attach(tree.as_fd(), target.as_fd()).map_err(failed)?;
+            tree.attach(target.as_fd()).map_err(failed)?;
         }
         Ok(())
     }
