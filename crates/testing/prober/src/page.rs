@@ -4,21 +4,16 @@ use std::fmt::Write as _;
 
 use crate::catalogue::{GROUPS, Wall};
 
-/// What stands between these two lines of the page is the catalogue.
-pub const BEGIN: &str = "<!-- catalogue: begin -->";
-pub const END: &str = "<!-- catalogue: end -->";
-
 pub fn tables() -> String {
     let mut text = String::new();
     for group in GROUPS {
-        let _ = write!(text, "\n## {}\n\n| attempt | what is tried | stopped by |\n|---|---|---|\n", group.title);
+        let _ = write!(text, "\n### {}\n\n| attempt | what is tried | stopped by |\n|---|---|---|\n", group.title);
         for attempt in group.attempts {
             let walls: Vec<&str> = attempt.walls.iter().map(|wall| title(*wall)).collect();
             let walls = if walls.is_empty() { "open, harmless".to_owned() } else { walls.join(", ") };
             let _ = writeln!(text, "| `{}` | {} | {walls} |", attempt.name, attempt.what);
         }
     }
-    text.push('\n');
     text
 }
 

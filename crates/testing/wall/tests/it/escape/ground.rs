@@ -95,6 +95,11 @@ impl Ground {
         self.directory.path().join(name)
     }
 
+    /// A program of the product.
+    pub fn program(&self, name: &str) -> PathBuf {
+        program(name)
+    }
+
     pub fn victim_lives(&mut self) -> bool {
         self.victim.try_wait().unwrap().is_none()
     }
@@ -111,7 +116,7 @@ impl Drop for Ground {
 }
 
 /// Beside the tests, as cargo has built it.
-pub fn program(name: &str) -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let path = own.parent().and_then(Path::parent).unwrap().join(name);
     assert!(path.exists(), "{} is missing: run scripts/build-for-tests.sh", path.display());

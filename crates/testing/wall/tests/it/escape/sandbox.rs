@@ -48,7 +48,8 @@ impl Launcher {
         }
     }
 
-    fn user(self) -> u32 {
+    /// Who the sandbox is outside.
+    pub fn user(self) -> u32 {
         match (self, rustix::process::geteuid()) {
             (Self::Root, _) => HOST_ID,
             (Self::Plain, user) if user.is_root() => NOBODY,
@@ -113,7 +114,7 @@ pub fn launcher_program(ground: &Ground, launcher: Launcher, without: &[Wall]) -
     }
     let holes: Vec<&str> = without.iter().filter(|wall| !wall.is_of_the_order()).map(|wall| wall.name()).collect();
     let name = if holes.is_empty() { "agent-os-launch" } else { "agent-os-launch-open" };
-    let _ = write!(script, "{} \"$@\"", ground::program(name).display());
+    let _ = write!(script, "{} \"$@\"", ground.program(name).display());
     if !holes.is_empty() {
         let _ = write!(script, " --without {}", holes.join(","));
     }
