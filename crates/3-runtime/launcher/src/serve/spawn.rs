@@ -34,6 +34,7 @@ pub fn spawn(
     check_permitted(setup, &order).map_err(failed("order"))?;
     let given: Vec<(Descriptor, OwnedFd)> = order.descriptors.iter().copied().zip(descriptors).collect();
     let trees = trees(setup, &order).map_err(failed("mounts"))?;
+    let devices = devices(setup, &order).map_err(failed("mounts"))?;
     let plan = memory(c"plan", &Plan::encode(&order)).map_err(failed("plan"))?;
     let handed_over = match setup.backend {
         Backend::Bwrap => Some(hand_over(&order).map_err(failed("bwrap"))?),
@@ -49,7 +50,7 @@ pub fn spawn(
             become_child(
                 setup,
                 &order,
-                trees,
+                (trees, devices),
                 Belongings {
                     channel: theirs,
                     plan: plan.as_fd(),
@@ -80,7 +81,12 @@ pub fn spawn(
 }
 
 /// The first steps of the child, while it still has the launcher's descriptors: its cgroups, then order among what it has.
-fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belongings: Belongings<'_>) -> ! {
+fn become_child(
+    setup: &Setup,
+    order: &SandboxOrder,
+    (trees, devices): (Vec<Tree>, Option<Tree>),
+    belongings: Belongings<'_>,
+) -> ! {
     // Until it is sorted, failures go by the unsorted channel.
     let channel = belongings.channel.as_raw_fd();
     let fail = |stage: &str, message: String| -> ! {
@@ -95,7 +101,7 @@ fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belonging
             fail("cgroup", format!("the cgroup could not be entered: {error}"));
         }
     }
-    if let Err(message) = child::sort(belongings, &trees) {
+    if let Err(message) = child::sort(belongings, trees.iter().chain(&devices)) {
         fail("descriptors", message);
     }
     let user = if is_other_user(setup, order) { User::Other } else { User::Own };
@@ -114,6 +120,8 @@ fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belonging
             landlock: setup.landlock,
             user,
             trees,
+            volunteers_for_oom: setup.volunteers_for_oom,
+            devices,
             program,
         },
     )
@@ -192,6 +200,15 @@ fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<Tree>, String> {
         _ => None,
     });
     copies.collect()
+}
+
+fn devices(setup: &Setup, order: &SandboxOrder) -> Result<Option<Tree>, String> {
+    match &setup.devices {
+        Some(folder) if order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) => {
+            child::devices::copy_folder(folder).map(Some).map_err(|error| format!("/dev could not be copied: {error}"))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn memory(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, String> {

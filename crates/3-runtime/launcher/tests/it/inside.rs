@@ -115,7 +115,8 @@ fn the_tree_is_the_ordered_one_and_cannot_be_changed() {
             "5\n3\n"
         );
         let mounts = server.shell("cat /proc/self/mountinfo");
-        assert_eq!(mounts.lines().count(), 10, "root, usr, tmp, five devices, shm, proc: {mounts}");
+        let expected = if mounts.contains(" /dev/null ") { 10 } else { 6 };
+        assert_eq!(mounts.lines().count(), expected, "root, usr, tmp, shm, proc, and one or five of devices: {mounts}");
         assert!(!mounts.contains("shared:") && !mounts.contains("master:"), "{mounts}");
     });
 }
