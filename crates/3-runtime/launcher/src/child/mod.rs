@@ -21,12 +21,13 @@ use libc::sock_filter;
 use crate::{
     channel::{CHANNEL, FIRST_FREE, Message, ORDER, PLAN, PROGRAM, STDERR},
     landlock::Abi,
+    left_out,
     sys::{self, files, mount::Tree, packets, process},
 };
 
 pub use identity::{die_with_parent, still_wanted};
 pub use mounts::copy;
-pub use stages::{BWRAP_INSIDE, BWRAP_OUTSIDE, NATIVE, NONE, Stage, should_volunteer};
+pub use stages::{BWRAP_INSIDE, BWRAP_OUTSIDE, NATIVE, NONE, Run, Stage, should_volunteer};
 
 /// Status of a process that could not become what it should; the message on the channel says why.
 const EXIT_FAILED: i32 = 126;
@@ -79,7 +80,8 @@ pub struct HandOver<'a> {
 /// Puts up the walls. The launcher's end of the channel is closed already.
 pub fn run(stages: &[Stage], child: &mut Child<'_>) -> ! {
     for stage in stages {
-        if let Err(message) = (stage.run)(child) {
+        let run = left_out::instead(stage).unwrap_or(stage.run);
+        if let Err(message) = run(child) {
             fail(stage.name, message);
         }
     }

@@ -10,6 +10,7 @@ use agentos_protocol::sandbox::{Descriptor, Mount, SandboxOrder};
 
 use crate::{
     channel::PROGRAM,
+    left_out,
     sys::{
         self, files,
         mount::{self, Attributes, Tree},
@@ -44,6 +45,9 @@ pub fn copy_with(source: &str, attributes: Attributes) -> Result<Tree, String> {
 
 /// What a bind of the order forbids.
 pub fn attributes(writable: bool, executable: bool) -> Attributes {
+    if left_out::is("mounts") {
+        return Attributes::default();
+    }
     Attributes { read_only: !writable, no_devices: true, no_programs: !executable }
 }
 
@@ -61,18 +65,24 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
     let options = [(c"size", ROOT_BYTES), (c"nr_inodes", ROOT_INODES), (c"mode", "755")];
     let root = tmpfs(&options, forbidden).map_err(|error| format!("the root could not be made: {error}"))?;
     mount::attach_over_root(&root).map_err(|error| format!("the root could not be mounted: {error}"))?;
+    left_out::add_host(root.as_fd(), &child.order.mounts)?;
     for entry in &child.order.mounts {
         match entry {
             Mount::Bind { target, .. } => {
                 let tree = trees.next().ok_or_else(|| format!("{target} has no tree"))?;
                 attach(root.as_fd(), &tree, target)?;
             }
+            // The host's are there.
+            Mount::Devices { .. } | Mount::File { .. } if left_out::is("mounts") => {}
             Mount::Devices { shm_bytes } => devices.mount(root.as_fd(), *shm_bytes)?,
             other => small(root.as_fd(), other)?,
         }
     }
     proc::mount(root.as_fd(), child.order.proc)?;
     files::enter(root.as_fd()).map_err(|error| format!("the new root could not be entered: {error}"))?;
+    if left_out::is("mounts") {
+        return Ok(());
+    }
     root.restrict(Attributes { read_only: true, ..forbidden })
         .map_err(|error| format!("the root could not be made read-only: {error}"))
 }
@@ -99,8 +109,9 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
     match entry {
         Mount::Tmpfs { target, bytes, inodes, executable } => {
             let (bytes, inodes) = (bytes.to_string(), inodes.to_string());
-            let options = [(c"size", bytes.as_str()), (c"nr_inodes", inodes.as_str()), (c"mode", "1777")];
-            let tree = tmpfs(&options, attributes(true, *executable)).map_err(|error| format!("{target}: {error}"))?;
+            let options = [(c"mode", "1777"), (c"size", bytes.as_str()), (c"nr_inodes", inodes.as_str())];
+            let options = if left_out::is("mounts") { &options[..1] } else { &options };
+            let tree = tmpfs(options, attributes(true, *executable)).map_err(|error| format!("{target}: {error}"))?;
             attach(root, &tree, target)
         }
         Mount::Symlink { target, to } => link(root, target, to),
@@ -132,6 +143,9 @@ pub fn link(root: BorrowedFd<'_>, target: &str, to: &str) -> Result<(), String> 
 pub fn enter(child: &mut Child<'_>) -> Result<(), String> {
     mount::pivot_here().map_err(|error| format!("the root could not be changed: {error}"))?;
     mount::detach_here().map_err(|error| format!("the old root could not be taken away: {error}"))?;
+    if !left_out::is("root") {
+        leave_the_list()?;
+    }
     sys::change_directory(c"/").map_err(|error| format!("the new root could not be entered: {error}"))?;
     own_null(child.order)
 }
@@ -145,4 +159,15 @@ fn own_null(order: &SandboxOrder) -> Result<(), String> {
         .filter(|(kind, _)| !order.descriptors.contains(kind))
         .try_for_each(|(_, number)| files::copy_to(null.as_raw_fd(), number, false))
         .map_err(|error| format!("/dev/null: {error}"))
+}
+
+/// The list of mounts in /proc tells where on the host each of them comes from, and cannot be masked: it is there for every
+/// process. It holds what can be reached from the process's root, so the root becomes a copy of the tree that is attached
+/// nowhere: then the list is empty. Nobody inside can make a user namespace from such a root either.
+fn leave_the_list() -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the root could not be taken off the list of mounts: {error}");
+    let here = files::find(c"/").map_err(failed)?;
+    let copy = mount::copy_all(here.as_fd()).map_err(failed)?;
+    files::enter(copy.as_fd()).map_err(failed)?;
+    mount::root_here().map_err(failed)
 }

@@ -12,6 +12,7 @@ use crate::{
     arguments::Backend,
     channel::GO,
     child::{self, Belongings, Child, HandOver, User},
+    left_out,
     order::Plan,
     sys::{files, mount::Tree, packets, process},
 };
@@ -173,6 +174,11 @@ fn namespaces(backend: Backend, order: &SandboxOrder) -> libc::c_int {
     if backend != Backend::Native {
         return 0;
     }
+    let wanted = namespaces_of(order);
+    wanted & !left_out::namespaces()
+}
+
+fn namespaces_of(order: &SandboxOrder) -> libc::c_int {
     let common = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match order.network {
         Network::Host => common,

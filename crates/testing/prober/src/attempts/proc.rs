@@ -1,8 +1,11 @@
 //! What `/proc` and `/sys` tell and change.
 
-use std::fs::{self, OpenOptions};
+use std::{
+    fs::{self, OpenOptions},
+    os::{fd::AsRawFd, unix::fs::FileExt},
+};
 
-use crate::{Attempt, Facts, Outcome, Wall::*};
+use crate::{Attempt, Facts, Outcome, Wall::*, kernel};
 
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
@@ -28,6 +31,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         what: "list and use descriptors of the first process",
         walls: &[Init],
         run: |_| Outcome::of_io(fs::read_dir("/proc/1/fd").and_then(|mut list| list.next().transpose())),
+    },
+    Attempt {
+        name: "write-through-own-memory",
+        what: "write to a read-only file through the memory that it is mapped into",
+        walls: &[Kernel],
+        run: write_through_memory,
     },
     Attempt {
         name: "core-pattern",
@@ -88,7 +97,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "paths-in-mountinfo",
         what: "read paths of the host in the list of mounts",
-        walls: &[Mounts],
+        walls: &[Root],
         run: mountinfo,
     },
     Attempt {
@@ -164,6 +173,19 @@ fn environment_of_init(_: &Facts) -> Outcome {
     match fs::read("/proc/1/environ") {
         Ok(bytes) => Outcome::open_if(true, format!("{} bytes", bytes.len())),
         Err(error) => Outcome::blocked(error.to_string()),
+    }
+}
+
+/// The kernel lets a process write its own read-only memory there; what is shared with a file must stay closed.
+fn write_through_memory(_: &Facts) -> Outcome {
+    let Ok(file) = fs::File::open("/usr/bin/env") else { return Outcome::absent("no /usr/bin/env") };
+    let [read, shared] = [libc::PROT_READ as usize, libc::MAP_SHARED as usize];
+    let mapped = kernel::call(libc::SYS_mmap, &[0, 4096, read, shared, file.as_raw_fd() as usize, 0]);
+    let memory = OpenOptions::new().read(true).write(true).open("/proc/self/mem");
+    match (mapped, memory) {
+        (Ok(at), Ok(memory)) => Outcome::of_io(memory.write_at(b"\x7fELF", at as u64)),
+        (Err(errno), _) => Outcome::broken(errno.name()),
+        (_, Err(error)) => Outcome::blocked(error.to_string()),
     }
 }
 
