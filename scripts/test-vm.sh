@@ -27,6 +27,7 @@ need qemu-system-x86_64 qemu-system-x86 'it is the virtual machine'
 need busybox busybox-static 'it is the user space of the virtual machine'
 need apparmor_parser apparmor 'it compiles the profiles'
 need mkfs.ext4 e2fsprogs 'the virtual machine has a disk'
+need setquota quota 'it sets project quotas'
 need cpio cpio 'it packs the initial file system'
 [ "$(uname -m)" = x86_64 ] || die 'the virtual machine is of x86_64' 'run it on such a machine'
 
@@ -74,6 +75,7 @@ for program in agent-os agent-os-launch; do with_libraries "$ROOT/target/debug/$
 with_libraries apparmor_parser
 with_libraries perl
 with_libraries setpriv
+for program in setquota chattr mkfs.ext4 mount losetup; do with_libraries "$program"; done
 cp -r /etc/apparmor.d "$root/etc/"
 cp -r "$ROOT/deploy/apparmor" "$root/profiles"
 # A root that sandboxes can leave: the initial file system is none, so it only goes on to the disk.
@@ -84,6 +86,11 @@ for module in virtio/virtio_ring virtio/virtio virtio/virtio_pci_legacy_dev virt
     cp "$modules/drivers/$module.ko" "$start/modules/"
     basename "$module.ko" >>"$start/modules/order"
 done
+for module in fs/quota/quota_tree fs/quota/quota_v2 drivers/block/loop; do
+    cp "$modules/$module.ko" "$start/modules/"
+    basename "$module.ko" >>"$start/modules/order"
+done
+truncate -s 0 "$vm/data" && truncate -s 64M "$vm/data" && mkfs.ext4 -q -O quota,project "$vm/data"
 cp "$ROOT/scripts/vm/start" "$start/init"
 (cd "$start" && find . -print0 | cpio --null --create --format newc --quiet | gzip -1) >"$vm/initramfs.gz"
 
@@ -91,6 +98,7 @@ step "booting $(basename "$kernel") (at most $VM_SECONDS s)"
 begin=$SECONDS
 timeout "$VM_SECONDS" qemu-system-x86_64 -accel "$VM_ACCELERATOR" -smp 2 -m 1536 -nodefaults -nographic -no-reboot -nic none \
     -kernel "$kernel" -initrd "$vm/initramfs.gz" -drive "file=$vm/disk,if=virtio,format=raw,cache=unsafe" \
+    -drive "file=$vm/data,if=virtio,format=raw,cache=unsafe" \
     -append "console=ttyS0 quiet loglevel=3 panic=-1 lsm=landlock,yama,apparmor,bpf vm_parts=${ONLY// /,}" \
     -serial stdio </dev/null 2>"$vm/qemu.log" | tr -d '\r' | tee "$vm/serial.log" | grep --line-buffered '^VM ' >&2 || true
 seconds=$((SECONDS - begin))

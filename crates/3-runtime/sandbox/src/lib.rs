@@ -9,6 +9,7 @@ mod launcher;
 mod launchers;
 mod packet;
 pub mod plan;
+pub mod probe;
 mod reason;
 mod running;
 

@@ -6,7 +6,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use agentos_base::redact::Redactor;
 use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
-use agentos_types::manifest::LimitEnforcement;
+use agentos_types::{machine::Machine, manifest::LimitEnforcement};
+
+use crate::Quarters;
 
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
@@ -15,6 +17,8 @@ pub struct SupervisorOptions {
     pub host: Arc<HostRoot>,
     pub cgroups: Cgroups,
     pub workspaces: Workspaces,
+    /// What this machine can enforce, as it was found at the start.
+    pub machine: Arc<Machine>,
     /// What a limit that cannot be enforced means where the manifest does not say it.
     pub enforcement: LimitEnforcement,
     /// User number of the first agent on the host. Absent: the server is an ordinary user, and agents are the same one.
@@ -27,6 +31,8 @@ pub struct SupervisorOptions {
     pub cancel_grace: Duration,
     /// Time that a worker gets to exit before it is killed.
     pub shutdown_grace: Duration,
+    /// Told of each life that begins.
+    pub quarters: Quarters,
     /// Masks secrets in what workers print.
     pub redactor: Redactor,
 }

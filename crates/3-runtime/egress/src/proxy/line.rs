@@ -22,6 +22,9 @@ const ASKS_MAX: usize = 4_096;
 /// Reports of refusals that wait for the socket.
 const REFUSALS_MAX: usize = 256;
 
+/// Characters of a target in a report: a name, a port, and some more to see that it is too long.
+const TARGET_MAX: usize = 300;
+
 pub(super) struct Line {
     outgoing: mpsc::UnboundedSender<Outgoing>,
     pending: Mutex<HashMap<u64, Pending>>,
@@ -71,7 +74,7 @@ impl Line {
         let is_name = matches!(wish, Wish::Name { .. });
         let pending = Pending { guest: Arc::clone(guest), is_name, answer, _turn: turn };
         self.pending().insert(ask, pending);
-        self.post(FromProxy::Ask { ask, sandbox: guest.id, wish }, None);
+        self.post(FromProxy::Ask { ask, sandbox: guest.id, wish });
         match answered.await {
             Ok(Answer::Granted(grant)) => Ok(grant),
             Ok(Answer::Denied { code, message }) => Err(Stop::Denied { code, message }),
@@ -97,20 +100,18 @@ impl Line {
     }
 
     pub async fn refuse(&self, sandbox: u64, target: Option<String>, reason: Refusal) {
+        // What a program calls a name can be as long as a head.
+        let target = target.map(|text| text.chars().filter(|character| !character.is_control()).take(TARGET_MAX).collect());
         let Ok(turn) = Arc::clone(&self.refusals).acquire_owned().await else { return };
-        self.post(FromProxy::Refused { sandbox, target, reason }, Some(turn));
+        self.post_in_turn(FromProxy::Refused { sandbox, target, reason }, Some(turn));
     }
 
-    /// Without a turn; see above.
-    pub fn post_end(&self, message: FromProxy) {
-        self.post(message, None);
+    /// Without a turn: what the server has caused itself, by an answer or by a ping.
+    pub fn post(&self, message: FromProxy) {
+        self.post_in_turn(message, None);
     }
 
-    pub fn post_ready(&self, version: u32) {
-        self.post(FromProxy::Ready { version }, None);
-    }
-
-    fn post(&self, message: FromProxy, turn: Option<OwnedSemaphorePermit>) {
+    fn post_in_turn(&self, message: FromProxy, turn: Option<OwnedSemaphorePermit>) {
         // The other end lives as long as the proxy.
         let _ = self.outgoing.send(Outgoing { message, _turn: turn });
     }

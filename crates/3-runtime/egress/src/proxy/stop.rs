@@ -8,12 +8,23 @@ use agentos_types::Fault;
 #[derive(Debug)]
 pub(super) enum Stop {
     /// By the proxy itself. `target` is what the program named, where it got so far.
-    Refused { reason: Refusal, target: Option<String> },
+    Refused {
+        reason: Refusal,
+        target: Option<String>,
+    },
     /// By the server.
-    Denied { code: String, message: String },
-    Unreachable { fault: Fault, address: Option<IpAddr> },
+    Denied {
+        code: String,
+        message: String,
+    },
+    Unreachable {
+        fault: Box<Fault>,
+        address: Option<IpAddr>,
+    },
     /// One side broke off, or answered what is no HTTP.
     Broken,
+    /// Who should receive takes no more. He may have said something before that.
+    Stuck,
     /// A limit ended what was granted; the report of its end says so.
     Limited(Refusal),
     /// The server cannot be asked any more.
@@ -45,7 +56,7 @@ impl Stop {
             Stop::Unreachable { fault, address } => {
                 WishEnd::Unreachable { code: fault.code.to_string(), address: *address }
             }
-            Stop::Denied { .. } | Stop::Broken | Stop::NobodyToAsk => WishEnd::Broken,
+            Stop::Denied { .. } | Stop::Broken | Stop::Stuck | Stop::NobodyToAsk => WishEnd::Broken,
         }
     }
 

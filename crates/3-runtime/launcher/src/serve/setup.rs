@@ -19,7 +19,7 @@ use crate::{
     layers, seccomp,
     sys::{
         self, files,
-        mount::{self, Attributes},
+        mount::{Attributes, Tree},
         packets, process, rights,
     },
 };
@@ -57,17 +57,19 @@ impl Setup {
                 .transpose()
                 .map_err(|error| failed("program")(format!("own program: {error}")))?,
         };
-        Ok(Self {
+        let mut setup = Self {
             profile: options.profile,
             backend: options.backend,
             filter: seccomp::compile(options.profile),
             landlock: Abi::probe(),
-            layers: layers::probe(options.backend),
+            layers: Vec::new(),
             program,
             program_path,
             user,
             group: process::effective_group(),
-        })
+        };
+        setup.layers = layers::probe(&setup);
+        Ok(setup)
     }
 
     pub fn greeting(&self) -> FromLauncher {
@@ -127,8 +129,6 @@ fn reset_self() {
 /// A copy of the mount that can only be read and executed, attached nowhere: no path of the machine leads to it.
 fn protected_program(path: &CString) -> Option<OwnedFd> {
     let place = files::find(path).ok()?;
-    let tree = mount::copy_tree(place.as_fd()).ok()?;
     let attributes = Attributes { read_only: true, no_devices: true, no_programs: false };
-    mount::restrict_tree(tree.as_fd(), attributes).ok()?;
-    Some(tree)
+    Tree::copy(place.as_fd(), attributes).ok().map(Tree::into_fd)
 }

@@ -11,9 +11,9 @@ use crate::{
     Failure,
     arguments::Backend,
     channel::GO,
-    child::{self, Belongings, Child, User},
+    child::{self, Belongings, Child, HandOver, User},
     order::Plan,
-    sys::{files, packets, process},
+    sys::{files, mount::Tree, packets, process},
 };
 
 use super::{
@@ -35,6 +35,10 @@ pub fn spawn(
     let given: Vec<(Descriptor, OwnedFd)> = order.descriptors.iter().copied().zip(descriptors).collect();
     let trees = trees(setup, &order).map_err(failed("mounts"))?;
     let plan = memory(c"plan", &Plan::encode(&order)).map_err(failed("plan"))?;
+    let handed_over = match setup.backend {
+        Backend::Bwrap => Some(hand_over(&order).map_err(failed("bwrap"))?),
+        Backend::Native | Backend::None => None,
+    };
     let (ours, theirs) = packets::pair().map_err(|error| failed("channel")(format!("the channel: {error}")))?;
     let cgroup = given.iter().find(|(kind, _)| *kind == Descriptor::Cgroup).map(|(_, directory)| directory.as_fd());
     let cloned = process::clone(namespaces(setup.backend, &order), cgroup);
@@ -51,19 +55,23 @@ pub fn spawn(
                     plan: plan.as_fd(),
                     program: setup.program.as_ref().map(AsFd::as_fd),
                     given: &given,
+                    hand_over: handed_over
+                        .as_ref()
+                        .map(|(order, complaints)| HandOver { order: order.as_fd(), complaints: complaints.as_fd() }),
                 },
             )
         }
     };
     drop(theirs);
-    let born = Born { id: order.id, pid, pidfd, channel: ours, complaints: None };
-    let released = map_users(setup, &order, pid).and_then(|()| {
-        packets::send(born.channel.as_raw_fd(), GO, &[], true).map_err(|error| format!("the go: {error}"))
-    });
-    match released {
-        Ok(()) => Ok(born),
+    let born =
+        Born { id: order.id, pid, pidfd, channel: ours, complaints: handed_over.map(|(_, complaints)| complaints) };
+    match map_users(setup, &order, pid) {
+        Ok(()) => {
+            // A child that has failed by now has said why, and that is read like any other word of it.
+            let _ = packets::send(born.channel.as_raw_fd(), GO, &[], true);
+            Ok(born)
+        }
         Err(message) => {
-            // A child that has failed before it was told to go says why, and that is the better reason.
             let _ = process::kill_by_pidfd(born.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::reap(pid, true);
             Err(failed("user")(message))
@@ -72,7 +80,7 @@ pub fn spawn(
 }
 
 /// The first steps of the child, while it still has the launcher's descriptors: its cgroups, then order among what it has.
-fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<OwnedFd>, belongings: Belongings<'_>) -> ! {
+fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belongings: Belongings<'_>) -> ! {
     // Until it is sorted, failures go by the unsorted channel.
     let channel = belongings.channel.as_raw_fd();
     let fail = |stage: &str, message: String| -> ! {
@@ -175,7 +183,7 @@ fn clone_error(error: &io::Error) -> String {
 }
 
 /// With rights of its own the launcher copies the trees itself: it sees places that the child's user does not.
-fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<OwnedFd>, String> {
+fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<Tree>, String> {
     if setup.backend != Backend::Native || setup.program.is_none() {
         return Ok(Vec::new());
     }
@@ -191,6 +199,12 @@ fn memory(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, String> {
     let file = files::memory_file(name).map_err(failed)?;
     files::write_all(file.as_fd(), bytes).map_err(failed)?;
     Ok(file)
+}
+
+/// The order, and an empty file for what the back end prints.
+fn hand_over(order: &SandboxOrder) -> Result<(OwnedFd, OwnedFd), String> {
+    let bytes = serde_json::to_vec(order).map_err(|error| format!("the order: {error}"))?;
+    Ok((memory(c"order", &bytes)?, memory(c"complaints", b"")?))
 }
 
 /// One user and one group inside, and no other: everything else is nobody's there.

@@ -18,7 +18,7 @@ use agentos_limits::{
 use agentos_protocol::frame::CallError;
 use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_store::{Conn, Sequencer, Store, StoreOptions};
-use agentos_supervisor::{AgentCommand, Deployment, Supervisor, SupervisorOptions, Syscalls};
+use agentos_supervisor::{AgentCommand, Deployment, Quarters, Supervisor, SupervisorOptions, Syscalls};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
 use agentos_trust::{SigningKeyFile, dsse};
 use agentos_types::{
@@ -26,6 +26,7 @@ use agentos_types::{
     agent::{Agent, AgentState},
     audit::AuditEvent,
     hex,
+    machine::Machine,
     manifest::LimitEnforcement,
     task::{Task, TaskState},
 };
@@ -151,12 +152,14 @@ impl World {
                 choice: QuotaChoice::Only(driver),
                 is_strict: false,
             }),
+            machine: Arc::new(Machine::of(Vec::new())),
             enforcement: LimitEnforcement::Degraded,
             first_host_id: rustix::process::geteuid().is_root().then_some(FIRST_HOST_ID),
             closed: vec![directory.into()],
             packages: directory.join("packages"),
             cancel_grace: Duration::from_millis(300),
             shutdown_grace: Duration::from_millis(500),
+            quarters: Quarters::default(),
             redactor,
         };
         let supervisor =

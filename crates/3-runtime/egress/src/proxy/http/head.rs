@@ -84,18 +84,15 @@ pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Whether what is there of a head cannot become one: a line that ends without its carriage return would be waited for
-/// until the time is over.
-pub fn is_hopeless(bytes: &[u8]) -> bool {
-    let mut before = 0;
-    for byte in bytes {
-        if *byte == b'\n' && before != b'\r' {
-            return true;
-        }
-        before = *byte;
-    }
+/// Why what is there of a head cannot become one: a line that ends without its carriage return would be waited for until
+/// the time is over.
+pub fn hopeless(bytes: &[u8]) -> Option<Defect> {
     // An empty line before the first is allowed to be skipped by the book, and is a trick in practice.
-    bytes.first().is_some_and(|first| !is_token(*first))
+    if bytes.first().is_some_and(|first| !is_token(*first)) {
+        return Some(Defect::Malformed);
+    }
+    let is_bare = |pair: &[u8]| matches!(pair, [before, b'\n'] if *before != b'\r');
+    bytes.windows(2).any(is_bare).then_some(Defect::Ambiguous)
 }
 
 impl RequestHead {
@@ -103,7 +100,8 @@ impl RequestHead {
     pub fn parse(bytes: &[u8]) -> Result<Self, Defect> {
         let (line, fields) = lines_of(bytes)?;
         let mut words = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
         else {
             return Err(Defect::Malformed);
         };
@@ -151,7 +149,8 @@ impl ResponseHead {
         };
         let (code, reason) = rest.split_at_checked(4).ok_or(Defect::Malformed)?;
         let [b' ', digits @ ..] = code else { return Err(Defect::Malformed) };
-        let status: u16 = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(Defect::Malformed)?;
+        let status: u16 =
+            std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(Defect::Malformed)?;
         let reason = match reason {
             [] => &[],
             [b' ', reason @ ..] if reason.iter().all(|byte| is_value(*byte)) => reason,
