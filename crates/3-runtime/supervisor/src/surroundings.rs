@@ -26,6 +26,7 @@ pub(crate) struct Surroundings {
     group: Group,
     workspace: Workspace,
     cpu_seconds_max: u64,
+    host_id: Option<u32>,
 }
 
 impl Surroundings {
@@ -43,13 +44,22 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds })
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
     pub(crate) async fn remove(surroundings: Arc<Self>) {
         // Fails only when the runtime goes down, and then it is dropped there.
         let _ = spawn_blocking(move || drop(surroundings)).await;
+    }
+
+    /// The user of this agent on the host.
+    pub(crate) fn host_id(&self) -> Option<u32> {
+        self.host_id
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Onto `/workspace`.
@@ -130,7 +140,8 @@ impl Surroundings {
     fn is_disk_full(&self) -> bool {
         let usage = self.workspace.usage();
         let full = |used: u64, max: u64, rest: u64| max > 0 && used.saturating_add(rest) >= max;
-        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES.max(usage.bytes_max / DISK_REST_PART)) || full(usage.files, usage.files_max, 1)
+        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES.max(usage.bytes_max / DISK_REST_PART))
+            || full(usage.files, usage.files_max, 1)
     }
 
     /// Everything in the group, wherever it is.
