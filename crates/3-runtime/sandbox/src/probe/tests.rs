@@ -215,6 +215,7 @@ fn each_bound_can_be_missing() {
     check("disk quota", |case| case.quota(QuotaDriver::Watchdog), Partial, Reduced, true);
     check("disk quota", |case| case.quota(QuotaDriver::Tmpfs), Partial, Strong, true);
     check("user for each agent", |case| case.facts.user = 1000, Partial, Strong, true);
+    check("user for each agent", |case| case.facts.user_map = "0 100000 65".into(), Partial, Strong, true);
     let few = |case: &mut Case| _ = case.facts.sysctls.insert("kernel/pid_max".into(), 4096);
     check("room for processes", few, Partial, Strong, true);
     check("room for open files", |case| case.facts.open_files_max = Some(1024), Partial, Strong, true);
