@@ -183,7 +183,8 @@ impl Server {
             started_at,
             checks,
         });
-        let gateway = Gateway::bind(gateway_options(&config, open_files)?, kernel.clone(), ambient, background.clone())?;
+        let gateway =
+            Gateway::bind(gateway_options(&config, open_files)?, kernel.clone(), ambient, background.clone())?;
         hit(Point::ServerGatewayBound);
         Ok(Self { kernel, gateway, background, config })
     }
@@ -330,12 +331,7 @@ fn dialer_options(config: &Config) -> Result<DialerOptions> {
     })
 }
 
-fn supervisor_options(
-    config: &Config,
-    layout: &Layout,
-    walls: Walls,
-    redactor: Redactor,
-) -> SupervisorOptions {
+fn supervisor_options(config: &Config, layout: &Layout, walls: Walls, redactor: Redactor) -> SupervisorOptions {
     SupervisorOptions {
         sandboxes: walls.sandboxes,
         host: walls.host,

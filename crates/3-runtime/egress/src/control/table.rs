@@ -31,11 +31,13 @@ pub(super) struct Entry {
 impl Entry {
     /// For a proxy that does not know it yet. What earlier proxies have moved counts against the limit.
     pub fn attachment(&self, sandbox: u64) -> Attachment {
-        let mut limits = self.limits.clone();
-        if limits.bytes > 0 {
-            // 0 would mean no limit.
-            limits.bytes = limits.bytes.saturating_sub(self.meter.read().sum()).max(1);
-        }
+        // To the proxy a limit is a number in any case; one that is used up leaves a byte, which nothing fits into.
+        let or_endless = |limit: u64| if limit == 0 { u64::MAX } else { limit };
+        let limits = EgressLimits {
+            bytes: or_endless(self.limits.bytes).saturating_sub(self.meter.read().sum()).max(1),
+            bytes_per_second: or_endless(self.limits.bytes_per_second),
+            ..self.limits.clone()
+        };
         Attachment {
             sandbox,
             listeners: self.listeners.clone(),

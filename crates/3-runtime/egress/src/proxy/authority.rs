@@ -46,8 +46,7 @@ impl Authority {
         let key = KeyPair::from_pem(&given.key).map_err(|error| unusable(error.to_string()))?;
         let certificate = CertificateDer::from_pem_slice(given.certificate.as_bytes())
             .map_err(|error| unusable(error.to_string()))?;
-        let issuer =
-            Issuer::from_ca_cert_der(&certificate, key).map_err(|error| unusable(error.to_string()))?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| unusable(error.to_string()))?;
         let key = KeyPair::generate().map_err(Fault::internal)?;
         Ok(Self { issuer, certificate, key, made: Mutex::default() })
     }
@@ -66,7 +65,8 @@ impl Authority {
 
     fn make(&self, host: &str, ambient: &Ambient) -> Result<ServerConfig> {
         let mut params = CertificateParams::new(vec![host.to_owned()]).map_err(Fault::internal)?;
-        let now = date_time_ymd(1970, 1, 1) + Duration::from_millis(u64::try_from(ambient.now().as_millis()).unwrap_or(0));
+        let now =
+            date_time_ymd(1970, 1, 1) + Duration::from_millis(u64::try_from(ambient.now().as_millis()).unwrap_or(0));
         params.not_before = now - EARLIER;
         params.not_after = now + LIFE;
         params.distinguished_name = DistinguishedName::new();

@@ -50,7 +50,8 @@ fn assemble(bytes: &[u8]) -> Result<Vec<u8>, Progress> {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some((header, body)) = rest.split_first_chunk::<RECORD_HEADER>() else {
             // What is there of the header must fit already: a program that speaks first in another way is not waited for.
-            let fits = rest.first().is_none_or(|kind| *kind == HANDSHAKE) && rest.get(1).is_none_or(|major| *major == 3);
+            let fits =
+                rest.first().is_none_or(|kind| *kind == HANDSHAKE) && rest.get(1).is_none_or(|major| *major == 3);
             return Err(if fits { Progress::Incomplete(at + RECORD_HEADER) } else { Progress::Malformed });
         };
         let [kind, major, _, high, low] = *header;
@@ -60,7 +61,11 @@ fn assemble(bytes: &[u8]) -> Result<Vec<u8>, Progress> {
         }
         let Some(fragment) = body.get(..length) else {
             let is_possible = length <= HELLO_BYTES_MAX && message.len() + length <= HELLO_BYTES_MAX + 4;
-            return Err(if is_possible { Progress::Incomplete(at + RECORD_HEADER + length) } else { Progress::Malformed });
+            return Err(if is_possible {
+                Progress::Incomplete(at + RECORD_HEADER + length)
+            } else {
+                Progress::Malformed
+            });
         };
         message.extend_from_slice(fragment);
         at += RECORD_HEADER + length;

@@ -62,7 +62,7 @@ impl Grant {
     pub async fn carry(&self, way: Way, bytes: usize) -> Result<(), Stop> {
         let counter = if way == Way::Out { &self.bytes_out } else { &self.bytes_in };
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(self.guest.meter.pass(bytes as u64).await?)
+        Ok(self.guest.meter.pass(way, bytes as u64).await?)
     }
 
     /// The first end that is told is the one that counts.
@@ -82,7 +82,7 @@ impl Drop for Grant {
         }
         let told = self.end.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let end = told.unwrap_or(if self.guest.ended.is_cancelled() { WishEnd::Detached } else { WishEnd::Broken });
-        self.line.post_end(FromProxy::Closed {
+        self.line.post(FromProxy::Closed {
             ask: self.ask,
             sandbox: self.guest.id,
             bytes_out: *self.bytes_out.get_mut(),

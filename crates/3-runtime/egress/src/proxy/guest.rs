@@ -126,11 +126,7 @@ impl Connection {
     }
 
     /// Waits for `work` at most `limit`.
-    pub async fn within<T>(
-        &self,
-        limit: Duration,
-        work: impl Future<Output = Result<T, Stop>>,
-    ) -> Result<T, Stop> {
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
         match tokio::time::timeout_at(Instant::now() + limit, work).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Stop::refused(Refusal::TooSlow)),

@@ -71,7 +71,7 @@ impl Line {
         let is_name = matches!(wish, Wish::Name { .. });
         let pending = Pending { guest: Arc::clone(guest), is_name, answer, _turn: turn };
         self.pending().insert(ask, pending);
-        self.post(FromProxy::Ask { ask, sandbox: guest.id, wish }, None);
+        self.post(FromProxy::Ask { ask, sandbox: guest.id, wish });
         match answered.await {
             Ok(Answer::Granted(grant)) => Ok(grant),
             Ok(Answer::Denied { code, message }) => Err(Stop::Denied { code, message }),
@@ -98,19 +98,15 @@ impl Line {
 
     pub async fn refuse(&self, sandbox: u64, target: Option<String>, reason: Refusal) {
         let Ok(turn) = Arc::clone(&self.refusals).acquire_owned().await else { return };
-        self.post(FromProxy::Refused { sandbox, target, reason }, Some(turn));
+        self.post_in_turn(FromProxy::Refused { sandbox, target, reason }, Some(turn));
     }
 
-    /// Without a turn; see above.
-    pub fn post_end(&self, message: FromProxy) {
-        self.post(message, None);
+    /// Without a turn: what the server has caused itself, by an answer or by a ping.
+    pub fn post(&self, message: FromProxy) {
+        self.post_in_turn(message, None);
     }
 
-    pub fn post_ready(&self, version: u32) {
-        self.post(FromProxy::Ready { version }, None);
-    }
-
-    fn post(&self, message: FromProxy, turn: Option<OwnedSemaphorePermit>) {
+    fn post_in_turn(&self, message: FromProxy, turn: Option<OwnedSemaphorePermit>) {
         // The other end lives as long as the proxy.
         let _ = self.outgoing.send(Outgoing { message, _turn: turn });
     }

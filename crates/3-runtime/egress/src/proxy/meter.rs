@@ -11,6 +11,8 @@ use std::{
 use agentos_protocol::egress::{EgressLimits, Refusal};
 use tokio::time::{Instant, sleep_until};
 
+use super::grant::Way;
+
 /// What may go at once after a pause: so much of the rate. Less would cut every page into slices.
 const BURST: Duration = Duration::from_millis(250);
 
@@ -18,7 +20,10 @@ const BURST: Duration = Duration::from_millis(250);
 pub(super) struct Meter {
     bytes_max: u64,
     bytes_per_second: u64,
-    used: AtomicU64,
+    out: AtomicU64,
+    inward: AtomicU64,
+    /// The sum that was told last.
+    told: AtomicU64,
     /// When everything that has passed would have passed at the very rate.
     due: Mutex<Instant>,
 }
@@ -28,19 +33,34 @@ impl Meter {
         Self {
             bytes_max: limits.bytes,
             bytes_per_second: limits.bytes_per_second.max(1),
-            used: AtomicU64::new(0),
+            out: AtomicU64::new(0),
+            inward: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             due: Mutex::new(Instant::now()),
         }
     }
 
     /// Whether anything is left.
     pub fn check(&self) -> Result<(), Refusal> {
-        if self.used.load(Ordering::Relaxed) < self.bytes_max { Ok(()) } else { Err(Refusal::ByteLimit) }
+        if self.used() < self.bytes_max { Ok(()) } else { Err(Refusal::ByteLimit) }
+    }
+
+    /// Out and in since the beginning, if that is more than what was told last.
+    pub fn news(&self) -> Option<(u64, u64)> {
+        let (out, inward) = (self.out.load(Ordering::Relaxed), self.inward.load(Ordering::Relaxed));
+        let sum = out.saturating_add(inward);
+        (self.told.swap(sum, Ordering::Relaxed) != sum).then_some((out, inward))
+    }
+
+    fn used(&self) -> u64 {
+        self.out.load(Ordering::Relaxed).saturating_add(self.inward.load(Ordering::Relaxed))
     }
 
     /// Counts `bytes`, then waits as long as the rate asks for. Fails once more have passed than may.
-    pub async fn pass(&self, bytes: u64) -> Result<(), Refusal> {
-        if self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.bytes_max {
+    pub async fn pass(&self, way: Way, bytes: u64) -> Result<(), Refusal> {
+        let counter = if way == Way::Out { &self.out } else { &self.inward };
+        counter.fetch_add(bytes, Ordering::Relaxed);
+        if self.used() > self.bytes_max {
             return Err(Refusal::ByteLimit);
         }
         let wait = {
@@ -72,12 +92,12 @@ mod tests {
         let started = Instant::now();
         let half = async {
             for _ in 0..50 {
-                meter.pass(100).await.unwrap();
+                meter.pass(Way::Out, 100).await.unwrap();
             }
         };
         tokio::join!(half, async {
             for _ in 0..50 {
-                meter.pass(100).await.unwrap();
+                meter.pass(Way::Out, 100).await.unwrap();
             }
         });
         let took = started.elapsed();
@@ -88,10 +108,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_sum_ends_it() {
         let meter = meter(1_000, 1_000_000);
-        meter.pass(999).await.unwrap();
+        meter.pass(Way::Out, 999).await.unwrap();
         meter.check().unwrap();
-        meter.pass(1).await.unwrap();
+        meter.pass(Way::In, 1).await.unwrap();
         assert_eq!(meter.check(), Err(Refusal::ByteLimit));
-        assert_eq!(meter.pass(1).await, Err(Refusal::ByteLimit));
+        assert_eq!(meter.pass(Way::In, 1).await, Err(Refusal::ByteLimit));
+        assert_eq!((meter.news(), meter.news()), (Some((999, 2)), None));
     }
 }

@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(names.address("a.example"), Some(first));
         assert_eq!(names.name(first.into()).as_deref(), Some("a.example"));
         assert_eq!(names.name(second.to_ipv6_mapped().into()).as_deref(), Some("b.example"));
-        for foreign in ["198.18.0.0", "198.18.0.3", "198.19.255.255", "198.20.0.1", "198.17.255.255", "8.8.8.8", "::1"] {
+        for foreign in ["198.18.0.0", "198.18.0.3", "198.19.255.255", "198.20.0.1", "198.17.255.255", "8.8.8.8", "::1"]
+        {
             assert_eq!(names.name(foreign.parse().unwrap()), None, "{foreign}");
         }
         assert!(is_in_pool("198.19.255.255".parse().unwrap()) && !is_in_pool("198.20.0.0".parse().unwrap()));

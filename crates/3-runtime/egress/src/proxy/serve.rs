@@ -12,7 +12,7 @@ use std::{
 use agentos_base::Ambient;
 use agentos_dialer::{Reach, Resolve, SystemResolver, Tls};
 use agentos_protocol::{
-    egress::{Attachment, EGRESS_VERSION, ToProxy},
+    egress::{Attachment, EGRESS_VERSION, FromProxy, ToProxy},
     sandbox::Listener,
 };
 use agentos_types::{Code, Fault, Result, fault::OrFault};
@@ -71,7 +71,7 @@ pub async fn run(socket: OwnedFd, options: ProxyOptions) -> Result<()> {
         connections: Arc::new(Semaphore::new(connections_max())),
         ambient: options.ambient,
     });
-    line.post_ready(EGRESS_VERSION);
+    line.post(FromProxy::Ready { version: EGRESS_VERSION });
     let all = CancellationToken::new();
     // Whatever ends this, the connections of all sandboxes end with it.
     let _end = all.clone().drop_guard();
@@ -94,7 +94,7 @@ fn connections_max() -> usize {
 }
 
 struct Server {
-    sandboxes: HashMap<u64, CancellationToken>,
+    sandboxes: HashMap<u64, Arc<Guest>>,
     outside: Arc<Outside>,
     all: CancellationToken,
 }
@@ -109,12 +109,25 @@ impl Server {
             match message {
                 ToProxy::Attach(attachment) => self.attach(*attachment, descriptors),
                 ToProxy::Detach { sandbox } => {
-                    if let Some(ended) = self.sandboxes.remove(&sandbox) {
-                        ended.cancel();
+                    if let Some(guest) = self.sandboxes.remove(&sandbox) {
+                        guest.ended.cancel();
+                        self.tell(&guest);
                     }
+                }
+                ToProxy::Ping { n } => {
+                    for guest in self.sandboxes.values() {
+                        self.tell(guest);
+                    }
+                    self.outside.line.post(FromProxy::Pong { n });
                 }
                 ToProxy::Verdict { ask, verdict } => self.outside.line.answered(ask, verdict),
             }
+        }
+    }
+
+    fn tell(&self, guest: &Guest) {
+        if let Some((bytes_out, bytes_in)) = guest.meter.news() {
+            self.outside.line.post(FromProxy::Moved { sandbox: guest.id, bytes_out, bytes_in });
         }
     }
 
@@ -133,7 +146,7 @@ impl Server {
         }
         let listeners = attachment.listeners.clone();
         let ended = self.all.child_token();
-        let guest = Arc::new(Guest::new(attachment, ended.clone())?);
+        let guest = Arc::new(Guest::new(attachment, ended)?);
         let mut serving = Vec::new();
         for (listener, descriptor) in listeners.into_iter().zip(descriptors) {
             serving.push(Serving::new(listener, descriptor)?);
@@ -141,7 +154,7 @@ impl Server {
         for one in serving {
             one.spawn(&guest, &self.outside);
         }
-        self.sandboxes.insert(sandbox, ended);
+        self.sandboxes.insert(sandbox, guest);
         Ok(())
     }
 }

@@ -8,10 +8,19 @@ use agentos_types::Fault;
 #[derive(Debug)]
 pub(super) enum Stop {
     /// By the proxy itself. `target` is what the program named, where it got so far.
-    Refused { reason: Refusal, target: Option<String> },
+    Refused {
+        reason: Refusal,
+        target: Option<String>,
+    },
     /// By the server.
-    Denied { code: String, message: String },
-    Unreachable { fault: Fault, address: Option<IpAddr> },
+    Denied {
+        code: String,
+        message: String,
+    },
+    Unreachable {
+        fault: Fault,
+        address: Option<IpAddr>,
+    },
     /// One side broke off, or answered what is no HTTP.
     Broken,
     /// A limit ended what was granted; the report of its end says so.

@@ -60,8 +60,21 @@ mod tests {
     #[test]
     fn addresses_in_any_spelling_are_no_names() {
         for text in [
-            "127.0.0.1", "127.0.0.1:80", "127.1", "0x7f.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.0.0.1.",
-            "[::1]", "[::1]:80", "[::ffff:127.0.0.1]:443", "[fe80::1%25eth0]:80", "1.2.3.4:443", "0", "0x0",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.1",
+            "0x7f.1",
+            "0x7f000001",
+            "2130706433",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]:443",
+            "[fe80::1%25eth0]:80",
+            "1.2.3.4:443",
+            "0",
+            "0x0",
         ] {
             check(text, Err(Refusal::NoName));
         }
@@ -70,9 +83,29 @@ mod tests {
     #[test]
     fn whatever_could_be_two_things_is_refused() {
         for text in [
-            "", ":80", "a.example:", "a.example:0", "a.example:080", "a.example:+80", "a.example:65536", "a.example:8 0",
-            "a..example", ".", "user@a.example", "a.example/x", "a.example#x", "a.example?x", "a example", "%61.example",
-            "127。0。0。1", "a,b", "*.example", "a.example:80:80", "::1", "256.256.256.256", "a\u{0}.example",
+            "",
+            ":80",
+            "a.example:",
+            "a.example:0",
+            "a.example:080",
+            "a.example:+80",
+            "a.example:65536",
+            "a.example:8 0",
+            "a..example",
+            ".",
+            "user@a.example",
+            "a.example/x",
+            "a.example#x",
+            "a.example?x",
+            "a example",
+            "%61.example",
+            "127。0。0。1",
+            "a,b",
+            "*.example",
+            "a.example:80:80",
+            "::1",
+            "256.256.256.256",
+            "a\u{0}.example",
         ] {
             check(text, Err(Refusal::NotUnderstood));
         }

@@ -54,9 +54,7 @@ async fn target_of(
         First::Tls(hello) => {
             let target = gate::server_name(&hello, HTTPS_PORT)?;
             match expected {
-                Some(other) if other != target => {
-                    Err(Stop::refused_for(Refusal::NamesDiffer, other.to_string()))
-                }
+                Some(other) if other != target => Err(Stop::refused_for(Refusal::NamesDiffer, other.to_string())),
                 _ => Ok(Some(target)),
             }
         }
@@ -78,11 +76,7 @@ pub(super) fn is_terminated(connection: &Connection, target: &HostPort) -> bool 
 }
 
 /// Answers as the host, reads requests, and sends each on by a connection of our own.
-pub(super) async fn terminate(
-    connection: &Connection,
-    client: Wire<TcpStream>,
-    target: &HostPort,
-) -> Result<(), Stop> {
+pub(super) async fn terminate(connection: &Connection, client: Wire<TcpStream>, target: &HostPort) -> Result<(), Stop> {
     let stream = Box::pin(handshake(connection, client, target)).await?;
     http::serve_inside(connection, Wire::new(stream), Door::Inside(target.clone())).await
 }

@@ -10,6 +10,7 @@ use std::{
 
 use agentos_protocol::egress::Wish;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use rustix::net::sockopt::set_ip_freebind;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpStream, UdpSocket},
@@ -43,6 +44,8 @@ pub(in super::super) async fn serve_datagrams(
     outside: Arc<Outside>,
 ) -> io::Result<()> {
     socket.set_nonblocking(true)?;
+    // Addresses inside are all local by a route, and by that alone: the kernel lets us answer from them when it is told so.
+    set_ip_freebind(&socket, true)?;
     let state = UdpSocketState::new((&socket).into())?;
     let datagrams = Arc::new(Datagrams { socket: UdpSocket::from_std(socket)?, state });
     let mut buffers = vec![[0_u8; DATAGRAM_BYTES]; BATCH_SIZE];
@@ -82,9 +85,8 @@ impl Datagrams {
     async fn receive(&self, slices: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
         loop {
             self.socket.readable().await?;
-            let received = self.socket.try_io(Interest::READABLE, || {
-                self.state.recv((&self.socket).into(), slices, metas)
-            });
+            let received =
+                self.socket.try_io(Interest::READABLE, || self.state.recv((&self.socket).into(), slices, metas));
             match received {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return received,
@@ -94,14 +96,12 @@ impl Datagrams {
 
     /// An answer that cannot be sent is lost, as answers by datagram are.
     async fn send(&self, to: SocketAddr, from: Option<IpAddr>, answer: &[u8]) {
-        let transmit =
-            Transmit { destination: to, ecn: None, contents: answer, segment_size: None, src_ip: from };
+        let transmit = Transmit { destination: to, ecn: None, contents: answer, segment_size: None, src_ip: from };
         loop {
             if self.socket.writable().await.is_err() {
                 return;
             }
-            let sent =
-                self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit));
+            let sent = self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit));
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return tracing::debug!(%error, "an answer of the name server was not sent"),
@@ -147,7 +147,13 @@ async fn outcome(connection: &Connection, question: &Question) -> Outcome {
     match question.kind {
         // Not asked for: programs ask for both kinds at once, and the other question decides.
         Kind::Aaaa => Outcome::NoData,
-        Kind::Other(_) => if names.has(name) { Outcome::NoData } else { Outcome::NoName },
+        Kind::Other(_) => {
+            if names.has(name) {
+                Outcome::NoData
+            } else {
+                Outcome::NoName
+            }
+        }
         Kind::A => match connection.ask(Wish::Name { host: name.to_owned() }).await {
             Ok(_granted) => names.address(name).map_or(Outcome::Failed, Outcome::Address),
             Err(Stop::Denied { .. }) => Outcome::NoName,

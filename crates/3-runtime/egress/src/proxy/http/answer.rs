@@ -61,7 +61,9 @@ fn refusal_words(reason: Refusal) -> (&'static str, &'static str, &'static str) 
         Refusal::HiddenServerName => ("400 Bad Request", "hidden-server-name", "TLS hides its server name"),
         Refusal::NamesDiffer => ("403 Forbidden", "names-differ", "the request names several hosts"),
         Refusal::NoName => ("403 Forbidden", "no-name", "only names are granted, not addresses"),
-        Refusal::ConnectionLimit => ("429 Too Many Requests", "connection-limit", "too many connections of this sandbox"),
+        Refusal::ConnectionLimit => {
+            ("429 Too Many Requests", "connection-limit", "too many connections of this sandbox")
+        }
         Refusal::ByteLimit => ("429 Too Many Requests", "byte-limit", "this sandbox has moved all bytes that it may"),
         Refusal::TooSlow => ("408 Request Timeout", "too-slow", "the request was not complete in time"),
     }

@@ -73,11 +73,7 @@ pub(super) async fn connect(
 
 /// A host that gets a credential: if TLS follows it ends here, and each request in it is asked for. Anything else on another
 /// port is a tunnel like others.
-async fn inside_or_tunnel(
-    connection: &Connection,
-    mut client: Wire<TcpStream>,
-    target: &HostPort,
-) -> Result<(), Stop> {
+async fn inside_or_tunnel(connection: &Connection, mut client: Wire<TcpStream>, target: &HostPort) -> Result<(), Stop> {
     client.stream.write_all(ESTABLISHED).await?;
     match gate::first(connection, &mut client.reader()).await? {
         First::Tls(hello) => {

@@ -144,7 +144,8 @@ impl Exchange<'_> {
                 }
                 continue;
             }
-            let framing = response.framing(&self.head.method).map_err(|_| malformed("its length can be read in two ways"))?;
+            let framing =
+                response.framing(&self.head.method).map_err(|_| malformed("its length can be read in two ways"))?;
             let is_client_kept = self.head.keeps_alive() && framing != Framing::UntilClose && !is_websocket;
             let is_chunked_out = framing == Framing::Chunked && self.head.version == Version::Http11;
             let text = response_text(&response, framing, is_chunked_out, is_client_kept, is_websocket);

@@ -35,8 +35,8 @@ pub(super) fn check(head: &RequestHead) -> Result<(), Stop> {
     if head.method == "TRACE" || head.method == "TRACK" {
         return Err(Refusal::NotUnderstood.into());
     }
-    let hides = tokens(&head.fields, "connection")
-        .any(|token| NEVER_NAMED.iter().any(|name| name.eq_ignore_ascii_case(token)));
+    let hides =
+        tokens(&head.fields, "connection").any(|token| NEVER_NAMED.iter().any(|name| name.eq_ignore_ascii_case(token)));
     let expects = head.fields.iter().filter(|field| field.is("expect")).count();
     let is_odd = expects > 1 || (expects == 1 && !has_token(&head.fields, "expect", "100-continue"));
     if hides || is_odd { Err(Refusal::Smuggling.into()) } else { Ok(()) }

@@ -103,7 +103,8 @@ impl RequestHead {
     pub fn parse(bytes: &[u8]) -> Result<Self, Defect> {
         let (line, fields) = lines_of(bytes)?;
         let mut words = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
         else {
             return Err(Defect::Malformed);
         };
@@ -151,7 +152,8 @@ impl ResponseHead {
         };
         let (code, reason) = rest.split_at_checked(4).ok_or(Defect::Malformed)?;
         let [b' ', digits @ ..] = code else { return Err(Defect::Malformed) };
-        let status: u16 = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(Defect::Malformed)?;
+        let status: u16 =
+            std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(Defect::Malformed)?;
         let reason = match reason {
             [] => &[],
             [b' ', reason @ ..] if reason.iter().all(|byte| is_value(*byte)) => reason,

@@ -1,0 +1,9 @@
+//! The proxy against hostile programs, hostile servers and hostile names. The test plays the server that the proxy asks, and
+//! the program inside, in a network of its own where every address is local: what a sandbox looks like from within.
+
+mod network;
+mod servers;
+mod stage;
+
+mod names;
+mod ways;

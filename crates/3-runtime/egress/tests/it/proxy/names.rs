@@ -1,0 +1,99 @@
+//! Names inside a sandbox: an address of the pool for what is allowed, nothing for the rest, and nothing ever leaves.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, UdpSocket},
+};
+
+use agentos_protocol::egress::Wish;
+
+use super::{
+    network::inside,
+    servers::connect,
+    stage::{PATIENCE, SANDBOX, Stage, allowed, denied, limits},
+};
+
+pub const A: u16 = 1;
+pub const AAAA: u16 = 28;
+
+pub fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
+    let mut message = vec![(id >> 8) as u8, id as u8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        message.push(label.len() as u8);
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.extend_from_slice(&[0, (kind >> 8) as u8, kind as u8, 0, 1]);
+    message
+}
+
+/// Asks like a resolver: from a connected socket, so that an answer from another address never arrives.
+pub fn ask(server: &str, message: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind(if server.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send(message).unwrap();
+    let mut buffer = [0; 1500];
+    let count = socket.recv(&mut buffer).unwrap();
+    buffer[..count].to_vec()
+}
+
+/// Code of the answer, and its address if it has one.
+pub fn read(answer: &[u8]) -> (u8, Option<Ipv4Addr>) {
+    let code = answer[3] & 15;
+    let has_address = answer[7] == 1;
+    let end = answer.len() - if answer[11] == 1 { 11 } else { 0 };
+    let octets: [u8; 4] = answer[end - 4..end].try_into().unwrap();
+    (code, has_address.then(|| octets.into()))
+}
+
+pub fn lookup(server: &str, name: &str) -> Option<Ipv4Addr> {
+    read(&ask(server, &question(77, name, A))).1
+}
+
+fn only(allowed_name: &'static str) -> Stage {
+    let stage = Stage::new(move |wish| match wish {
+        Wish::Name { host } if host == allowed_name => allowed(),
+        _ => denied(),
+    });
+    stage.attach(SANDBOX, &[], limits(), &[], None);
+    stage
+}
+
+inside! {
+    fn an_allowed_name_has_an_address_of_the_pool_at_every_server() {
+        let stage = only("target.example");
+        let first = lookup("8.8.8.8:53", "target.example").unwrap();
+        assert_eq!(first.to_string(), "198.18.0.1");
+        for server in ["127.0.0.1:53", "10.1.2.3:53", "[2001:db8::53]:53", "[::1]:53"] {
+            assert_eq!(lookup(server, "TARGET.Example."), Some(first), "{server}");
+        }
+        assert_eq!(read(&ask("8.8.8.8:53", &question(1, "target.example", AAAA))), (0, None));
+        assert_eq!(stage.names.asked(), 0, "nothing is looked up before something is dialed");
+    }
+
+    fn other_names_do_not_exist() {
+        let stage = only("target.example");
+        assert_eq!(read(&ask("8.8.8.8:53", &question(1, "secret.data.evil.example", A))), (3, None));
+        // MX, TXT and a pointer.
+        for kind in [15, 16, 12] {
+            assert_eq!(read(&ask("8.8.8.8:53", &question(1, "other.example", kind))), (3, None), "{kind}");
+        }
+        assert_eq!(stage.wishes(), [Wish::Name { host: "secret.data.evil.example".to_owned() }]);
+        assert_eq!(stage.names.asked(), 0);
+    }
+
+    fn names_are_answered_by_stream_too() {
+        let _stage = only("target.example");
+        let mut stream = connect("9.9.9.9:53");
+        for _ in 0..2 {
+            let question = question(5, "target.example", A);
+            stream.write_all(&(question.len() as u16).to_be_bytes()).unwrap();
+            stream.write_all(&question).unwrap();
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(read(&answer).1.unwrap().to_string(), "198.18.0.1");
+        }
+    }
+}
