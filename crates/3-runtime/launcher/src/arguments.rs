@@ -38,6 +38,8 @@ pub enum Mode {
     Init(Profile),
     /// The stages after bwrap has made the namespaces.
     Inside(Inside),
+    /// Ends at once: the program of a sandbox that only shows that there can be one.
+    Nothing,
     Wrong(String),
 }
 
@@ -52,6 +54,7 @@ pub fn parse(words: &[OsString]) -> Mode {
             Some(profile) => Mode::Inside(Inside { profile }),
             None => Mode::Wrong(USAGE.to_owned()),
         },
+        ["--nothing"] => Mode::Nothing,
         ["--serve", rest @ ..] if texts.len() == words.len() => serve(rest).map_or_else(Mode::Wrong, Mode::Serve),
         _ if words.first().map(OsString::as_os_str) == Some(OsStr::new("--serve")) => Mode::Wrong(USAGE.to_owned()),
         _ => Mode::Single,

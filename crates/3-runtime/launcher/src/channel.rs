@@ -9,6 +9,9 @@ pub const CHANNEL: i32 = 4;
 pub const PLAN: i32 = 5;
 /// The program of the launcher itself.
 pub const PROGRAM: i32 = 6;
+/// For a back end that starts this program anew: the order, and the program's own stderr while the back end has another.
+pub const ORDER: i32 = 7;
+pub const STDERR: i32 = 8;
 /// Numbers below this are the sorted ones; the launcher keeps its own descriptors at or above it.
 pub const FIRST_FREE: i32 = 10;
 

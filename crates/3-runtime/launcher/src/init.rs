@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What the order's limits allow is far below; the launcher writes the plan.
-const PLAN_BYTES_MAX: u64 = 2 * 1024 * 1024;
+const PLAN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Descriptors of the program; the init itself needs none of them.
 const PROGRAM_DESCRIPTORS: std::ops::RangeInclusive<i32> = 0..=3;
 /// Handed on to the program. Everything else that the init could be sent is nothing to it.
@@ -53,20 +53,8 @@ fn prepare() -> Result<Plan, String> {
 }
 
 fn read_plan() -> Result<Plan, String> {
-    let failed = |error: std::io::Error| format!("the plan could not be read: {error}");
-    let descriptor = files::kept(PLAN);
-    let size = files::size(descriptor).map_err(failed)?;
-    if size > PLAN_BYTES_MAX {
-        return Err(format!("a plan of {size} bytes is above the limit of {PLAN_BYTES_MAX}"));
-    }
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match files::read_at(descriptor, rest, filled).map_err(failed)? {
-            0 => return Err("the plan is cut".into()),
-            count => filled += count,
-        }
-    }
+    let bytes = files::read_whole(files::kept(PLAN), PLAN_BYTES_MAX)
+        .map_err(|error| format!("the plan could not be read: {error}"))?;
     Plan::decode(&bytes).ok_or_else(|| "the plan is not one".into())
 }
 

@@ -45,6 +45,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Mode::Single => return single::run(words.into_iter()),
         Mode::Init(profile) => return init::run(profile),
         Mode::Inside(inside) => return child::bwrap::run_inside(inside),
+        Mode::Nothing => return ExitCode::SUCCESS,
         Mode::Serve(options) => match serve::run(&options) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(failure) => failure,

@@ -69,7 +69,7 @@ impl Reason {
             End::Signaled(signal) if signal == Signal::SYS.as_raw() => Reason::Seccomp,
             End::Signaled(signal) if signal == Signal::XCPU.as_raw() => Reason::CpuTime,
             End::Signaled(signal) if signal == Signal::XFSZ.as_raw() => Reason::FileSize,
-            // With one value for both of its limits, RLIMIT_CPU kills instead of warning.
+            // Who has caught the warning is killed by the kernel a second later.
             End::Signaled(signal) if signal == Signal::KILL.as_raw() && is_cpu_spent(ended, seen) => Reason::CpuTime,
             _ if seen.oom_kills > 0 => Reason::Memory,
             _ if seen.processes_refused > 0 => Reason::Processes,
@@ -109,11 +109,10 @@ impl Reason {
     }
 }
 
-/// The kernel looks at each tick of its clock, and counts more finely than that.
+/// The kernel bounds what it has sampled at the ticks of its clock, and tells what it has measured; the two differ a little.
 fn is_cpu_spent(ended: &Ended, seen: &Evidence) -> bool {
-    const TICK_US: u64 = 10_000;
     let limit_us = seen.cpu_seconds_max.filter(|seconds| *seconds > 0).map(|seconds| seconds.saturating_mul(1_000_000));
-    limit_us.is_some_and(|limit_us| ended.rusage.cpu_us.saturating_add(TICK_US) >= limit_us)
+    limit_us.is_some_and(|limit_us| ended.rusage.cpu_us >= limit_us / 10 * 9)
 }
 
 /// In words, for people: `exited with status 1`, `was ended by signal 9 (SIGKILL)`.
@@ -198,8 +197,8 @@ mod tests {
     fn a_kill_after_all_of_the_cpu_time_is_its_limit() {
         for (end, cpu_us, limit, expected) in [
             (End::Signaled(9), 2_000_100, Some(2), Reason::CpuTime),
-            (End::Signaled(9), 1_995_000, Some(2), Reason::CpuTime),
-            (End::Signaled(9), 1_900_000, Some(2), Reason::Signal(9)),
+            (End::Signaled(9), 1_800_000, Some(2), Reason::CpuTime),
+            (End::Signaled(9), 1_700_000, Some(2), Reason::Signal(9)),
             (End::Signaled(9), 2_000_100, Some(0), Reason::Signal(9)),
             (End::Signaled(9), 2_000_100, None, Reason::Signal(9)),
             (End::Signaled(6), 2_000_100, Some(2), Reason::Signal(6)),

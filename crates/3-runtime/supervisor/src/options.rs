@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use agentos_base::redact::Redactor;
 use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
-use agentos_types::manifest::LimitEnforcement;
+use agentos_types::{machine::Machine, manifest::LimitEnforcement};
 
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
@@ -15,6 +15,8 @@ pub struct SupervisorOptions {
     pub host: Arc<HostRoot>,
     pub cgroups: Cgroups,
     pub workspaces: Workspaces,
+    /// What this machine can enforce, as it was found at the start.
+    pub machine: Arc<Machine>,
     /// What a limit that cannot be enforced means where the manifest does not say it.
     pub enforcement: LimitEnforcement,
     /// User number of the first agent on the host. Absent: the server is an ordinary user, and agents are the same one.

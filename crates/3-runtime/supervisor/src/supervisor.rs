@@ -27,6 +27,7 @@ use crate::{
     accounting::Meter,
     agent_run::{Card, Order, Run},
     agents::{self, Installed},
+    controls::of_agent,
     ends::Ends,
     lifecycle::{self, Event},
     logs::Logs,
@@ -245,9 +246,11 @@ impl Shared {
 
     /// Adds to the row what only the living process knows.
     fn enliven(&self, mut row: Agent) -> Agent {
-        if let Some(handle) = self.handle(&row.name) {
+        let handle = self.handle(&row.name);
+        let degraded = handle.as_ref().map(|handle| handle.card.degraded()).unwrap_or_default();
+        row.controls = of_agent(&self.options.machine, &row.limits, &degraded);
+        if let Some(handle) = handle {
             row.usage = handle.card.meter.last();
-            row.controls.extend(handle.card.degraded());
             let process = handle.card.meter.process();
             row.pid = process.as_ref().map(|(_, pid)| *pid);
             row.instance = process.map(|(instance, _)| instance);

@@ -15,8 +15,10 @@ use tokio::task::spawn_blocking;
 
 use crate::{SupervisorOptions, processes};
 
-/// With less than this a workspace counts as full: the next block of a file does not fit, or a file system keeps it back.
+/// With less than this a workspace counts as full: the next write of a program does not fit.
 const DISK_REST_BYTES: u64 = 64 << 10;
+/// One part of so many that a file system keeps back for itself: ext4 does with a fiftieth.
+const DISK_REST_PART: u64 = 32;
 
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -119,7 +121,7 @@ impl Surroundings {
     fn is_disk_full(&self) -> bool {
         let usage = self.workspace.usage();
         let full = |used: u64, max: u64, rest: u64| max > 0 && used.saturating_add(rest) >= max;
-        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES) || full(usage.files, usage.files_max, 1)
+        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES.max(usage.bytes_max / DISK_REST_PART)) || full(usage.files, usage.files_max, 1)
     }
 
     /// Everything in the group, wherever it is.

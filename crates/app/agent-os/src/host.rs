@@ -7,11 +7,14 @@ use agentos_cli::{
     DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, RunOrder, RunReport, UpOptions, UpReport,
 };
 use agentos_trust::SigningKeyFile;
-use agentos_types::Result;
+use agentos_types::{Result, machine::Machine};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::{checks, detach, install, install::Installation, layout::Layout, migrate, programs, sandbox_run, server};
+use crate::{
+    checks, detach, install, install::Installation, layout::Layout, migrate, programs, sandbox_run, sandboxes::Walls,
+    server,
+};
 
 pub struct ProgramHost;
 
@@ -46,8 +49,16 @@ impl Host for ProgramHost {
         let layout = Layout::new(data_dir);
         Installation::load(&layout)?;
         let config = config::load(&layout.config(), &source)?;
-        let checks = checks::run(&layout, &config, &Ambient::system(), &programs::launcher()?);
-        Ok(DoctorReport { checks, controls: agentos_supervisor::controls() })
+        let launcher = programs::launcher()?;
+        let machine = match Walls::survey(&config, &layout, &launcher) {
+            Ok(walls) => Ok(walls.examine().await),
+            Err(fault) => Err(fault),
+        };
+        let checks = checks::run(&layout, &config, &Ambient::system(), &launcher, &machine);
+        // What could not be examined has its reason in the checks, and nothing is claimed.
+        let machine = machine.unwrap_or_else(|_| Machine::of(Vec::new()));
+        let controls = agentos_supervisor::controls(&machine);
+        Ok(DoctorReport { checks, machine, controls })
     }
 
     async fn migrate(&self, data_dir: &Path, source: Source, order: MigrateOrder) -> Result<MigrateReport> {

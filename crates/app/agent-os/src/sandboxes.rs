@@ -7,9 +7,13 @@ use agentos_limits::{
     Cgroups, CgroupsOptions,
     quota::{QuotaChoice, WorkspaceOptions, Workspaces},
 };
-use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
+use agentos_sandbox::{
+    AppArmor, AppArmorMode, Backend, SandboxOptions, Sandboxes,
+    plan::HostRoot,
+    probe::{self, Bounds},
+};
 use agentos_supervisor::agents::AGENTS_MAX;
-use agentos_types::{Code, Fault, Result, manifest::LimitEnforcement};
+use agentos_types::{Code, Fault, Result, machine::Machine, manifest::LimitEnforcement};
 
 use crate::layout::Layout;
 
@@ -28,19 +32,42 @@ pub struct Walls {
 impl Walls {
     /// `node` is the name under which groups of a dead server are found again.
     pub fn open(config: &Config, layout: &Layout, launcher: &Path, node: &str) -> Result<Self> {
+        Self::with(config, layout, launcher, node, Workspaces::open)
+    }
+
+    /// To look at: workspaces stay untouched, and groups are under a name that no server has.
+    pub fn survey(config: &Config, layout: &Layout, launcher: &Path) -> Result<Self> {
+        let name = format!("doctor-{}", std::process::id());
+        Self::with(config, layout, launcher, &name, |options| Workspaces::survey(&options))
+    }
+
+    /// What of all this holds on this machine: a sandbox is started for it.
+    pub async fn examine(&self) -> Machine {
+        let bounds = Bounds::of(&self.cgroups, &self.workspaces);
+        probe::examine(&self.sandboxes, self.host.clone(), self.first_host_id, &bounds).await
+    }
+
+    fn with(
+        config: &Config,
+        layout: &Layout,
+        launcher: &Path,
+        node: &str,
+        workspaces: impl FnOnce(WorkspaceOptions) -> Workspaces,
+    ) -> Result<Self> {
         let enforcement = match config.sandbox_is_strict() {
             true => LimitEnforcement::Strict,
             false => LimitEnforcement::Degraded,
         };
         Ok(Self {
-            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?,
+            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?
+                .with_apparmor(apparmor(config)?),
             host: Arc::new(HostRoot::survey(Path::new("/"))?),
             cgroups: Cgroups::open(&CgroupsOptions {
                 node: node.to_owned(),
-                subtree: None,
+                subtree: config.sandbox_cgroup(),
                 workspaces: Some(layout.work()),
             }),
-            workspaces: Workspaces::open(WorkspaceOptions {
+            workspaces: workspaces(WorkspaceOptions {
                 root: layout.work(),
                 // The table of settings admits no other name.
                 choice: QuotaChoice::parse(config.sandbox_workspace()).unwrap_or_default(),
@@ -55,6 +82,11 @@ impl Walls {
 /// The table of settings admits no other name.
 pub fn backend(config: &Config) -> Backend {
     Backend::parse(config.sandbox_backend()).unwrap_or_default()
+}
+
+/// Refuses when profiles are required and cannot be had.
+pub fn apparmor(config: &Config) -> Result<AppArmor> {
+    AppArmor::probe(AppArmorMode::parse(config.sandbox_apparmor()).unwrap_or_default(), backend(config))
 }
 
 /// Root alone may give users away, and without walls there is nobody to give them to.

@@ -33,7 +33,7 @@ use agentos_tasks::{
 };
 use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_trust::TrustRoot;
-use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
+use agentos_types::{Actor, Fault, Result, audit::AuditEvent, machine::Machine};
 use agentos_witness::PublisherParts;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -96,11 +96,16 @@ impl Server {
     ) -> Result<Self> {
         let started_at = ambient.now();
         let launcher = programs::launcher()?;
-        let checks = checks::run(&layout, &config, &ambient, &launcher);
+        let walls = Walls::open(&config, &layout, &launcher, &installation.node);
+        let machine = match &walls {
+            Ok(walls) => Ok(walls.examine().await),
+            Err(fault) => Err(fault.clone()),
+        };
+        let checks = checks::run(&layout, &config, &ambient, &launcher, &machine);
         checks::enforce(&checks, config.enforce_production_hardening())?;
+        let (walls, machine) = (walls?, Arc::new(machine?));
         // Before the first agent takes some.
         let open_files = descriptors::raise();
-        let walls = Walls::open(&config, &layout, &launcher, &installation.node)?;
 
         let background = Background::default();
         let database = install::database(&config)?;
@@ -149,7 +154,7 @@ impl Server {
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
-            supervisor_options(&config, &layout, walls, redactor),
+            supervisor_options(&config, &layout, walls, machine.clone(), redactor),
             store.clone(),
             tasks.clone(),
             ambient.clone(),
@@ -182,6 +187,7 @@ impl Server {
             layout,
             started_at,
             checks,
+            machine,
         });
         let gateway =
             Gateway::bind(gateway_options(&config, open_files)?, kernel.clone(), ambient, background.clone())?;
@@ -331,12 +337,19 @@ fn dialer_options(config: &Config) -> Result<DialerOptions> {
     })
 }
 
-fn supervisor_options(config: &Config, layout: &Layout, walls: Walls, redactor: Redactor) -> SupervisorOptions {
+fn supervisor_options(
+    config: &Config,
+    layout: &Layout,
+    walls: Walls,
+    machine: Arc<Machine>,
+    redactor: Redactor,
+) -> SupervisorOptions {
     SupervisorOptions {
         sandboxes: walls.sandboxes,
         host: walls.host,
         cgroups: walls.cgroups,
         workspaces: walls.workspaces,
+        machine,
         enforcement: walls.enforcement,
         first_host_id: walls.first_host_id,
         closed: vec![layout.root().to_owned()],

@@ -175,6 +175,19 @@ impl Config {
         }
     }
 
+    /// Absent: the group that the server was started in.
+    pub fn sandbox_cgroup(&self) -> Option<PathBuf> {
+        Some(self.text("sandbox.cgroup")).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    /// `auto`, `required` or `off`.
+    pub fn sandbox_apparmor(&self) -> &str {
+        match self.values.get("sandbox.require_apparmor") {
+            Some((Value::Boolean(true), _)) => "required",
+            _ => self.text("sandbox.apparmor"),
+        }
+    }
+
     /// `auto` or the name of a driver.
     pub fn sandbox_workspace(&self) -> &str {
         self.text("sandbox.workspace")

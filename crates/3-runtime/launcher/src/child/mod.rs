@@ -18,7 +18,7 @@ use agentos_protocol::sandbox::{Descriptor, Profile, SandboxOrder};
 use libc::sock_filter;
 
 use crate::{
-    channel::{CHANNEL, FIRST_FREE, Message, PLAN, PROGRAM},
+    channel::{CHANNEL, FIRST_FREE, Message, ORDER, PLAN, PROGRAM, STDERR},
     landlock::Abi,
     sys::{self, files, packets, process},
 };
@@ -61,6 +61,15 @@ pub struct Belongings<'a> {
     pub plan: BorrowedFd<'a>,
     pub program: Option<BorrowedFd<'a>>,
     pub given: &'a [(Descriptor, OwnedFd)],
+    pub hand_over: Option<HandOver<'a>>,
+}
+
+/// For a back end that starts this program anew.
+#[derive(Debug)]
+pub struct HandOver<'a> {
+    pub order: BorrowedFd<'a>,
+    /// What the back end itself prints.
+    pub complaints: BorrowedFd<'a>,
 }
 
 /// Puts up the walls. The launcher's end of the channel is closed already.
@@ -103,9 +112,15 @@ pub fn sort(belongings: Belongings<'_>, keep: &[OwnedFd]) -> Result<(), String> 
         }
         None => files::close(agentos_protocol::WORKER_FD),
     }
+    let mut first = PROGRAM + 1;
+    if let Some(hand_over) = belongings.hand_over {
+        files::copy_to(hand_over.order.as_raw_fd(), ORDER, false).map_err(failed)?;
+        files::copy_to(libc::STDERR_FILENO, STDERR, false).map_err(failed)?;
+        files::copy_to(hand_over.complaints.as_raw_fd(), libc::STDERR_FILENO, false).map_err(failed)?;
+        first = STDERR + 1;
+    }
     let mut kept: Vec<i32> = keep.iter().map(AsRawFd::as_raw_fd).filter(|number| *number >= FIRST_FREE).collect();
     kept.sort_unstable();
-    let mut first = PROGRAM + 1;
     for number in kept {
         files::close_between(first, number - 1).map_err(failed)?;
         first = number + 1;

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use agentos_protocol::sandbox::Mount;
@@ -66,7 +66,7 @@ pub fn attributes(writable: bool, executable: bool) -> Attributes {
 pub fn build(child: &mut Child<'_>) -> Result<(), String> {
     if let Some(path) = &child.program {
         let tree = copy(&path.to_string_lossy(), false, true)?;
-        files::copy_to(tree.as_raw_fd(), PROGRAM, true).map_err(|error| format!("the init's program: {error}"))?;
+        files::move_to(tree, PROGRAM, true).map_err(|error| format!("the init's program: {error}"))?;
     }
     let mut trees = binds(child)?.into_iter();
     let nodes = match child.order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) {

@@ -8,10 +8,11 @@ mod spawn;
 
 use crate::{Failure, arguments::ServeOptions, sys::packets};
 
+pub use sandboxes::{Born, Sandboxes};
 pub use setup::Setup;
+pub use spawn::{spawn, text_of};
 
 use post::Post;
-use sandboxes::Sandboxes;
 
 /// The socket to the server has this number for the watch; sandboxes have higher ones.
 const SERVER: u64 = 0;

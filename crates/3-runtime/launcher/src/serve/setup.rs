@@ -57,17 +57,19 @@ impl Setup {
                 .transpose()
                 .map_err(|error| failed("program")(format!("own program: {error}")))?,
         };
-        Ok(Self {
+        let mut setup = Self {
             profile: options.profile,
             backend: options.backend,
             filter: seccomp::compile(options.profile),
             landlock: Abi::probe(),
-            layers: layers::probe(options.backend),
+            layers: Vec::new(),
             program,
             program_path,
             user,
             group: process::effective_group(),
-        })
+        };
+        setup.layers = layers::probe(&setup);
+        Ok(setup)
     }
 
     pub fn greeting(&self) -> FromLauncher {

@@ -11,7 +11,7 @@ use crate::{
     Failure,
     arguments::Backend,
     channel::GO,
-    child::{self, Belongings, Child, User},
+    child::{self, Belongings, Child, HandOver, User},
     order::Plan,
     sys::{files, packets, process},
 };
@@ -35,6 +35,10 @@ pub fn spawn(
     let given: Vec<(Descriptor, OwnedFd)> = order.descriptors.iter().copied().zip(descriptors).collect();
     let trees = trees(setup, &order).map_err(failed("mounts"))?;
     let plan = memory(c"plan", &Plan::encode(&order)).map_err(failed("plan"))?;
+    let handed_over = match setup.backend {
+        Backend::Bwrap => Some(hand_over(&order).map_err(failed("bwrap"))?),
+        Backend::Native | Backend::None => None,
+    };
     let (ours, theirs) = packets::pair().map_err(|error| failed("channel")(format!("the channel: {error}")))?;
     let cgroup = given.iter().find(|(kind, _)| *kind == Descriptor::Cgroup).map(|(_, directory)| directory.as_fd());
     let cloned = process::clone(namespaces(setup.backend, &order), cgroup);
@@ -51,12 +55,16 @@ pub fn spawn(
                     plan: plan.as_fd(),
                     program: setup.program.as_ref().map(AsFd::as_fd),
                     given: &given,
+                    hand_over: handed_over
+                        .as_ref()
+                        .map(|(order, complaints)| HandOver { order: order.as_fd(), complaints: complaints.as_fd() }),
                 },
             )
         }
     };
     drop(theirs);
-    let born = Born { id: order.id, pid, pidfd, channel: ours, complaints: None };
+    let born =
+        Born { id: order.id, pid, pidfd, channel: ours, complaints: handed_over.map(|(_, complaints)| complaints) };
     let released = map_users(setup, &order, pid).and_then(|()| {
         packets::send(born.channel.as_raw_fd(), GO, &[], true).map_err(|error| format!("the go: {error}"))
     });
@@ -191,6 +199,12 @@ fn memory(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, String> {
     let file = files::memory_file(name).map_err(failed)?;
     files::write_all(file.as_fd(), bytes).map_err(failed)?;
     Ok(file)
+}
+
+/// The order, and an empty file for what the back end prints.
+fn hand_over(order: &SandboxOrder) -> Result<(OwnedFd, OwnedFd), String> {
+    let bytes = serde_json::to_vec(order).map_err(|error| format!("the order: {error}"))?;
+    Ok((memory(c"order", &bytes)?, memory(c"complaints", b"")?))
 }
 
 /// One user and one group inside, and no other: everything else is nobody's there.

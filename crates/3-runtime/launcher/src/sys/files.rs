@@ -104,6 +104,23 @@ pub fn read_at(descriptor: BorrowedFd<'_>, buffer: &mut [u8], offset: usize) -> 
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
+/// A whole file in memory, from its start.
+pub fn read_whole(descriptor: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(size(descriptor)?).unwrap_or(usize::MAX);
+    if length > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{length} bytes are above {bytes_max}")));
+    }
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match read_at(descriptor, rest, filled)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => filled += count,
+        }
+    }
+    Ok(bytes)
+}
+
 pub fn size(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: stat is plain integers, for which zero is a valid value.
     let mut stat: libc::stat = unsafe { mem::zeroed() };
@@ -120,6 +137,15 @@ pub fn copy_to(from: RawFd, to: RawFd, close_on_exec: bool) -> io::Result<()> {
     }
     // SAFETY: dup3 takes integers; no Rust object of this process owns `to`, which is one of the kept numbers.
     check(unsafe { libc::dup3(from, to, flags) }).map(drop)
+}
+
+/// From now on it has exactly this number, which nobody owns.
+pub fn move_to(from: OwnedFd, to: RawFd, close_on_exec: bool) -> io::Result<()> {
+    copy_to(from.as_raw_fd(), to, close_on_exec)?;
+    if from.as_raw_fd() == to {
+        mem::forget(from);
+    }
+    Ok(())
 }
 
 pub fn set_close_on_exec(descriptor: RawFd, yes: bool) -> io::Result<()> {

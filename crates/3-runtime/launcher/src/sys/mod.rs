@@ -234,7 +234,9 @@ pub fn set_limit(resource: Resource, value: u64) -> io::Result<()> {
         Resource::Core => libc::RLIMIT_CORE,
         Resource::Processes => libc::RLIMIT_NPROC,
     };
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // At the soft limit of CPU time the kernel says why, with SIGXCPU; at the hard one it kills.
+    let most = value.saturating_add(u64::from(resource == libc::RLIMIT_CPU));
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: most };
     // SAFETY: the pointer is to a live local.
     check(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }

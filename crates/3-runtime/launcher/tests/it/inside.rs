@@ -9,16 +9,18 @@ use agentos_protocol::sandbox::*;
 
 use crate::server::{NOBODY, Server, null, order, serve};
 
-/// As root, and as a user without any rights.
-fn both(check: impl Fn(&mut Server)) {
-    for user in [None, Some(NOBODY)] {
-        check(&mut serve("agent", "native", user));
+/// As root and as a user without any rights, by both back ends that put up walls.
+fn everywhere(check: impl Fn(&mut Server)) {
+    for backend in ["native", "bwrap"] {
+        for user in [None, Some(NOBODY)] {
+            check(&mut serve("agent", backend, user));
+        }
     }
 }
 
 #[test]
 fn a_shell_runs_inside_and_its_end_is_told() {
-    both(|server| {
+    everywhere(|server| {
         assert_eq!(
             server.shell("echo hello; echo $ONLY; id -u; hostname; echo $$"),
             "hello\nthis one\n1000\ninside\n2\n"
@@ -30,7 +32,7 @@ fn a_shell_runs_inside_and_its_end_is_told() {
 
 #[test]
 fn every_address_leads_to_the_listeners() {
-    both(|server| {
+    everywhere(|server| {
         let script = "exec /usr/bin/python3 -c '
 import socket
 for host, port in ((\"8.8.8.8\", 80), (\"2001:4860:4860::8888\", 443)):

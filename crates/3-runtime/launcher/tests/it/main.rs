@@ -9,6 +9,8 @@ mod inheritance;
 #[cfg(test)]
 mod inside;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod parent;
 #[cfg(test)]
 mod refusals;

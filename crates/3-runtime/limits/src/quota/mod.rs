@@ -91,10 +91,22 @@ impl Workspaces {
     }
 
     pub fn open(options: WorkspaceOptions) -> Self {
-        Self::with(options, Programs::of_the_system())
+        Self::with(&options, Programs::of_the_system(), |programs| {
+            let places = Places::open(&options.root)?;
+            let lock = places.lock()?;
+            Images { places: &places, programs }.sweep();
+            Ok(Opened { places, _lock: lock, mounted: Mutex::default() })
+        })
     }
 
-    fn with(options: WorkspaceOptions, programs: Programs) -> Self {
+    /// What [`Workspaces::open`] would choose, without touching anything: nothing can be prepared with it.
+    pub fn survey(options: &WorkspaceOptions) -> Self {
+        Self::with(options, Programs::of_the_system(), |_| {
+            Err(Fault::internal("workspaces that were only surveyed are not for use"))
+        })
+    }
+
+    fn with(options: &WorkspaceOptions, programs: Programs, open: impl FnOnce(&Programs) -> Result<Opened>) -> Self {
         let examined = Facts::gather(&options.root, &programs).examine();
         let chosen = choose(&examined, options.choice, options.is_strict);
         // One that was asked for and cannot be had is still the one that is named.
@@ -103,12 +115,7 @@ impl Workspaces {
             (Err(_), QuotaChoice::Only(driver)) => driver,
             (Err(_), QuotaChoice::Automatic) => QuotaDriver::Watchdog,
         };
-        let opened = chosen.and_then(|_| {
-            let places = Places::open(&options.root)?;
-            let lock = places.lock()?;
-            Images { places: &places, programs: &programs }.sweep();
-            Ok(Opened { places, _lock: lock, mounted: Mutex::default() })
-        });
+        let opened = chosen.and_then(|_| open(&programs));
         Self(Arc::new(Inner { examined, driver, programs, opened }))
     }
 

@@ -20,6 +20,24 @@ fn a_memory_bomb_is_killed_and_its_neighbour_works_on() {
     assert_eq!(quiet.usage().memory.unwrap().oom_kills, 0);
 }
 
+/// An agent that has lost one of its processes is in no state that anybody knows.
+#[test]
+fn out_of_memory_ends_the_group_as_a_whole() {
+    let Some(cgroups) = cgroups("whole", &[Resource::Memory]) else { return };
+    if cgroups.version() != Some(2) {
+        println!("left out: version 1 kills the largest process alone");
+        return;
+    }
+    let bombed = group(&cgroups, "bombed", &memory(64 * MIB));
+    let tool = bombed.child("tool", &GroupLimits::default()).unwrap();
+    let mut bystanders = [Shell::start(&bombed, "sleep 1000"), Shell::start(&tool, "sleep 1000")];
+    let mut bomb = Shell::start(&tool, "exec dd if=/dev/zero of=/dev/null bs=256M count=1");
+    assert!(was_killed(bomb.wait()));
+    assert!(bystanders.iter_mut().all(|bystander| was_killed(bystander.wait())));
+    until("all are gone", || members(&bombed).is_empty());
+    assert!(bombed.usage().pressure.is_some(), "the kernel counts what the group waited for");
+}
+
 #[test]
 fn memory_files_count_as_memory() {
     let Some(cgroups) = cgroups("tmpfs", &[Resource::Memory]) else { return };

@@ -24,13 +24,14 @@ async fn check_in(world: &World, limits: Value, deed: &str, ended: &str, message
 
 async fn check_told(world: &World, ended: &str, message: &str) {
     let reason = failed(world).await.reason.unwrap();
-    assert!(reason.contains(message), "{reason}");
+    assert!(reason.contains(message), "{reason}: {:?}", world.agent(&crate::harness::name("ends")).await.usage);
     let audit = world.audit.lock().unwrap().clone();
     let told: Vec<_> = audit.iter().filter_map(|event| event.facts.get("ended")?.as_str()).collect();
     assert_eq!(told.first(), Some(&ended), "{reason}");
     assert!(world.supervisor.ends().any(|(name, count)| name == ended && count > 0));
-    let logs = world.logs(&crate::harness::name("ends")).await;
-    assert!(logs.iter().any(|line| line.contains(message)), "{logs:?}");
+    let agent = crate::harness::name("ends");
+    let logged = async || world.logs(&agent).await.iter().any(|line| line.contains(message)).then_some(());
+    world.until("a line of the log", logged).await;
 }
 
 async fn check(limits: Value, deed: &str, ended: &str, message: &str) {

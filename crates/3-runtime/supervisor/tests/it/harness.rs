@@ -26,6 +26,7 @@ use agentos_types::{
     agent::{Agent, AgentState},
     audit::AuditEvent,
     hex,
+    machine::Machine,
     manifest::LimitEnforcement,
     task::{Task, TaskState},
 };
@@ -151,6 +152,7 @@ impl World {
                 choice: QuotaChoice::Only(driver),
                 is_strict: false,
             }),
+            machine: Arc::new(Machine::of(Vec::new())),
             enforcement: LimitEnforcement::Degraded,
             first_host_id: rustix::process::geteuid().is_root().then_some(FIRST_HOST_ID),
             closed: vec![directory.into()],

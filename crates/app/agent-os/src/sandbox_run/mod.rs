@@ -16,7 +16,7 @@ use agentos_sandbox::{Backend, Ended, Running, SandboxOptions, Sandboxes};
 use agentos_types::{Code, Fault, Result};
 use tokio::time::sleep_until;
 
-use self::{limits::Limited, signals::Signals};
+use self::signals::Signals;
 use crate::programs;
 
 /// How it was ended, by whom.

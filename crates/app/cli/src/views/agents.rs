@@ -55,10 +55,7 @@ impl View for Agent {
                 "disk",
                 format!("{} read, {} written", bytes(self.usage.disk_read_bytes), bytes(self.usage.disk_write_bytes)),
             ),
-            (
-                "egress",
-                format!("{} in, {} out", bytes(self.usage.egress_in_bytes), bytes(self.usage.egress_out_bytes)),
-            ),
+            ("egress", format!("{} in, {} out", bytes(self.usage.egress_in_bytes), bytes(self.usage.egress_out_bytes))),
             ("tasks at once", limits.concurrent_tasks.to_string()),
             ("calls a minute", limits.calls_per_minute.to_string()),
             ("controls", lines(&self.controls, control)),

@@ -24,4 +24,5 @@ mod secrets;
 mod soak;
 mod tracing;
 mod trust;
+mod walls;
 mod witnesses;
