@@ -24,9 +24,11 @@ mod processes;
 mod supervisor;
 mod surroundings;
 mod syscalls;
+mod ways_out;
 
 pub use controls::controls;
 pub use logs::LogLine;
 pub use options::SupervisorOptions;
 pub use supervisor::{AgentCommand, Deployment, Supervisor};
 pub use syscalls::Syscalls;
+pub use ways_out::WaysOut;

@@ -8,6 +8,8 @@ use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
 use agentos_types::{machine::Machine, manifest::LimitEnforcement};
 
+use crate::WaysOut;
+
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
     pub sandboxes: Sandboxes,
@@ -21,6 +23,8 @@ pub struct SupervisorOptions {
     pub enforcement: LimitEnforcement,
     /// User number of the first agent on the host. Absent: the server is an ordinary user, and agents are the same one.
     pub first_host_id: Option<u32>,
+    /// Absent: nothing leaves any sandbox, whatever its manifest says.
+    pub ways_out: Option<WaysOut>,
     /// What no sandbox may ever show: the data directory.
     pub closed: Vec<PathBuf>,
     /// Installed packages: `PACKAGES/AGENT/VERSION/`.

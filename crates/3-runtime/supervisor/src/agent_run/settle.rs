@@ -66,6 +66,7 @@ impl Life<'_> {
     /// What it used and why it ended, while its group still knows.
     async fn take_last_reading(&mut self, by_itself: bool) -> Reason {
         let (ended, reason) = self.process.told(by_itself).await;
+        self.process.surroundings().end_way_out().await;
         let card = self.run.card.clone();
         match spawn_blocking(move || card.meter.end(&ended)).await {
             Ok(usage) => self.store_usage(usage).await,
