@@ -8,7 +8,7 @@ use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
 use agentos_types::{machine::Machine, manifest::LimitEnforcement};
 
-use crate::WaysOut;
+use crate::{Quarters, WaysOut};
 
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
@@ -33,6 +33,8 @@ pub struct SupervisorOptions {
     pub cancel_grace: Duration,
     /// Time that a worker gets to exit before it is killed.
     pub shutdown_grace: Duration,
+    /// Told of each life that begins.
+    pub quarters: Quarters,
     /// Masks secrets in what workers print.
     pub redactor: Redactor,
 }

@@ -10,8 +10,9 @@ use agentos_limits::{Group, GroupLimits, Resource, quota::Workspace};
 use agentos_protocol::sandbox::{Descriptor, Mount};
 use agentos_sandbox::Evidence;
 use agentos_types::{
-    Fault, Manifest, Result,
+    Code, Fault, Manifest, Result,
     agent::{Control, Enforcement, Usage},
+    manifest::LimitEnforcement,
 };
 
 use tokio::task::spawn_blocking;
@@ -30,16 +31,26 @@ pub(crate) struct Surroundings {
     cpu_seconds_max: u64,
     /// Open from the birth of the sandbox, where its manifest leads anywhere.
     way_out: OnceLock<WayOut>,
+    host_id: Option<u32>,
 }
 
 impl Surroundings {
     pub(crate) fn make(options: &SupervisorOptions, manifest: &Manifest, host_id: Option<u32>) -> Result<Self> {
         let enforcement = manifest.limits.enforcement.unwrap_or(options.enforcement);
         let (name, bytes) = (manifest.name.as_str(), manifest.limits.workspace_bytes);
+        let (held, why) = options.workspaces.driver().standing();
+        if enforcement == LimitEnforcement::Strict && held != Enforcement::Enforced {
+            return Err(Fault::new(
+                Code::LIMIT_UNENFORCEABLE,
+                format!("limits.workspace_bytes cannot be enforced on this machine: {why}"),
+            )
+            .hint("agent-os doctor says what the machine lacks; sandbox.workspace = tmpfs is exact everywhere and does not last"));
+        }
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, way_out: OnceLock::new() })
+        let cpu_seconds_max = manifest.limits.cpu_seconds;
+        Ok(Self { group, workspace, cpu_seconds_max, way_out: OnceLock::new(), host_id })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
@@ -58,6 +69,15 @@ impl Surroundings {
         if let Some(way_out) = self.way_out.get() {
             way_out.end().await;
         }
+    }
+
+    /// The user of this agent on the host.
+    pub(crate) fn host_id(&self) -> Option<u32> {
+        self.host_id
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Onto `/workspace`.

@@ -18,6 +18,7 @@ mod server;
 mod syscalls;
 mod traces;
 mod witness;
+mod workshop;
 
 use std::process::ExitCode;
 

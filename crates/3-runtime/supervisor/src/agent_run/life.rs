@@ -154,6 +154,7 @@ impl<'r> Life<'r> {
         pumps.spawn(run.card.logs.clone().pump("stderr", ends.stderr));
         let instance = caller.instance.clone();
         run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
+        run.shared.options.quarters.enter(run.name.clone(), process.surroundings(), &manifest);
         Ok(Self {
             desk: Desk::new(run.shared.tasks.clone(), run.name.clone(), instance, manifest.limits.concurrent_tasks),
             calls: Calls::new(link.replies()),
