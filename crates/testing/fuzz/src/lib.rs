@@ -10,7 +10,9 @@
 pub mod seeds;
 mod targets;
 
-pub use targets::{bodies, cadence, checkpoint, envelope, frames, grants, json, manifest, record, segment, url};
+pub use targets::{
+    bodies, cadence, checkpoint, client_hello, dns, envelope, frames, grants, http_head, json, manifest, record, segment, url,
+};
 
 /// One reader of bytes from outside.
 #[derive(Clone, Copy, Debug)]
@@ -36,4 +38,7 @@ pub const TARGETS: &[Target] = &[
     target("checkpoint", checkpoint),
     target("record", record),
     target("segment", segment),
+    target("client_hello", client_hello),
+    target("dns", dns),
+    target("http_head", http_head),
 ];
