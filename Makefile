@@ -6,7 +6,7 @@
 # BUILD=no              take the programs as they are in target/
 # ONLY='doors fuzz'     sections of `test-deep` (all)
 
-.PHONY: help up down env demo-monitor check test test-deep bench generate
+.PHONY: help up down env demo-monitor check test test-deep test-vm bench generate
 
 help:
 	@echo 'make up            build, start, deploy the Monitor agent with a first watch'
@@ -15,6 +15,7 @@ help:
 	@echo 'make demo-monitor  a story in a directory of its own: changes, diffs, audit, kill -9'
 	@echo 'make test          build and run all tests'
 	@echo 'make test-deep     what is too long for every day: storms by many seeds, attackers, a fuzzer (ONLY=fuzz)'
+	@echo 'make test-vm       cgroup version 2 and AppArmor, in a virtual machine with a kernel that has them'
 	@echo 'make check         formatting, lints, generated files'
 	@echo 'make bench         figures of this machine, with their goals'
 	@echo 'make generate      write the generated files again'
@@ -39,6 +40,9 @@ test:
 
 test-deep:
 	@scripts/test-deep.sh
+
+test-vm:
+	@scripts/test-vm.sh
 
 bench:
 	@scripts/bench.sh

@@ -13,6 +13,7 @@ pub mod hex;
 pub mod ids;
 pub mod json;
 pub mod limits;
+pub mod machine;
 pub mod manifest;
 pub mod notify;
 pub mod task;

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{launcher::Launcher, running::Running};
+use crate::{AppArmor, launcher::Launcher, running::Running};
 
 /// A launcher that lived this long was well: its end does not count against the next one.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -67,6 +67,7 @@ pub struct SandboxOptions {
 #[derive(Clone, Debug)]
 pub struct Sandboxes {
     shared: Arc<Shared>,
+    apparmor: AppArmor,
 }
 
 #[derive(Debug)]
@@ -93,7 +94,15 @@ impl Sandboxes {
                 .detail(options.launcher.display()));
         }
         let slots = Profile::ALL.into_iter().map(|profile| (profile, Mutex::default())).collect();
-        Ok(Self { shared: Arc::new(Shared { options, next_id: AtomicU64::new(1), slots }) })
+        let shared = Arc::new(Shared { options, next_id: AtomicU64::new(1), slots });
+        Ok(Self { shared, apparmor: AppArmor::default() })
+    }
+
+    /// Every sandbox that this clone starts begins in the profile for its kind.
+    #[must_use]
+    pub fn with_apparmor(mut self, apparmor: AppArmor) -> Self {
+        self.apparmor = apparmor;
+        self
     }
 
     pub fn backend(&self) -> Backend {
@@ -110,6 +119,7 @@ impl Sandboxes {
                 order.descriptors.len()
             )));
         }
+        order.apparmor = order.apparmor.or_else(|| self.apparmor.profile(profile).map(str::to_owned));
         order.version = SANDBOX_VERSION;
         order.id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let launcher = self.launcher(profile).await?;

@@ -3,14 +3,17 @@
 //!
 //! Not here: the walls themselves (`agentos-launcher`), limits and quotas (`agentos-limits`), ways out (`agentos-egress`).
 
+mod apparmor;
 mod desk;
 mod launcher;
 mod launchers;
 mod packet;
 pub mod plan;
+pub mod probe;
 mod reason;
 mod running;
 
+pub use apparmor::{AppArmor, AppArmorMode};
 pub use launchers::{Backend, SandboxOptions, Sandboxes};
 pub use reason::{Evidence, Reason};
 pub use running::{Ended, Running};

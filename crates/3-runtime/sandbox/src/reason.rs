@@ -17,6 +17,8 @@ pub struct Evidence {
     pub processes_refused: u64,
     /// No byte more fits into the workspace.
     pub is_disk_full: bool,
+    /// The limit of CPU time of each process, if there is one.
+    pub cpu_seconds_max: Option<u64>,
     /// Somebody of ours ended it, whatever the status says.
     pub is_killed: bool,
 }
@@ -67,6 +69,8 @@ impl Reason {
             End::Signaled(signal) if signal == Signal::SYS.as_raw() => Reason::Seccomp,
             End::Signaled(signal) if signal == Signal::XCPU.as_raw() => Reason::CpuTime,
             End::Signaled(signal) if signal == Signal::XFSZ.as_raw() => Reason::FileSize,
+            // Who has caught the warning is killed by the kernel a second later.
+            End::Signaled(signal) if signal == Signal::KILL.as_raw() && is_cpu_spent(ended, seen) => Reason::CpuTime,
             _ if seen.oom_kills > 0 => Reason::Memory,
             _ if seen.processes_refused > 0 => Reason::Processes,
             _ if seen.is_disk_full => Reason::Disk,
@@ -76,6 +80,7 @@ impl Reason {
         }
     }
 
+    /// Its name, for tables and series.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Exit(_) => "exit",
@@ -104,6 +109,12 @@ impl Reason {
     }
 }
 
+/// The kernel bounds what it has sampled at the ticks of its clock, and tells what it has measured; the two differ a little.
+fn is_cpu_spent(ended: &Ended, seen: &Evidence) -> bool {
+    let limit_us = seen.cpu_seconds_max.filter(|seconds| *seconds > 0).map(|seconds| seconds.saturating_mul(1_000_000));
+    limit_us.is_some_and(|limit_us| ended.rusage.cpu_us >= limit_us / 10 * 9)
+}
+
 /// In words, for people: `exited with status 1`, `was ended by signal 9 (SIGKILL)`.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +128,7 @@ impl fmt::Display for Reason {
             Reason::Processes => f.write_str("ended after it was refused processes above its limit"),
             Reason::Disk => f.write_str("ended when its workspace was full"),
             Reason::FileSize => f.write_str("was ended by signal 25 (SIGXFSZ) at its limit of the size of a file"),
-            Reason::CpuTime => f.write_str("was ended by signal 24 (SIGXCPU) at its limit of CPU time"),
+            Reason::CpuTime => f.write_str("was ended at its limit of CPU time"),
             Reason::Seccomp => {
                 f.write_str("was ended by signal 31 (SIGSYS): it made a system call that its sandbox does not have")
             }
@@ -156,7 +167,8 @@ mod tests {
         assert_eq!(Reason::of(&ended, &seen), expected, "{end:?} {seen:?}");
     }
 
-    const NONE: Evidence = Evidence { oom_kills: 0, processes_refused: 0, is_disk_full: false, is_killed: false };
+    const NONE: Evidence =
+        Evidence { oom_kills: 0, processes_refused: 0, is_disk_full: false, cpu_seconds_max: None, is_killed: false };
 
     #[test]
     fn each_end_has_its_reason() {
@@ -178,6 +190,22 @@ mod tests {
         }
         for seen in [oom, forks, full] {
             check(End::Exited(0), seen, Reason::Exit(0));
+        }
+    }
+
+    #[test]
+    fn a_kill_after_all_of_the_cpu_time_is_its_limit() {
+        for (end, cpu_us, limit, expected) in [
+            (End::Signaled(9), 2_000_100, Some(2), Reason::CpuTime),
+            (End::Signaled(9), 1_800_000, Some(2), Reason::CpuTime),
+            (End::Signaled(9), 1_700_000, Some(2), Reason::Signal(9)),
+            (End::Signaled(9), 2_000_100, Some(0), Reason::Signal(9)),
+            (End::Signaled(9), 2_000_100, None, Reason::Signal(9)),
+            (End::Signaled(6), 2_000_100, Some(2), Reason::Signal(6)),
+            (End::Exited(1), 2_000_100, Some(2), Reason::Exit(1)),
+        ] {
+            let ended = Ended { end, rusage: Rusage { cpu_us, memory_peak_bytes: 0 }, is_launcher_lost: false };
+            assert_eq!(Reason::of(&ended, &Evidence { cpu_seconds_max: limit, ..NONE }), expected, "{ended:?}");
         }
     }
 

@@ -19,7 +19,7 @@ struct State {
     process: Option<Living>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Living {
     instance: InstanceId,
     pid: u32,
@@ -44,11 +44,15 @@ impl Meter {
         self.with(|state| sum(&state.ended, &state.present))
     }
 
-    /// Total so far; reads the living processes now.
+    /// Total so far; reads the living processes now. Reads files: not for async threads.
     pub(crate) fn read(&self) -> Usage {
+        // Without the lock: a large workspace takes long to measure.
+        let living = self.with(|state| state.process.clone());
+        let reading = living.as_ref().map(|living| living.surroundings.reading(living.pid));
         self.with(|state| {
-            if let Some(living) = &state.process {
-                state.present = later(&state.present, &living.surroundings.reading(living.pid));
+            let is_the_same = |now: &Living| living.as_ref().is_some_and(|then| then.instance == now.instance);
+            if let Some(reading) = reading.filter(|_| state.process.as_ref().is_some_and(is_the_same)) {
+                state.present = later(&state.present, &reading);
             }
             sum(&state.ended, &state.present)
         })

@@ -4,9 +4,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use agentos_base::redact::Redactor;
-use agentos_limits::Cgroups;
+use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
-use agentos_types::manifest::LimitEnforcement;
+use agentos_types::{machine::Machine, manifest::LimitEnforcement};
+
+use crate::Quarters;
 
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
@@ -14,6 +16,9 @@ pub struct SupervisorOptions {
     /// What of this machine every sandbox sees.
     pub host: Arc<HostRoot>,
     pub cgroups: Cgroups,
+    pub workspaces: Workspaces,
+    /// What this machine can enforce, as it was found at the start.
+    pub machine: Arc<Machine>,
     /// What a limit that cannot be enforced means where the manifest does not say it.
     pub enforcement: LimitEnforcement,
     /// User number of the first agent on the host. Absent: the server is an ordinary user, and agents are the same one.
@@ -22,12 +27,12 @@ pub struct SupervisorOptions {
     pub closed: Vec<PathBuf>,
     /// Installed packages: `PACKAGES/AGENT/VERSION/`.
     pub packages: PathBuf,
-    /// Workspaces: `WORK/AGENT/`, made with mode 0700 when needed.
-    pub work: PathBuf,
     /// Time between the request to cancel a task and the kill of its worker.
     pub cancel_grace: Duration,
     /// Time that a worker gets to exit before it is killed.
     pub shutdown_grace: Duration,
+    /// Told of each life that begins.
+    pub quarters: Quarters,
     /// Masks secrets in what workers print.
     pub redactor: Redactor,
 }

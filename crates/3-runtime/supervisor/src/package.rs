@@ -1,6 +1,7 @@
 //! From an installed package to the plan of a sandbox: everything that must hold right before a process is made.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -8,6 +9,7 @@ use std::{
 };
 
 use agentos_authority::GrantSet;
+use agentos_limits::Resource;
 use agentos_sandbox::plan::{APP, Plan};
 use agentos_trust::package::{check_expiry, verify_files};
 use agentos_types::{Code, Fault, Manifest, Result, Timestamp};
@@ -46,14 +48,24 @@ pub(crate) fn prepare(
     let mut plan = Plan::new(options.host.clone(), command(&manifest)).with_manifest(
         &manifest.sandbox,
         &manifest.limits,
-        surroundings.bounds_memory(),
+        surroundings.bounds(Resource::Memory),
     );
-    plan.environment = manifest.environment.clone();
+    plan.environment = environment(&manifest);
     plan.package = Some(package);
     plan.workspace = Some(surroundings.mount());
     plan.closed = options.closed.clone();
     plan.host_id = host_id;
+    if surroundings.bounds(Resource::Processes) {
+        // The group counts what it refuses; the limit of the user would refuse first, and tell nobody.
+        plan.limits.processes = None;
+    }
     Ok(Blueprint { manifest, grants, surroundings, plan })
+}
+
+/// What the manifest chooses; where it lives is ours to name.
+fn environment(manifest: &Manifest) -> BTreeMap<String, String> {
+    let own = manifest.environment.iter().filter(|(name, _)| !["HOME", "TMPDIR"].contains(&name.as_str()));
+    own.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Words that are files of the package mean the file where the sandbox has it.
@@ -93,8 +105,6 @@ fn allow(path: &Path, bits: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
@@ -115,6 +125,14 @@ mod tests {
         );
         check_command(&["bin/run", "lib/a"], &["bin/run", "lib/a"], &["/app/bin/run", "/app/lib/a"]);
         check_command(&["/usr/bin/env", "run"], &[], &["/usr/bin/env", "run"]);
+    }
+
+    #[test]
+    fn a_manifest_does_not_choose_where_it_lives() {
+        let chosen = json!({"PATH": "/opt", "HOME": "/root", "TMPDIR": "/x", "MODE": "x"});
+        let manifest = json!({"schema": 1, "name": "a", "version": "1.0.0", "command": ["a"], "environment": chosen});
+        let environment = environment(&serde_json::from_value(manifest).unwrap());
+        assert_eq!(environment.keys().collect::<Vec<_>>(), ["MODE", "PATH"]);
     }
 
     #[test]

@@ -13,10 +13,13 @@ use agentos_store::Store;
 use agentos_tasks::Tasks;
 use agentos_types::{
     Actor, AgentName, Code, Fault, Manifest, Result,
-    agent::{Agent, AgentState, Usage},
+    agent::{Agent, AgentState},
     notify::Notice,
 };
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, broadcast, mpsc, oneshot},
+    task::spawn_blocking,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
     accounting::Meter,
     agent_run::{Card, Order, Run},
     agents::{self, Installed},
+    controls::of_agent,
     ends::Ends,
     lifecycle::{self, Event},
     logs::Logs,
@@ -158,14 +162,18 @@ impl Supervisor {
     /// The agent with the present readings of its process.
     pub async fn get(&self, name: &AgentName) -> Result<Agent> {
         let row = self.row(name).await?;
-        Ok(self.shared.enliven(row, Meter::read))
+        if let Some(handle) = self.shared.handle(name) {
+            // What it reads stays in the meter.
+            spawn_blocking(move || handle.card.meter.read()).await.map_err(Fault::internal)?;
+        }
+        Ok(self.shared.enliven(row))
     }
 
     /// All agents by name, with the last readings of their processes, which are a few seconds old at most: a present one of
     /// each takes too long where there are many.
     pub async fn list(&self) -> Result<Vec<Agent>> {
         let rows = self.shared.store.read(agents::list).await?;
-        Ok(rows.into_iter().map(|row| self.shared.enliven(row, Meter::last)).collect())
+        Ok(rows.into_iter().map(|row| self.shared.enliven(row)).collect())
     }
 
     /// The newest `lines` lines that the agent printed since the server started, oldest first.
@@ -237,10 +245,12 @@ impl Shared {
     }
 
     /// Adds to the row what only the living process knows.
-    fn enliven(&self, mut row: Agent, usage: fn(&Meter) -> Usage) -> Agent {
-        if let Some(handle) = self.handle(&row.name) {
-            row.usage = usage(&handle.card.meter);
-            row.controls.extend(handle.card.degraded());
+    fn enliven(&self, mut row: Agent) -> Agent {
+        let handle = self.handle(&row.name);
+        let degraded = handle.as_ref().map(|handle| handle.card.degraded()).unwrap_or_default();
+        row.controls = of_agent(&self.options.machine, &row.limits, &degraded);
+        if let Some(handle) = handle {
+            row.usage = handle.card.meter.last();
             let process = handle.card.meter.process();
             row.pid = process.as_ref().map(|(_, pid)| *pid);
             row.instance = process.map(|(instance, _)| instance);

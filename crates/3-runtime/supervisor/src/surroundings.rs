@@ -3,37 +3,48 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
-use agentos_base::fs::create_private_directory;
-use agentos_limits::{Group, GroupLimits, Resource};
+use agentos_limits::{Group, GroupLimits, Resource, quota::Workspace};
 use agentos_protocol::sandbox::{Descriptor, Mount};
-use agentos_sandbox::{Evidence, plan::WORKSPACE};
+use agentos_sandbox::Evidence;
 use agentos_types::{
-    Fault, Manifest, Result,
+    Code, Fault, Manifest, Result,
     agent::{Control, Enforcement, Usage},
+    manifest::LimitEnforcement,
 };
 
 use tokio::task::spawn_blocking;
 
 use crate::{SupervisorOptions, processes};
 
+/// With less than this a workspace counts as full: the next write of a program does not fit.
+const DISK_REST_BYTES: u64 = 64 << 10;
+/// One part of so many that a file system keeps back for itself: ext4 does with a fiftieth.
+const DISK_REST_PART: u64 = 32;
+
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     group: Group,
-    workspace: String,
+    workspace: Workspace,
+    cpu_seconds_max: u64,
+    host_id: Option<u32>,
 }
 
 impl Surroundings {
     pub(crate) fn make(options: &SupervisorOptions, manifest: &Manifest, host_id: Option<u32>) -> Result<Self> {
         let enforcement = manifest.limits.enforcement.unwrap_or(options.enforcement);
-        let work = options.work.join(manifest.name.as_str());
-        create_private_directory(&work)?;
-        if let Some(id) = host_id {
-            std::os::unix::fs::chown(&work, Some(id), Some(id)).map_err(Fault::internal)?;
+        let (name, bytes) = (manifest.name.as_str(), manifest.limits.workspace_bytes);
+        let (held, why) = options.workspaces.driver().standing();
+        if enforcement == LimitEnforcement::Strict && held != Enforcement::Enforced {
+            return Err(Fault::new(
+                Code::LIMIT_UNENFORCEABLE,
+                format!("limits.workspace_bytes cannot be enforced on this machine: {why}"),
+            )
+            .hint("agent-os doctor says what the machine lacks; sandbox.workspace = tmpfs is exact everywhere and does not last"));
         }
-        let workspace = work.to_str().ok_or_else(|| Fault::internal("a workspace whose path is not UTF-8"))?.to_owned();
+        let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
-        let group = options.cgroups.create(manifest.name.as_str(), &limits, enforcement)?;
-        Ok(Self { group, workspace })
+        let group = options.cgroups.create(name, &limits, enforcement)?;
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
@@ -42,9 +53,18 @@ impl Surroundings {
         let _ = spawn_blocking(move || drop(surroundings)).await;
     }
 
+    /// The user of this agent on the host.
+    pub(crate) fn host_id(&self) -> Option<u32> {
+        self.host_id
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
     /// Onto `/workspace`.
     pub(crate) fn mount(&self) -> Mount {
-        Mount::Bind { source: self.workspace.clone(), target: WORKSPACE.to_owned(), writable: true, executable: true }
+        self.workspace.mount()
     }
 
     /// What the sandbox is born into.
@@ -52,9 +72,9 @@ impl Surroundings {
         self.group.descriptors()
     }
 
-    /// Whether the sum of all processes has a limit.
-    pub(crate) fn bounds_memory(&self) -> bool {
-        self.group.missing().iter().all(|(resource, _)| *resource != Resource::Memory)
+    /// Whether all processes together have this limit.
+    pub(crate) fn bounds(&self, resource: Resource) -> bool {
+        self.group.missing().iter().all(|(missing, _)| *missing != resource)
     }
 
     /// Limits of the manifest that this machine does not enforce, as readers see them.
@@ -64,7 +84,13 @@ impl Surroundings {
             enforcement: Enforcement::NotEnforced,
             reason: why.clone(),
         };
-        self.group.missing().iter().map(row).collect()
+        let (enforcement, reason) = self.workspace.driver().standing();
+        let workspace = (enforcement != Enforcement::Enforced).then(|| Control {
+            name: "limits.workspace_bytes".to_owned(),
+            enforcement,
+            reason: reason.to_owned(),
+        });
+        self.group.missing().iter().map(row).chain(workspace).collect()
     }
 
     /// A reading of this life. `init` is the first process of the sandbox; what no group counts is read from `/proc`.
@@ -88,7 +114,7 @@ impl Surroundings {
                 .map_or(own.processes, |processes| processes.peak.unwrap_or(processes.count)),
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             throttled_ms: usage.cpu.map_or(0, |cpu| cpu.throttled_us / 1_000),
-            workspace_bytes: 0,
+            workspace_bytes: self.workspace.usage().bytes,
             egress_in_bytes: 0,
             egress_out_bytes: 0,
         }
@@ -100,9 +126,22 @@ impl Surroundings {
         Evidence {
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             processes_refused: usage.processes.map_or(0, |processes| processes.refused),
-            is_disk_full: false,
+            is_disk_full: self.is_disk_full(),
+            cpu_seconds_max: Some(self.cpu_seconds_max),
             is_killed,
         }
+    }
+
+    /// Above its bound, where nobody but us holds it.
+    pub(crate) fn check_workspace(&self) -> Result<()> {
+        self.workspace.check().map(drop)
+    }
+
+    fn is_disk_full(&self) -> bool {
+        let usage = self.workspace.usage();
+        let full = |used: u64, max: u64, rest: u64| max > 0 && used.saturating_add(rest) >= max;
+        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES.max(usage.bytes_max / DISK_REST_PART))
+            || full(usage.files, usage.files_max, 1)
     }
 
     /// Everything in the group, wherever it is.

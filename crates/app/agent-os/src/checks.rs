@@ -14,7 +14,7 @@ use agentos_store::Store;
 use agentos_trust::TrustRoot;
 use agentos_types::{
     Code, Fault, Result, Timestamp,
-    agent::{Control, Enforcement},
+    machine::{IsolationLevel, Machine, MachineRow},
 };
 
 use crate::{install, layout::Layout, sandboxes, witness};
@@ -25,7 +25,8 @@ struct Subject<'s> {
     config: &'s Config,
     ambient: &'s Ambient,
     launcher: &'s Path,
-    controls: Vec<Control>,
+    /// What was found of the walls, or why nothing could be.
+    machine: &'s Result<Machine>,
 }
 
 type CheckFn = fn(&Subject<'_>) -> (CheckOutcome, String);
@@ -45,14 +46,22 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("server is not root", not_root),
     ("agents are walled in", walls),
     ("sandboxes are real", backend),
+    ("agents have users of their own", users),
+    ("AppArmor is there if required", apparmor),
     ("no private targets are open", private_targets),
     (CHECK_PUBLISHED, witnesses),
     ("log level shows no internals", log_level),
     ("no failpoints are built in", failpoints),
 ];
 
-pub fn run(layout: &Layout, config: &Config, ambient: &Ambient, launcher: &Path) -> Vec<Check> {
-    let subject = Subject { layout, config, ambient, launcher, controls: agentos_supervisor::controls() };
+pub fn run(
+    layout: &Layout,
+    config: &Config,
+    ambient: &Ambient,
+    launcher: &Path,
+    machine: &Result<Machine>,
+) -> Vec<Check> {
+    let subject = Subject { layout, config, ambient, launcher, machine };
     CHECKS
         .iter()
         .map(|(name, check)| {
@@ -215,27 +224,54 @@ fn not_root(_: &Subject<'_>) -> (CheckOutcome, String) {
 }
 
 fn walls(subject: &Subject<'_>) -> (CheckOutcome, String) {
-    let open: Vec<&str> = subject
-        .controls
-        .iter()
-        .filter(|control| control.enforcement != Enforcement::Enforced)
-        .map(|control| control.name.as_str())
-        .collect();
-    if open.is_empty() {
-        pass("every control is enforced")
-    } else {
-        warn(format!("not fully enforced: {}", open.join(", ")))
+    match subject.machine {
+        Ok(machine) => walls_of(machine, sandboxes::backend(subject.config)),
+        Err(fault) => fail(fault.to_string()),
     }
+}
+
+/// Below strong is what the production gate refuses. Below reduced nobody's agents are safe, so that every start is refused
+/// but that of a developer who has said so.
+fn walls_of(machine: &Machine, backend: Backend) -> (CheckOutcome, String) {
+    let level = machine.level;
+    let missing: Vec<String> = machine.below(IsolationLevel::Strong).into_iter().map(missing).collect();
+    let message = format!("isolation is {}: {}", level.as_str(), missing.join("; "));
+    match level {
+        IsolationLevel::Strong => pass("isolation is strong"),
+        IsolationLevel::Reduced => warn(message),
+        IsolationLevel::None if backend == Backend::None => warn(message),
+        IsolationLevel::None => fail(message),
+    }
+}
+
+fn missing(row: &MachineRow) -> String {
+    let remedy = row.remedy.as_ref().map(|remedy| format!(" (remedy: {remedy})")).unwrap_or_default();
+    format!("{}: {}{remedy}", row.name, row.detail)
 }
 
 fn backend(subject: &Subject<'_>) -> (CheckOutcome, String) {
     backend_of(sandboxes::backend(subject.config))
 }
 
+fn users(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match sandboxes::first_host_id(subject.config) {
+        Ok(Some(first)) => pass(format!("from {first} on")),
+        Ok(None) => pass("those of the server, which is an ordinary user or has no sandboxes"),
+        Err(fault) => fail(fault.to_string()),
+    }
+}
+
 fn backend_of(backend: Backend) -> (CheckOutcome, String) {
     match backend {
         Backend::None => warn("sandbox.backend is none: agents run without walls; for development alone"),
         backend => pass(backend.as_str()),
+    }
+}
+
+fn apparmor(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match sandboxes::apparmor(subject.config) {
+        Ok(apparmor) => pass(apparmor.detail()),
+        Err(fault) => fail(fault.message),
     }
 }
 
@@ -259,6 +295,8 @@ fn log_level(subject: &Subject<'_>) -> (CheckOutcome, String) {
 
 #[cfg(test)]
 mod tests {
+    use agentos_types::machine::RowStanding;
+
     use super::*;
 
     #[test]
@@ -270,6 +308,31 @@ mod tests {
         assert!(refused.message.contains("c: why") && !refused.message.contains("b: why"), "{refused}");
         let refused = enforce(&checks, true).unwrap_err();
         assert!(refused.message.contains("b: why") && refused.message.contains("c: why"), "{refused}");
+    }
+
+    #[test]
+    fn each_level_has_its_gate_and_names_every_missing_part() {
+        use IsolationLevel::{None as NoLevel, Reduced, Strong};
+        let row = |name: &str, allows| MachineRow {
+            name: name.into(),
+            standing: RowStanding::Missing,
+            detail: format!("{name} is gone"),
+            remedy: Some(format!("get {name}")),
+            allows,
+        };
+        let check = |rows: &[MachineRow], backend, expected, words: &[&str]| {
+            let (outcome, message) = walls_of(&Machine::of(rows.to_vec()), backend);
+            assert_eq!(outcome, expected, "{message}");
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        };
+        let (filter, landlock, quota) = (row("filter", NoLevel), row("Landlock", Reduced), row("quota", Reduced));
+        check(&[row("well", Strong)], Backend::Native, CheckOutcome::Pass, &["strong"]);
+        let parts = ["reduced", "Landlock is gone (remedy: get Landlock)", "quota is gone"];
+        check(&[landlock.clone(), quota], Backend::Native, CheckOutcome::Warn, &parts);
+        let rows = [landlock, filter];
+        check(&rows, Backend::Native, CheckOutcome::Fail, &["none", "filter is gone", "Landlock is gone"]);
+        check(&rows, Backend::Bwrap, CheckOutcome::Fail, &["none"]);
+        check(&rows, Backend::None, CheckOutcome::Warn, &["none", "filter is gone"]);
     }
 
     #[test]

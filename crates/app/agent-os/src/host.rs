@@ -1,15 +1,20 @@
-//! What the command line needs of the server's code: `init`, `up`, `doctor`, `migrate`.
+//! What the command line needs of the server's code: `init`, `up`, `doctor`, `migrate`, `sandbox run`.
 
 use std::path::Path;
 
 use agentos_base::{Ambient, config, config::Source};
-use agentos_cli::{DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, UpOptions, UpReport};
+use agentos_cli::{
+    DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, RunOrder, RunReport, UpOptions, UpReport,
+};
 use agentos_trust::SigningKeyFile;
-use agentos_types::Result;
+use agentos_types::{Result, machine::Machine};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::{checks, detach, install, install::Installation, layout::Layout, migrate, programs, server};
+use crate::{
+    checks, detach, install, install::Installation, layout::Layout, migrate, programs, sandbox_run, sandboxes::Walls,
+    server,
+};
 
 pub struct ProgramHost;
 
@@ -44,11 +49,23 @@ impl Host for ProgramHost {
         let layout = Layout::new(data_dir);
         Installation::load(&layout)?;
         let config = config::load(&layout.config(), &source)?;
-        let checks = checks::run(&layout, &config, &Ambient::system(), &programs::launcher()?);
-        Ok(DoctorReport { checks, controls: agentos_supervisor::controls() })
+        let launcher = programs::launcher()?;
+        let machine = match Walls::survey(&config, &layout, &launcher) {
+            Ok(walls) => Ok(walls.examine().await),
+            Err(fault) => Err(fault),
+        };
+        let checks = checks::run(&layout, &config, &Ambient::system(), &launcher, &machine);
+        // What could not be examined has its reason in the checks, and nothing is claimed.
+        let machine = machine.unwrap_or_else(|_| Machine::of(Vec::new()));
+        let controls = agentos_supervisor::controls(&machine);
+        Ok(DoctorReport { checks, machine, controls })
     }
 
     async fn migrate(&self, data_dir: &Path, source: Source, order: MigrateOrder) -> Result<MigrateReport> {
         migrate::run(&Layout::new(data_dir), &source, order, Ambient::system())
+    }
+
+    async fn sandbox_run(&self, order: RunOrder) -> Result<RunReport> {
+        sandbox_run::run(order).await
     }
 }

@@ -11,11 +11,13 @@ mod layout;
 mod log_key;
 mod migrate;
 mod programs;
+mod sandbox_run;
 mod sandboxes;
 mod server;
 mod syscalls;
 mod traces;
 mod witness;
+mod workshop;
 
 use std::process::ExitCode;
 
@@ -37,7 +39,12 @@ fn main() -> ExitCode {
     if let Err(refusal) = arm(&invocation) {
         return refusal;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Threads take longer to start than a sandbox does.
+    let mut builder = match agentos_cli::is_lean(&invocation.args) {
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(_) => return ExitCode::FAILURE,
     };

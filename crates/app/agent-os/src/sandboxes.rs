@@ -3,10 +3,17 @@
 use std::{path::Path, sync::Arc};
 
 use agentos_base::config::Config;
-use agentos_limits::{Cgroups, CgroupsOptions};
-use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
+use agentos_limits::{
+    Cgroups, CgroupsOptions,
+    quota::{QuotaChoice, WorkspaceOptions, Workspaces},
+};
+use agentos_sandbox::{
+    AppArmor, AppArmorMode, Backend, SandboxOptions, Sandboxes,
+    plan::HostRoot,
+    probe::{self, Bounds},
+};
 use agentos_supervisor::agents::AGENTS_MAX;
-use agentos_types::{Code, Fault, Result, manifest::LimitEnforcement};
+use agentos_types::{Code, Fault, Result, machine::Machine, manifest::LimitEnforcement};
 
 use crate::layout::Layout;
 
@@ -17,6 +24,7 @@ pub struct Walls {
     pub sandboxes: Sandboxes,
     pub host: Arc<HostRoot>,
     pub cgroups: Cgroups,
+    pub workspaces: Workspaces,
     pub enforcement: LimitEnforcement,
     pub first_host_id: Option<u32>,
 }
@@ -24,21 +32,77 @@ pub struct Walls {
 impl Walls {
     /// `node` is the name under which groups of a dead server are found again.
     pub fn open(config: &Config, layout: &Layout, launcher: &Path, node: &str) -> Result<Self> {
-        let enforcement = match config.sandbox_is_strict() {
-            true => LimitEnforcement::Strict,
-            false => LimitEnforcement::Degraded,
+        let (first_host_id, apparmor) = (first_host_id(config)?, apparmor(config)?);
+        let workspaces = Workspaces::open(workspace_options(config, layout));
+        Self::with(
+            config,
+            launcher,
+            Given { cgroups: cgroups(config, layout, node), workspaces, first_host_id, apparmor },
+        )
+    }
+
+    /// To look at: workspaces stay untouched, and groups are under a name that no server has. Users that do not exist and
+    /// profiles that are missing are the matter of checks of their own.
+    pub fn survey(config: &Config, layout: &Layout, launcher: &Path) -> Result<Self> {
+        let name = format!("doctor-{}", std::process::id());
+        let without = || AppArmor::probe(AppArmorMode::Off, backend(config));
+        let given = Given {
+            cgroups: cgroups(config, layout, &name),
+            workspaces: Workspaces::survey(&workspace_options(config, layout)),
+            first_host_id: first_host_id(config).unwrap_or_default(),
+            apparmor: apparmor(config).or_else(|_| without())?,
         };
+        Self::with(config, launcher, given)
+    }
+
+    /// What of all this holds on this machine: a sandbox is started for it.
+    pub async fn examine(&self) -> Machine {
+        let bounds = Bounds::of(&self.cgroups, &self.workspaces);
+        probe::examine(&self.sandboxes, self.host.clone(), self.first_host_id, &bounds).await
+    }
+
+    fn with(config: &Config, launcher: &Path, given: Given) -> Result<Self> {
+        let options = SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) };
         Ok(Self {
-            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?,
+            sandboxes: Sandboxes::open(options)?.with_apparmor(given.apparmor),
             host: Arc::new(HostRoot::survey(Path::new("/"))?),
-            cgroups: Cgroups::open(&CgroupsOptions {
-                node: node.to_owned(),
-                subtree: None,
-                workspaces: Some(layout.work()),
-            }),
-            enforcement,
-            first_host_id: first_host_id(config)?,
+            cgroups: given.cgroups,
+            workspaces: given.workspaces,
+            enforcement: enforcement(config),
+            first_host_id: given.first_host_id,
         })
+    }
+}
+
+/// What differs between a server and who only looks.
+struct Given {
+    cgroups: Cgroups,
+    workspaces: Workspaces,
+    first_host_id: Option<u32>,
+    apparmor: AppArmor,
+}
+
+fn enforcement(config: &Config) -> LimitEnforcement {
+    match config.sandbox_is_strict() {
+        true => LimitEnforcement::Strict,
+        false => LimitEnforcement::Degraded,
+    }
+}
+
+fn cgroups(config: &Config, layout: &Layout, node: &str) -> Cgroups {
+    Cgroups::open(&CgroupsOptions {
+        node: node.to_owned(),
+        subtree: config.sandbox_cgroup(),
+        workspaces: Some(layout.work()),
+    })
+}
+
+fn workspace_options(config: &Config, layout: &Layout) -> WorkspaceOptions {
+    WorkspaceOptions {
+        root: layout.work(),
+        // The table of settings admits no other name.
+        choice: QuotaChoice::parse(config.sandbox_workspace()).unwrap_or_default(),
+        is_strict: config.sandbox_is_strict(),
     }
 }
 
@@ -47,8 +111,13 @@ pub fn backend(config: &Config) -> Backend {
     Backend::parse(config.sandbox_backend()).unwrap_or_default()
 }
 
+/// Refuses when profiles are required and cannot be had.
+pub fn apparmor(config: &Config) -> Result<AppArmor> {
+    AppArmor::probe(AppArmorMode::parse(config.sandbox_apparmor()).unwrap_or_default(), backend(config))
+}
+
 /// Root alone may give users away, and without walls there is nobody to give them to.
-fn first_host_id(config: &Config) -> Result<Option<u32>> {
+pub fn first_host_id(config: &Config) -> Result<Option<u32>> {
     if !rustix::process::geteuid().is_root() || backend(config) == Backend::None {
         return Ok(None);
     }

@@ -23,17 +23,17 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
-use agentos_monitor::{Monitor, egress::EgressRules};
+use agentos_monitor::{Bounds, Monitor, egress::EgressRules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
-use agentos_supervisor::{Supervisor, SupervisorOptions};
+use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
 use agentos_tasks::{
     Tasks, TasksOptions,
     retention::{Policy, Retention},
 };
 use agentos_tools::{BuiltinTools, Outgoing};
 use agentos_trust::TrustRoot;
-use agentos_types::{Actor, Fault, Result, audit::AuditEvent};
+use agentos_types::{Actor, Fault, Result, audit::AuditEvent, machine::Machine};
 use agentos_witness::PublisherParts;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -52,6 +52,7 @@ use crate::{
     syscalls::MonitoredSyscalls,
     traces::Traces,
     witness,
+    workshop::SupervisedWorkshop,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -96,11 +97,20 @@ impl Server {
     ) -> Result<Self> {
         let started_at = ambient.now();
         let launcher = programs::launcher()?;
-        let checks = checks::run(&layout, &config, &ambient, &launcher);
+        let walls = Walls::open(&config, &layout, &launcher, &installation.node);
+        let machine = match &walls {
+            Ok(walls) => Ok(walls.examine().await),
+            // A start that fails all the same says everything that it found.
+            Err(_) => match Walls::survey(&config, &layout, &launcher) {
+                Ok(walls) => Ok(walls.examine().await),
+                Err(fault) => Err(fault),
+            },
+        };
+        let checks = checks::run(&layout, &config, &ambient, &launcher, &machine);
         checks::enforce(&checks, config.enforce_production_hardening())?;
+        let (walls, machine) = (walls?, Arc::new(machine?));
         // Before the first agent takes some.
         let open_files = descriptors::raise();
-        let walls = Walls::open(&config, &layout, &launcher, &installation.node)?;
 
         let background = Background::default();
         let database = install::database(&config)?;
@@ -132,9 +142,20 @@ impl Server {
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let propagate_to = targets(&config.trace_propagate_to())?;
         let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
-        let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
-        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone())
-            .ruled(egress_rules(&config)?);
+        let quarters = Quarters::default();
+        let commands =
+            Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
+        let tools = BuiltinTools {
+            outgoing,
+            secrets: secrets.clone(),
+            tasks: tasks.clone(),
+            ambient: ambient.clone(),
+            workshop: Arc::new(SupervisedWorkshop(commands)),
+        };
+        let bounds = Bounds::new(&config.tools_allowed_commands())?;
+        let monitor =
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds)
+                .ruled(egress_rules(&config)?);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
@@ -149,7 +170,7 @@ impl Server {
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
-            supervisor_options(&config, &layout, walls, redactor),
+            supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor),
             store.clone(),
             tasks.clone(),
             ambient.clone(),
@@ -182,6 +203,7 @@ impl Server {
             layout,
             started_at,
             checks,
+            machine,
         });
         let gateway =
             Gateway::bind(gateway_options(&config, open_files)?, kernel.clone(), ambient, background.clone())?;
@@ -331,18 +353,27 @@ fn dialer_options(config: &Config) -> Result<DialerOptions> {
     })
 }
 
-fn supervisor_options(config: &Config, layout: &Layout, walls: Walls, redactor: Redactor) -> SupervisorOptions {
+fn supervisor_options(
+    config: &Config,
+    layout: &Layout,
+    walls: Walls,
+    machine: Arc<Machine>,
+    quarters: Quarters,
+    redactor: Redactor,
+) -> SupervisorOptions {
     SupervisorOptions {
         sandboxes: walls.sandboxes,
         host: walls.host,
         cgroups: walls.cgroups,
+        workspaces: walls.workspaces,
+        machine,
         enforcement: walls.enforcement,
         first_host_id: walls.first_host_id,
         closed: vec![layout.root().to_owned()],
         packages: layout.packages(),
-        work: layout.work(),
         cancel_grace: config.tasks_cancel_grace(),
         shutdown_grace: config.agents_shutdown_grace(),
+        quarters,
         redactor,
     }
 }

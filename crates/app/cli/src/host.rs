@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use agentos_api::body::Check;
 use agentos_base::config::Source;
-use agentos_types::{Result, Timestamp, agent::Control};
+use agentos_types::{Result, Timestamp, agent::Control, machine::Machine};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-pub use sandbox::{AllowedHost, Denial, NotEnforced, RunOrder, RunReport, RunUsage, Share};
+pub use sandbox::{AllowedHost, Denial, NotEnforced, RunOrder, RunReport, RunUsage, Share, Wall};
 
 #[async_trait]
 pub trait Host: Send + Sync {
@@ -133,5 +133,7 @@ pub struct UpReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct DoctorReport {
     pub checks: Vec<Check>,
+    /// What this machine can enforce, part by part.
+    pub machine: Machine,
     pub controls: Vec<Control>,
 }

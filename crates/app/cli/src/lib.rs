@@ -28,7 +28,7 @@ pub use console::Console;
 pub use exit::Exit;
 pub use host::{
     AllowedHost, Denial, DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, MigrateStep,
-    MigrateWay, MigrationLine, NotEnforced, RunOrder, RunReport, RunUsage, Share, UpOptions, UpReport,
+    MigrateWay, MigrationLine, NotEnforced, RunOrder, RunReport, RunUsage, Share, UpOptions, UpReport, Wall,
 };
 pub use reference::reference_markdown;
 pub use server_file::ServerFile;

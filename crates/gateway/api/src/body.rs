@@ -6,6 +6,7 @@ use agentos_types::{
     Actor, AgentName, EventId, RequestId, Role, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::Control,
     audit::{Decision, Phase},
+    machine::IsolationLevel,
     task::Cadence,
 };
 pub use retention::{RetentionCount, RetentionPolicy, RetentionRows, RetentionRun, RetentionStatus};
@@ -274,6 +275,8 @@ pub struct Health {
     pub started_at: Timestamp,
     pub schema: i64,
     pub agents: AgentCounts,
+    /// How much of the wall around agents stands on this machine; `doctor` has the parts.
+    pub isolation: IsolationLevel,
     /// Startup checks with their outcome.
     pub checks: Vec<Check>,
     /// What this machine enforces on agents.

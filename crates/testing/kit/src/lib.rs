@@ -5,6 +5,7 @@
 
 mod clock;
 mod collector;
+mod leftovers;
 mod os;
 mod package;
 mod page;
@@ -14,6 +15,7 @@ mod wait;
 
 pub use clock::ShiftedClock;
 pub use collector::{Collector, Mood, SeenSpan};
+pub use leftovers::{groups_of, mounts_below};
 pub use os::{CliOutput, TestOs};
 pub use package::Package;
 pub use page::Page;

@@ -21,7 +21,9 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{Package, Volume, eventually, programs::program};
+use crate::{Package, Volume, eventually, leftovers, programs::program};
+
+const WORKSPACE: &str = "AGENT_OS_SANDBOX_WORKSPACE";
 
 /// Ends its server when it is dropped.
 #[derive(Debug)]
@@ -35,6 +37,20 @@ pub struct TestOs {
     /// The program that runs as the server.
     program: String,
     server: Option<Child>,
+    /// Every server that this has started.
+    servers: Vec<u32>,
+}
+
+impl Drop for TestOs {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            let pid = server.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            // Killed here, because what follows waits for its end.
+            pid.map(|pid| kill_process(pid, Signal::KILL));
+            drop(server);
+        }
+        leftovers::remove(&self.home, &self.servers);
+    }
 }
 
 /// What one call of the command line gave back.
@@ -77,7 +93,22 @@ impl TestOs {
             environment,
             program: "agent-os".into(),
             server: None,
+            servers: Vec::new(),
         }
+        .without_mounts()
+    }
+
+    /// A disk image for each agent takes time, and a mount outlives a server that is killed; who is to test them takes this
+    /// away.
+    fn without_mounts(mut self) -> Self {
+        self.set_env(WORKSPACE, "watchdog");
+        self
+    }
+
+    /// Workspaces by the best means of this machine, as without any setting.
+    pub fn with_real_workspaces(mut self) -> Self {
+        self.unset_env(WORKSPACE);
+        self
     }
 
     /// The same on a volume of the test.
@@ -90,7 +121,9 @@ impl TestOs {
             environment: Vec::new(),
             program: "agent-os".into(),
             server: None,
+            servers: Vec::new(),
         }
+        .without_mounts()
     }
 
     /// Takes a variable away again.
@@ -105,6 +138,12 @@ impl TestOs {
     /// Adds a variable to the otherwise empty environment of every program that this starts from now on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.push((name.into(), value.into()));
+    }
+
+    /// Lets every program run through another one, which gets it as its last words: a namespace, a user.
+    pub fn enter_through(&mut self, entrance: &[&str]) {
+        let entrance = entrance.iter().map(|word| (*word).to_owned()).collect();
+        self.place = Some((entrance, self.home.clone()));
     }
 
     /// Lets another program than `agent-os` be the server from the next start on.
@@ -140,6 +179,7 @@ impl TestOs {
             .expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
         let line = BufReader::new(stdout).lines().next_line().await.expect("readable");
+        self.servers.extend(child.id());
         self.server = Some(child);
         line.is_some()
     }

@@ -175,6 +175,24 @@ impl Config {
         }
     }
 
+    /// Absent: the group that the server was started in.
+    pub fn sandbox_cgroup(&self) -> Option<PathBuf> {
+        Some(self.text("sandbox.cgroup")).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    /// `auto`, `required` or `off`.
+    pub fn sandbox_apparmor(&self) -> &str {
+        match self.values.get("sandbox.require_apparmor") {
+            Some((Value::Boolean(true), _)) => "required",
+            _ => self.text("sandbox.apparmor"),
+        }
+    }
+
+    /// `auto` or the name of a driver.
+    pub fn sandbox_workspace(&self) -> &str {
+        self.text("sandbox.workspace")
+    }
+
     /// The table of settings bounds it to what a user number can be.
     pub fn sandbox_first_host_id(&self) -> u32 {
         u32::try_from(self.integer("sandbox.first_host_id")).unwrap_or(u32::MAX)
@@ -182,6 +200,10 @@ impl Config {
 
     pub fn dialer_private_exceptions(&self) -> Vec<String> {
         self.list("dialer.private_exceptions")
+    }
+
+    pub fn tools_allowed_commands(&self) -> Vec<String> {
+        self.list("tools.allowed_commands")
     }
 
     pub fn dialer_extra_roots(&self) -> Vec<PathBuf> {

@@ -192,6 +192,36 @@ pub const SETTINGS: &[Setting] = &[
          Empty: strict under hardening, else degraded.",
     ),
     setting(
+        "sandbox.cgroup",
+        "AGENT_OS_SANDBOX_CGROUP",
+        Kind::Text,
+        "",
+        "Directory of the cgroup (version 2) below which the groups of agents are made, delegated to the server's user. Empty: \
+         the group that the server was started in.",
+    ),
+    setting(
+        "sandbox.apparmor",
+        "AGENT_OS_SANDBOX_APPARMOR",
+        Kind::Choice(&["auto", "required", "off"]),
+        "auto",
+        "Agents and the egress proxy start in AppArmor profiles where the kernel has it and they are loaded (auto), always or \
+         not at all (required), or never (off).",
+    ),
+    setting(
+        "sandbox.require_apparmor",
+        "AGENT_WORKER_REQUIRE_APPARMOR",
+        Kind::Boolean,
+        "false",
+        "The same as `sandbox.apparmor = required`, whatever that says.",
+    ),
+    setting(
+        "sandbox.workspace",
+        "AGENT_OS_SANDBOX_WORKSPACE",
+        Kind::Choice(&["auto", "project", "image", "tmpfs", "watchdog"]),
+        "auto",
+        "How the size of workspaces is bounded: the best that this machine has, or the one named or none.",
+    ),
+    setting(
         "sandbox.first_host_id",
         "AGENT_OS_SANDBOX_FIRST_HOST_ID",
         range(10_000, 2_147_400_000),
@@ -212,6 +242,13 @@ pub const SETTINGS: &[Setting] = &[
         Kind::List,
         "",
         "PEM files with further certificate authorities for outgoing TLS.",
+    ),
+    setting(
+        "tools.allowed_commands",
+        "ALLOWED_COMMANDS",
+        Kind::List,
+        "",
+        "Command lines that agents may run at most, as in grants of shell:exec. Empty: manifests decide alone.",
     ),
     setting(
         "dialer.timeout_max_ms",

@@ -39,29 +39,39 @@ impl Passage {
     /// Records the outcome. While the log cannot take it, it is held for as long as the result of a call would be: what
     /// went out cannot be taken back.
     pub async fn close(self, closing: Closing) {
-        let Self { exit, record, inner } = self;
-        let target = exit.into_inner().target;
-        let outcome = outcome(record, &closing);
-        let (give_up_at, mut wait) = (Instant::now() + inner.hold, HOLD_FIRST);
-        loop {
-            let stamped = inner.stamped(outcome.clone());
-            match inner.store.record(stamped).await {
-                Ok(()) => break,
-                Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
-                    tracing::warn!(%target, %fault, "the end of a connection is held until the log takes it");
-                }
-                Err(fault) => {
-                    tracing::error!(%target, %fault, "the end of a connection was not recorded");
-                    return;
-                }
-            }
-            // Shortened by chance, so that not everything that waited comes back at the same instant.
-            let longest_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            sleep(Duration::from_millis(longest_ms / 2 + inner.ambient.random_up_to(longest_ms / 2))).await;
-            wait = (wait * 2).min(HOLD_MAX);
-        }
-        hit(Point::MonitorEgressOutcomeDurable);
+        let outcome = outcome(self.record, &closing);
+        settle(&self.inner, self.exit, outcome).await;
     }
+
+    /// Nobody can tell any more how it ended or what went through: the proxy that carried it is gone.
+    pub async fn lose(self) {
+        let outcome = self.record.phase(Phase::Outcome, Decision::Failed).fact("end", "proxy-lost");
+        settle(&self.inner, self.exit, outcome).await;
+    }
+}
+
+/// Spends the proof.
+async fn settle(inner: &Inner, exit: Authorized<Exit>, outcome: AuditEvent) {
+    let target = exit.into_inner().target;
+    let (give_up_at, mut wait) = (Instant::now() + inner.hold, HOLD_FIRST);
+    loop {
+        let stamped = inner.stamped(outcome.clone());
+        match inner.store.record(stamped).await {
+            Ok(()) => break,
+            Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
+                tracing::warn!(%target, %fault, "the end of a connection is held until the log takes it");
+            }
+            Err(fault) => {
+                tracing::error!(%target, %fault, "the end of a connection was not recorded");
+                return;
+            }
+        }
+        // Shortened by chance, so that not everything that waited comes back at the same instant.
+        let longest_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        sleep(Duration::from_millis(longest_ms / 2 + inner.ambient.random_up_to(longest_ms / 2))).await;
+        wait = (wait * 2).min(HOLD_MAX);
+    }
+    hit(Point::MonitorEgressOutcomeDurable);
 }
 
 impl std::fmt::Debug for Passage {

@@ -105,6 +105,10 @@ impl Repeats {
         if others > 0 {
             summaries.push(Summary { of: None, times: others });
         }
+        // A question that came in after its process had ended leaves nothing behind.
+        if process.names.is_empty() && summaries.is_empty() {
+            self.processes.remove(instance);
+        }
         summaries
     }
 
@@ -180,7 +184,7 @@ mod tests {
         let counted = |summaries: &[Summary]| summaries.iter().map(|summary| summary.times).sum::<u64>();
         assert_eq!(recorded + counted(&summaries), 1_000);
         assert_eq!(summaries.len(), DISTINCT_MAX + 1);
-        assert!(repeats.take(&one.instance).is_empty() && repeats.due(now.after(PERIOD)).len() == 1);
+        assert_eq!(repeats.due(now.after(PERIOD)).len(), 1);
         repeats.give_back(&one.instance, summaries, now);
         assert_eq!(recorded + counted(&repeats.take(&one.instance)), 1_000, "what could not be written is counted on");
         assert!(repeats.is_new(&one, &refused("h0"), now), "a new period tells again");

@@ -11,7 +11,7 @@ use std::{
 };
 
 use agentos_protocol::sandbox::Descriptor;
-use rustix::fs::{Mode, OFlags, getxattr, open};
+use rustix::fs::{Access, Mode, OFlags, access, getxattr, open};
 
 use super::{
     CpuUsage, DiskUsage, GroupLimits, GroupUsage, MemoryUsage, Pressure, Resource, Stall, Standing, base::Base,
@@ -64,7 +64,7 @@ fn is_marked(directory: &Path) -> bool {
 
 /// Why groups below must not be made, although they could: a service manager that did not delegate them may take the
 /// controllers away again at any time.
-fn refusal(subtree: &Path, is_systemd: bool, is_root: bool, own_user: u32) -> Option<String> {
+fn refusal(own: &Path, subtree: &Path, is_systemd: bool, is_root: bool, own_user: u32) -> Option<String> {
     let owner = match fs::metadata(subtree) {
         Ok(metadata) => metadata.uid(),
         Err(source) => return Some(format!("{}: {source}", subtree.display())),
@@ -75,7 +75,21 @@ fn refusal(subtree: &Path, is_systemd: bool, is_root: bool, own_user: u32) -> Op
     if is_root && is_systemd && !is_marked(subtree) {
         return Some(format!("systemd did not delegate the group {}; {REMEDY}", subtree.display()));
     }
-    None
+    // The kernel asks for the right to write where the ways of the old and the new group part.
+    let both = own.ancestors().find(|above| subtree.starts_with(above)).unwrap_or(subtree);
+    let lists = both.join("cgroup.procs");
+    access(&lists, Access::WRITE_OK).err().map(|source| {
+        format!(
+            "this user cannot move processes from {} to {}: {}: {source}; {REMEDY}",
+            own.display(),
+            subtree.display(),
+            lists.display()
+        )
+    })
+}
+
+fn is_missing((_, standing): &(Resource, Standing)) -> bool {
+    *standing != Standing::Enforced
 }
 
 impl Version2 {
@@ -87,7 +101,8 @@ impl Version2 {
         disk: Result<String, String>,
     ) -> Result<(Self, Vec<(Resource, Standing)>), String> {
         let user = rustix::process::geteuid();
-        if let Some(why) = refusal(subtree, Path::new("/run/systemd/system").exists(), user.is_root(), user.as_raw()) {
+        let is_systemd = Path::new("/run/systemd/system").exists();
+        if let Some(why) = refusal(own, subtree, is_systemd, user.is_root(), user.as_raw()) {
             return Err(why);
         }
         sweep(subtree, node, own);
@@ -103,6 +118,11 @@ impl Version2 {
                 Err(format!("the {name} controller is not given to the group {}; {REMEDY}", subtree.display()))
             };
             standing.push((resource, enabled.map_or_else(Standing::Missing, |()| Standing::Enforced)));
+        }
+        // Nothing could be had, so nothing is to be seen of the attempt.
+        if let (Some((_, Standing::Missing(why))), true) = (standing.first(), standing.iter().all(is_missing)) {
+            drop(files::write(own, "cgroup.procs", &std::process::id().to_string()));
+            return Err(why.clone());
         }
         let disk = match disk {
             Ok(disk) => Some(disk),

@@ -2,7 +2,7 @@
 
 use agentos_limits::{GroupLimits, Resource};
 
-use crate::harness::{MIB, Shell, cgroups, group, has, members, memory, scratch, until, was_killed};
+use crate::harness::{MIB, Shell, cgroups, group, has, members, memory, scratch, unshare, until, was_killed};
 
 #[test]
 fn a_memory_bomb_is_killed_and_its_neighbour_works_on() {
@@ -20,6 +20,24 @@ fn a_memory_bomb_is_killed_and_its_neighbour_works_on() {
     assert_eq!(quiet.usage().memory.unwrap().oom_kills, 0);
 }
 
+/// An agent that has lost one of its processes is in no state that anybody knows.
+#[test]
+fn out_of_memory_ends_the_group_as_a_whole() {
+    let Some(cgroups) = cgroups("whole", &[Resource::Memory]) else { return };
+    if cgroups.version() != Some(2) {
+        println!("left out: version 1 kills the largest process alone");
+        return;
+    }
+    let bombed = group(&cgroups, "bombed", &memory(64 * MIB));
+    let tool = bombed.child("tool", &GroupLimits::default()).unwrap();
+    let mut bystanders = [Shell::start(&bombed, "sleep 1000"), Shell::start(&tool, "sleep 1000")];
+    let mut bomb = Shell::start(&tool, "exec dd if=/dev/zero of=/dev/null bs=256M count=1");
+    assert!(was_killed(bomb.wait()));
+    assert!(bystanders.iter_mut().all(|bystander| was_killed(bystander.wait())));
+    until("all are gone", || members(&bombed).is_empty());
+    assert!(bombed.usage().pressure.is_some(), "the kernel counts what the group waited for");
+}
+
 #[test]
 fn memory_files_count_as_memory() {
     let Some(cgroups) = cgroups("tmpfs", &[Resource::Memory]) else { return };
@@ -27,9 +45,8 @@ fn memory_files_count_as_memory() {
         return;
     }
     let bombed = group(&cgroups, "bombed", &memory(48 * MIB));
-    let script = "exec unshare -m sh -c 'mount -t tmpfs -o size=256m none /mnt && \
-                  exec dd if=/dev/zero of=/mnt/file bs=1M count=200'";
-    let mut bomb = Shell::start(&bombed, script);
+    let script = "sh -c 'mount -t tmpfs -o size=256m none /mnt && exec dd if=/dev/zero of=/mnt/file bs=1M count=200'";
+    let mut bomb = Shell::start(&bombed, &(unshare("--mount") + script));
     assert!(was_killed(bomb.wait()), "{:?}", bombed.usage());
     assert!(bombed.usage().memory.unwrap().oom_kills >= 1);
 }
@@ -42,9 +59,9 @@ fn shared_memory_of_system_v_counts_as_memory() {
     }
     let bombed = group(&cgroups, "bombed", &memory(48 * MIB));
     // In an IPC namespace of its own, so that the segment ends with it.
-    let script = "exec unshare -i perl -e '$id = shmget(0, 256 << 20, 0600); die unless defined $id; \
+    let script = "perl -e '$id = shmget(0, 256 << 20, 0600); die unless defined $id; \
                   for ($at = 0; $at < 256 << 20; $at += 1 << 20) { shmwrite($id, \"x\" x (1 << 20), $at, 1 << 20) or die }'";
-    let mut bomb = Shell::start(&bombed, script);
+    let mut bomb = Shell::start(&bombed, &(unshare("--ipc") + script));
     assert!(was_killed(bomb.wait()), "{:?}", bombed.usage());
     assert!(bombed.usage().memory.unwrap().oom_kills >= 1);
 }

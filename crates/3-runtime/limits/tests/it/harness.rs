@@ -30,9 +30,15 @@ pub fn cgroups(node: &str, wanted: &[Resource]) -> Option<Cgroups> {
     Some(cgroups)
 }
 
-/// A directory on a disk.
+/// A directory on a disk: that of the virtual machine, or the one where the tests were built.
 pub fn scratch() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors().find(|path| path.exists()).unwrap().to_owned()
+    std::env::var_os("AGENTOS_DISK").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from)
+}
+
+/// `unshare` with these flags, as anybody.
+pub fn unshare(flags: &str) -> String {
+    let user = if rustix::process::geteuid().is_root() { "" } else { "--user --map-root-user " };
+    format!("exec unshare {user}{flags} ")
 }
 
 pub fn group(cgroups: &Cgroups, name: &str, limits: &GroupLimits) -> Group {

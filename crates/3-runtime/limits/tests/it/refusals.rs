@@ -89,3 +89,16 @@ fn names_of_agents_cannot_lead_out_of_the_base() {
     }
     assert!(cgroups.version().is_none() || group.directories() != twin.directories());
 }
+
+#[test]
+#[ignore = "needs a group of version 2 in which somebody else is too; make test-vm makes one"]
+fn a_group_with_others_in_it_is_told_and_left_as_it_was() {
+    let own = || std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let before = own();
+    let cgroups = Cgroups::probe("others");
+    for (resource, standing) in cgroups.standing() {
+        let Standing::Missing(why) = standing else { panic!("{resource:?} is enforced") };
+        assert!(why.contains("other processes (") && why.contains("Delegate=yes"), "{why}");
+    }
+    assert_eq!(own(), before);
+}

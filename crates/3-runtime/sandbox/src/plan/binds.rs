@@ -59,7 +59,7 @@ impl Plan {
     }
 
     /// Whoever sees the data directory holds the keys.
-    fn require_open(&self, path: &Path) -> Result<()> {
+    pub(super) fn require_open(&self, path: &Path) -> Result<()> {
         let closed = CLOSED_SOURCES.iter().map(Path::new).chain(self.closed.iter().map(PathBuf::as_path));
         for place in closed {
             if path.starts_with(place) || place.starts_with(path) {

@@ -13,7 +13,11 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use agentos_protocol::sandbox::{
     Descriptor, Listener, Mount, Network, ProcView, ProcessLimits, Profile, SANDBOX_VERSION, SandboxOrder,
@@ -69,6 +73,8 @@ pub struct Plan {
     pub workspace: Option<Mount>,
     /// Further directories and files of the host.
     pub binds: Vec<Bind>,
+    /// Small files of the server's own making, read-only.
+    pub files: Vec<Mount>,
     /// Data directories and key files of AgentOS: no bind may show them, whoever asks.
     pub closed: Vec<PathBuf>,
     pub tmp_bytes: u64,
@@ -153,6 +159,7 @@ impl Plan {
             package: None,
             workspace: None,
             binds: Vec::new(),
+            files: Vec::new(),
             closed: Vec::new(),
             tmp_bytes: Sandbox::default().tmp_bytes,
             shm_bytes: SHM_BYTES,
@@ -232,8 +239,19 @@ impl Plan {
             mounts.push(binds::bind(binds::source(package)?, APP, false, true));
         }
         mounts.push(self.workspace_mount()?);
+        mounts.extend(self.files.iter().cloned());
         mounts.extend(self.bind_mounts()?);
         Ok(mounts)
+    }
+
+    /// For a plan that works in a directory of the host itself, with the care that binds get.
+    pub fn shared_workspace(&self, directory: &Path) -> Result<Mount> {
+        let from = binds::source(directory)?;
+        self.require_open(directory)?;
+        match directory.is_dir() {
+            true => Ok(binds::bind(from, WORKSPACE, true, true)),
+            false => Err(refused(format!("{from} is not a directory"))),
+        }
     }
 
     fn workspace_mount(&self) -> Result<Mount> {

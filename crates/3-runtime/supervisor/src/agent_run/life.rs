@@ -68,6 +68,8 @@ pub(super) enum Verdict {
     /// It broke the protocol.
     Broken(Fault),
     Hung(Fault),
+    /// Its workspace is above the bound.
+    Overfull(Fault),
     /// It was asked to exit and did not in time.
     Overdue,
     Stubborn(TaskId),
@@ -145,6 +147,7 @@ impl<'r> Life<'r> {
         pumps.spawn(run.card.logs.clone().pump("stderr", ends.stderr));
         let instance = run.shared.ambient.instance_id();
         run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
+        run.shared.options.quarters.enter(run.name.clone(), process.surroundings(), &manifest);
         let caller = Caller {
             agent: run.name.clone(),
             instance: instance.clone(),
@@ -195,7 +198,7 @@ impl<'r> Life<'r> {
                 _ = beat.tick() => self.ping()?,
                 _ = renew.tick() => self.desk.renew(),
                 _ = claim.tick() => self.on_claim_tick().await?,
-                _ = sample.tick() => self.look().await,
+                _ = sample.tick() => self.look().await?,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.on_deadline().await?;
                 }
@@ -308,10 +311,10 @@ impl<'r> Life<'r> {
     }
 
     /// Reads what it uses, and says when it has hit a limit that did not end it.
-    async fn look(&mut self) {
+    async fn look(&mut self) -> Result<(), Verdict> {
         let (card, surroundings) = (self.run.card.clone(), self.process.surroundings().clone());
-        let look = move || (card.meter.read(), surroundings.evidence(false));
-        let Ok((usage, seen)) = spawn_blocking(look).await else { return };
+        let look = move || (card.meter.read(), surroundings.evidence(false), surroundings.check_workspace());
+        let Ok((usage, seen, checked)) = spawn_blocking(look).await else { return Ok(()) };
         let logs = &self.run.card.logs;
         if seen.oom_kills > self.seen.oom_kills {
             let count = seen.oom_kills - self.seen.oom_kills;
@@ -323,6 +326,11 @@ impl<'r> Life<'r> {
         }
         self.seen = seen;
         self.store_usage(usage).await;
+        match checked {
+            Err(fault) if fault.code == Code::WORKSPACE_LIMIT => Err(Verdict::Overfull(fault)),
+            // What cannot be measured now is measured again.
+            _ => Ok(()),
+        }
     }
 
     /// Into the row, when it has changed. A reading that is lost is repeated by the next.
@@ -397,6 +405,7 @@ fn end_of(fault: &Fault) -> End {
         | Code::LAUNCHER_MISSING
         | Code::LIMIT_UNENFORCEABLE
         | Code::SANDBOX_REFUSED
+        | Code::WORKSPACE_LIMIT
         | Code::AGENT_NOT_FOUND
         | Code::STORE_CORRUPT => End::Refused(fault.clone()),
         _ => End::Failed { event: Event::LaunchFailed, fault: fault.clone(), healthy: None },

@@ -15,10 +15,10 @@ async fn check(input: Value, manifest: Value) -> Duration {
     let start = Instant::now();
     let output = world.output(&agent, input).await;
     assert_eq!(output["attempt"], 2);
-    assert_ne!(output["pid"], first);
     world.gone(first).await;
     let after = world.agent(&agent).await;
     assert_eq!(after.restarts, 1);
+    assert_ne!(after.pid, Some(first), "another process");
     assert!(world.transitions("falls").contains(&"backing-off".to_owned()));
     start.elapsed()
 }
@@ -62,10 +62,16 @@ async fn a_report_right_before_the_exit_counts() {
 async fn grandchildren_die_with_their_worker() {
     let world = World::new().await;
     let agent = world.deploy("parent", json!({})).await;
-    let child = u32::try_from(world.output(&agent, json!({"do": "child"})).await.as_u64().unwrap()).unwrap();
-    assert!(crate::harness::is_alive(child));
+    let init = world.in_state(&agent, AgentState::Ready).await.pid.unwrap();
+    world.output(&agent, json!({"do": "child"})).await;
+    let escaped = world.output(&agent, json!({"do": "daemon"})).await;
+    assert_eq!(escaped, "escaped");
+    let inside = world.inside(init);
+    assert!(inside.len() >= 4, "init, worker, child and daemon: {inside:?}");
     world.submit(&agent, json!({"do": "kill-once"})).await;
-    world.gone(child).await;
+    for pid in inside {
+        world.gone(pid).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

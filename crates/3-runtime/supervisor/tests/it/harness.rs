@@ -11,11 +11,14 @@ use std::{
 
 use agentos_authority::Caller;
 use agentos_base::{Ambient, Background, redact::Redactor};
-use agentos_limits::Cgroups;
+use agentos_limits::{
+    Cgroups,
+    quota::{QuotaChoice, QuotaDriver, WorkspaceOptions, Workspaces},
+};
 use agentos_protocol::frame::CallError;
 use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_store::{Conn, Sequencer, Store, StoreOptions};
-use agentos_supervisor::{AgentCommand, Deployment, Supervisor, SupervisorOptions, Syscalls};
+use agentos_supervisor::{AgentCommand, Deployment, Quarters, Supervisor, SupervisorOptions, Syscalls};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
 use agentos_trust::{SigningKeyFile, dsse};
 use agentos_types::{
@@ -23,6 +26,7 @@ use agentos_types::{
     agent::{Agent, AgentState},
     audit::AuditEvent,
     hex,
+    machine::Machine,
     manifest::LimitEnforcement,
     task::{Task, TaskState},
 };
@@ -46,6 +50,7 @@ pub struct World {
     pub background: Background,
     pub monitor: Arc<FakeMonitor>,
     pub audit: Arc<Mutex<Vec<AuditEvent>>>,
+    pub sandboxes: Sandboxes,
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -97,14 +102,23 @@ pub fn name(text: &str) -> AgentName {
 
 impl World {
     pub async fn new() -> Self {
+        // Leaves no mount behind when a test is killed.
+        Self::with_workspaces(QuotaDriver::Watchdog).await
+    }
+
+    pub async fn with_workspaces(driver: QuotaDriver) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        let mut world = Self::open(temporary.path()).await;
+        let mut world = Self::start(temporary.path(), driver).await;
         world._temporary = Some(temporary);
         world
     }
 
     /// A server start on a data directory, perhaps one with a history.
     pub async fn open(directory: &Path) -> Self {
+        Self::start(directory, QuotaDriver::Watchdog).await
+    }
+
+    async fn start(directory: &Path, driver: QuotaDriver) -> Self {
         let ambient = Ambient::system();
         let audit = Arc::new(Mutex::new(Vec::new()));
         let store = Store::open(StoreOptions {
@@ -128,24 +142,41 @@ impl World {
         let monitor = Arc::new(FakeMonitor::default());
         let redactor = Redactor::default();
         redactor.know(["planted-secret-value"]);
+        let sandboxes = Sandboxes::open(SandboxOptions { launcher: launcher(), backend: Backend::Native }).unwrap();
         let options = SupervisorOptions {
-            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher(), backend: Backend::Native }).unwrap(),
+            sandboxes: sandboxes.clone(),
             host: Arc::new(HostRoot::survey(Path::new("/")).unwrap()),
             cgroups: Cgroups::probe("supervisor-tests"),
+            workspaces: Workspaces::open(WorkspaceOptions {
+                root: directory.join("work"),
+                choice: QuotaChoice::Only(driver),
+                is_strict: false,
+            }),
+            machine: Arc::new(Machine::of(Vec::new())),
             enforcement: LimitEnforcement::Degraded,
             first_host_id: rustix::process::geteuid().is_root().then_some(FIRST_HOST_ID),
             closed: vec![directory.into()],
             packages: directory.join("packages"),
-            work: directory.join("work"),
             cancel_grace: Duration::from_millis(300),
             shutdown_grace: Duration::from_millis(500),
+            quarters: Quarters::default(),
             redactor,
         };
         let supervisor =
             Supervisor::start(options, store.clone(), tasks.clone(), ambient, background.clone(), monitor.clone())
                 .await
                 .unwrap();
-        Self { directory: directory.into(), store, tasks, supervisor, background, monitor, audit, _temporary: None }
+        Self {
+            directory: directory.into(),
+            store,
+            tasks,
+            supervisor,
+            background,
+            monitor,
+            audit,
+            sandboxes,
+            _temporary: None,
+        }
     }
 
     /// Puts a package in place and deploys it; `change` goes over the manifest.
@@ -249,6 +280,15 @@ impl World {
 
     pub async fn gone(&self, pid: u32) {
         self.until("end of a process", async || (!is_alive(pid)).then_some(())).await;
+    }
+
+    /// Every process of the sandbox with this init, as the host numbers them.
+    pub fn inside(&self, init: u32) -> Vec<u32> {
+        let namespace = |pid: &u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let of_init = namespace(&init).unwrap();
+        let entries = fs::read_dir("/proc").unwrap();
+        let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        numbers.filter(|pid| namespace(pid).is_some_and(|found| found == of_init)).collect()
     }
 
     pub async fn logs(&self, agent: &AgentName) -> Vec<String> {

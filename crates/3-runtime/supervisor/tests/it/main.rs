@@ -7,6 +7,8 @@ mod cancel;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod ends;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod harness;
@@ -14,5 +16,7 @@ mod harness;
 mod protocol;
 #[cfg(test)]
 mod starts;
+#[cfg(test)]
+mod walls;
 #[cfg(test)]
 mod work;

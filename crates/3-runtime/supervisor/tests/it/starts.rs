@@ -36,17 +36,21 @@ async fn an_expired_manifest_does_not_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limits_of_the_manifest_are_those_of_the_process() {
     let world = World::new().await;
-    let agent = world.deploy("bound", json!({"limits": {"open_files": 64, "memory_bytes": 1_u64 << 30}})).await;
-    let pid = world.in_state(&agent, AgentState::Ready).await.pid.unwrap();
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let row = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-    assert!(row("Max open files").contains(" 64 "), "{limits}");
-    assert!(row("Max address space").contains(" 1073741824 "), "{limits}");
-    assert!(row("Max core file size").contains(" 0 "), "{limits}");
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
-    assert!(!String::from_utf8_lossy(&environ).contains("CARGO"));
+    let limits = json!({"open_files": 64, "memory_bytes": 1_u64 << 30, "cpu_seconds": 77, "file_bytes": 1_u64 << 20});
+    let agent = world.deploy("bound", json!({"limits": limits})).await;
+    let look =
+        json!({"do": "shell", "script": "cat /proc/self/limits /proc/self/status; tr '\\0' '\\n' < /proc/1/environ"});
+    let seen = world.output(&agent, look).await["out"].as_str().unwrap().to_owned();
+    let row =
+        |name: &str| seen.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert!(row("Max open files").contains(&"64"), "{seen}");
+    assert!(row("Max cpu time").contains(&"77"), "{seen}");
+    assert!(row("Max file size").contains(&"1048576"), "{seen}");
+    assert!(row("Max core file size").contains(&"0"), "{seen}");
+    assert_eq!(row("NoNewPrivs:"), ["NoNewPrivs:", "1"]);
+    assert_eq!(row("CapEff:"), ["CapEff:", "0000000000000000"]);
+    assert_eq!(row("Seccomp:"), ["Seccomp:", "2"]);
+    assert!(!seen.contains("CARGO"), "{seen}");
 }
 
 /// A disk that fails for a while is no tampering: the agent waits and comes back by itself.

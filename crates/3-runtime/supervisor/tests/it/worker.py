@@ -5,6 +5,8 @@ import json, os, signal, socket, struct, subprocess, sys, time
 kernel = socket.socket(fileno=3)
 mode = os.environ.get("MODE", "good")
 pending = {}
+# Inside of a sandbox every worker has the same process number.
+life = os.urandom(8).hex()
 
 
 def send(frame):
@@ -46,7 +48,7 @@ def work(frame):
     if do.endswith("-once"):
         do = do.removesuffix("-once") if attempt == 1 else "echo"
     if do == "echo":
-        done(task, {"said": what.get("say"), "attempt": attempt, "pid": os.getpid()})
+        done(task, {"said": what.get("say"), "attempt": attempt, "life": life})
     elif do == "exit":
         os._exit(what.get("code", 1))
     elif do == "done-and-exit":
@@ -101,6 +103,21 @@ def work(frame):
         done(task, {"environ": dict(os.environ), "cwd": os.getcwd(), "fds": sorted(os.listdir("/proc/self/fd"))})
     elif do == "child":
         done(task, subprocess.Popen(["/bin/sleep", "1000"]).pid)
+    elif do == "daemon":
+        # Leaves session and parent, which is how a daemon escapes its process group.
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.close(3)
+                os.execv("/bin/sleep", ["sleep", "1000"])
+            os._exit(0)
+        os.wait()
+        done(task, "escaped")
+    elif do == "shell":
+        found = subprocess.run(["/bin/sh", "-c", what["script"]], capture_output=True, text=True, close_fds=True)
+        done(task, {"status": found.returncode, "out": found.stdout, "err": found.stderr})
+    elif do == "python":
+        exec(what["script"], {"done": lambda output: done(task, output)})
     elif do == "burn":
         end = time.process_time() + 0.3
         while time.process_time() < end:

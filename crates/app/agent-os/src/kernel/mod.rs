@@ -40,6 +40,7 @@ use agentos_types::{
     agent::Agent,
     audit::{AuditEvent, Decision},
     limits::PAGE_MAX,
+    machine::Machine,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent},
     witness::{AddWitnessedLog, HeldCheckpoint, SubmitCheckpoint, WitnessTarget, WitnessedLog, WitnessedLogDetail},
@@ -72,6 +73,8 @@ pub struct ServerKernel {
     pub started_at: Timestamp,
     /// Outcome of the startup checks.
     pub checks: Vec<Check>,
+    /// What this machine enforces, as it was found at the start.
+    pub machine: Arc<Machine>,
     /// False before everything runs and again while stopping.
     pub ready: Arc<AtomicBool>,
 }

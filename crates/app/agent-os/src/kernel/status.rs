@@ -26,7 +26,7 @@ pub(super) async fn health(kernel: &ServerKernel) -> Result<Health> {
         ready: count(&[AgentState::Ready, AgentState::Running]),
         unhealthy: count(&[AgentState::BackingOff, AgentState::Quarantined, AgentState::Failed]),
     };
-    let controls: Vec<Control> = agentos_supervisor::controls();
+    let controls: Vec<Control> = agentos_supervisor::controls(&kernel.machine);
     let checks = checks(kernel).await?;
     let sound = counts.unhealthy == 0
         && checks.iter().all(|check| check.outcome == CheckOutcome::Pass)
@@ -38,6 +38,7 @@ pub(super) async fn health(kernel: &ServerKernel) -> Result<Health> {
         started_at: kernel.started_at,
         schema: kernel.store.schema(),
         agents: counts,
+        isolation: kernel.machine.level,
         checks,
         controls,
     })

@@ -31,6 +31,7 @@ async fn run_command(session: &mut Session<'_>, args: SandboxRun) -> Outcome {
         command: args.command,
         profile: args.profile,
         allowed_hosts: args.allowed_hosts,
+        private_hosts: args.private_hosts,
         read_only: args.read_only,
         writable: args.writable,
         memory_bytes: args.memory_bytes,
@@ -40,6 +41,7 @@ async fn run_command(session: &mut Session<'_>, args: SandboxRun) -> Outcome {
         environment,
         full_proc: args.full_proc,
         is_strict: args.strict,
+        is_counted: args.report.is_some(),
         // Without a home there is no installation that could be shown.
         closed: target::data_dir(&session.globals, &session.environment).into_iter().collect(),
     };

@@ -11,6 +11,8 @@ pub struct RunOrder {
     pub command: Vec<String>,
     pub profile: Profile,
     pub allowed_hosts: Vec<AllowedHost>,
+    /// Those may be at private addresses.
+    pub private_hosts: Vec<AllowedHost>,
     pub read_only: Vec<Share>,
     /// The first is the working directory.
     pub writable: Vec<Share>,
@@ -22,6 +24,8 @@ pub struct RunOrder {
     pub full_proc: bool,
     /// A limit that cannot be enforced refuses the start.
     pub is_strict: bool,
+    /// Usage of all processes together is wanted, which costs a group of its own.
+    pub is_counted: bool,
     /// What no share may show: the data directory of this user.
     pub closed: Vec<PathBuf>,
 }
@@ -97,6 +101,8 @@ pub struct RunReport {
     pub denials: Vec<Denial>,
     /// What was asked for and does not hold on this machine.
     pub not_enforced: Vec<NotEnforced>,
+    /// Each wall of the sandbox and how it stands on this machine.
+    pub walls: Vec<Wall>,
 }
 
 /// Of all its processes together; what this machine does not count is absent.
@@ -129,8 +135,15 @@ pub struct Denial {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Wall {
+    pub name: String,
+    pub is_active: bool,
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotEnforced {
-    /// A wall or a limit, for example `memory`.
+    /// For example `the limit of memory`.
     pub what: String,
     /// Why, and the remedy.
     pub reason: String,

@@ -43,11 +43,19 @@ impl View for Agent {
             ("grants", lines(&self.grants, grant)),
             ("memory", format!("{} of {}", bytes(self.usage.memory_bytes), bytes(limits.memory_bytes))),
             ("memory peak", bytes(self.usage.memory_peak_bytes)),
+            ("memory kills", self.usage.oom_kills.to_string()),
             ("cpu", cpu(self.usage.cpu_ms, limits.cpu_seconds)),
+            ("cpu held up", format!("{} ms at {}", self.usage.throttled_ms, percent(limits.cpu_percent))),
+            (
+                "processes",
+                format!("{} of {}, at most {}", self.usage.processes, limits.processes, self.usage.processes_peak),
+            ),
+            ("workspace", format!("{} of {}", bytes(self.usage.workspace_bytes), bytes(limits.workspace_bytes))),
             (
                 "disk",
                 format!("{} read, {} written", bytes(self.usage.disk_read_bytes), bytes(self.usage.disk_write_bytes)),
             ),
+            ("egress", format!("{} in, {} out", bytes(self.usage.egress_in_bytes), bytes(self.usage.egress_out_bytes))),
             ("tasks at once", limits.concurrent_tasks.to_string()),
             ("calls a minute", limits.calls_per_minute.to_string()),
             ("controls", lines(&self.controls, control)),
@@ -73,6 +81,13 @@ pub(super) fn control(control: &Control) -> String {
         format!("{}: {held}", control.name)
     } else {
         format!("{}: {held} ({})", control.name, control.reason)
+    }
+}
+
+fn percent(limit: u64) -> String {
+    match limit {
+        0 => "no limit".to_owned(),
+        limit => format!("{limit} %"),
     }
 }
 

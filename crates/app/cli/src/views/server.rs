@@ -1,7 +1,7 @@
 //! The server's own state, the reports of `init` and `up`, checks and controls.
 
 use agentos_api::body::{Check, CheckOutcome, Health};
-use agentos_types::agent::Enforcement;
+use agentos_types::{agent::Enforcement, machine::MachineRow};
 
 use super::{View, agents::control, time, word};
 use crate::{
@@ -65,6 +65,7 @@ pub(crate) fn health_text(url: &str, health: &Health) -> String {
         ("schema", health.schema.to_string()),
         ("started", time(health.started_at)),
         ("agents", format!("{} deployed, {} ready, {} unhealthy", agents.deployed, agents.ready, agents.unhealthy)),
+        ("isolation", health.isolation.as_str().to_owned()),
         ("checks", failed.map(check).collect::<Vec<_>>().join("\n")),
         ("not enforced", open.map(control).collect::<Vec<_>>().join("\n")),
     ])
@@ -78,5 +79,19 @@ fn check(check: &Check) -> String {
 pub(crate) fn report_text(report: &DoctorReport) -> String {
     let checks = report.checks.iter().map(|check| [word(&check.outcome), check.name.clone(), check.message.clone()]);
     let controls = report.controls.iter().map(|held| [word(&held.enforcement), held.name.clone(), held.reason.clone()]);
-    format!("Checks\n{}\nControls\n{}", table::rows(checks), table::rows(controls))
+    let parts = report.machine.rows.iter().flat_map(part);
+    format!(
+        "Checks\n{}\nIsolation: {}\n{}\nControls\n{}",
+        table::rows(checks),
+        report.machine.level.as_str(),
+        table::rows(parts),
+        table::rows(controls)
+    )
+}
+
+/// With a line of what makes it better, where something does.
+fn part(row: &MachineRow) -> Vec<[String; 3]> {
+    let mut lines = vec![[word(&row.standing), row.name.clone(), row.detail.clone()]];
+    lines.extend(row.remedy.iter().map(|remedy| [String::new(), String::new(), format!("remedy: {remedy}")]));
+    lines
 }

@@ -14,6 +14,7 @@ use agentos_cli::{
 use agentos_types::{
     Code, Fault, Result, Timestamp,
     agent::{Control, Enforcement},
+    machine::{IsolationLevel, Machine, MachineRow, RowStanding},
 };
 use tokio::sync::oneshot;
 
@@ -93,6 +94,13 @@ impl Host for Program {
                 check("data directory", CheckOutcome::Pass, "mode 700"),
                 check("launcher", self.outcome.unwrap_or(CheckOutcome::Pass), "beside the program"),
             ],
+            machine: Machine::of(vec![MachineRow {
+                name: "user namespaces".into(),
+                standing: RowStanding::Missing,
+                detail: "user.max_user_namespaces is 0".into(),
+                remedy: Some("sysctl -w user.max_user_namespaces=15000".into()),
+                allows: IsolationLevel::None,
+            }]),
             controls: vec![Control {
                 name: "network wall".into(),
                 enforcement: Enforcement::NotEnforced,
@@ -172,6 +180,10 @@ async fn doctor_fails_only_for_a_failed_check() {
     let expected = "Checks
   pass  data directory  mode 700
   pass  launcher        beside the program
+
+Isolation: none
+  missing  user namespaces  user.max_user_namespaces is 0
+                            remedy: sysctl -w user.max_user_namespaces=15000
 
 Controls
   not-enforced  network wall  no sandbox yet

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentos_cli::{AllowedHost, Denial, Exit, NotEnforced, RunReport, RunUsage, Share};
+use agentos_cli::{AllowedHost, Denial, Exit, NotEnforced, RunReport, RunUsage, Share, Wall};
 use agentos_types::Code;
 
 use crate::world::World;
@@ -25,6 +25,7 @@ fn report() -> RunReport {
             count: 2,
         }],
         not_enforced: Vec::new(),
+        walls: vec![Wall { name: "landlock".into(), is_active: true, detail: "ABI 7".into() }],
     }
 }
 
@@ -35,7 +36,7 @@ async fn what_is_written_is_what_is_asked_for() {
     for (name, value) in [("TERM", "xterm"), ("LANG", "de_DE.UTF-8"), ("SECRET", "s3cret"), ("OWN", "given")] {
         world.environment.insert(name.into(), value.into());
     }
-    let line = "sandbox run --profile dev --allow-host Example.org --allow-host db.local:5432 --ro /data:/mnt/d --rw . \
+    let line = "sandbox run --profile dev --allow-host Example.org --allow-host a.local:81 --allow-private db.local:5432 --ro /data:/mnt/d --rw . \
         --rw other --mem 1G --cpu 0.5 --pids 9 --time 2m --env A=1=2 --env OWN --full-proc --strict -- make -j2 --mem";
     let seen = world.run(line).await;
     assert_eq!((seen.exit, seen.out.as_str(), seen.err.as_str()), (Exit::Command(3), "", ""));
@@ -43,7 +44,8 @@ async fn what_is_written_is_what_is_asked_for() {
     assert_eq!(order.command, ["make", "-j2", "--mem"]);
     assert_eq!(order.profile.as_str(), "dev");
     let host = |host: &str, port| AllowedHost { host: host.into(), port };
-    assert_eq!(order.allowed_hosts, [host("example.org", None), host("db.local", Some(5_432))]);
+    assert_eq!(order.allowed_hosts, [host("example.org", None), host("a.local", Some(81))]);
+    assert_eq!(order.private_hosts, [host("db.local", Some(5_432))]);
     let share = |path: &str, target: Option<&str>| Share { path: path.into(), target: target.map(Into::into) };
     assert_eq!(order.read_only, [share("/data", Some("/mnt/d"))]);
     assert_eq!(order.writable, [share(".", None), share("other", None)]);
@@ -70,6 +72,7 @@ async fn the_report_goes_to_its_file_and_nowhere_else() {
         ("/signal", serde_json::json!(null)),
         ("/usage/memory_peak_bytes", serde_json::json!(1_024)),
         ("/denials/0/target", serde_json::json!("example.org:443")),
+        ("/walls/0/is_active", serde_json::json!(true)),
         ("/not_enforced", serde_json::json!([])),
     ] {
         assert_eq!(written.pointer(pointer), Some(&expected), "{pointer}");
@@ -118,6 +121,8 @@ async fn what_did_not_run_has_a_status_of_its_own() {
         "sandbox run --pids 0 -- x",
         "sandbox run --time soon -- x",
         "sandbox run --allow-host 10.0.0.1 -- x",
+        "sandbox run --allow-private db.local -- x",
+        "sandbox run --allow-private *.local:80 -- x",
         "sandbox run --env ABSENT -- x",
         "sandbox walk -- x",
     ] {

@@ -6,6 +6,7 @@ use agentos_api::body::{AgentCounts, Health, RetentionPolicy, RetentionStatus, S
 use agentos_types::{
     AgentName, RequestId, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::{Agent, AgentState, Usage},
+    machine::IsolationLevel,
     manifest::{Limits, TrustLevel},
     task::{Cadence, Schedule, Task, TaskEvent, TaskState},
     witness::{HeldCheckpoint, WitnessTarget, WitnessedLog},
@@ -137,6 +138,7 @@ pub fn health() -> Health {
         started_at: NOW,
         schema: 1,
         agents: AgentCounts::default(),
+        isolation: IsolationLevel::Strong,
         checks: Vec::new(),
         controls: Vec::new(),
     }

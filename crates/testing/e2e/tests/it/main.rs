@@ -4,6 +4,7 @@
 
 mod chaos;
 mod command_line;
+mod commands;
 mod crash;
 mod damage;
 mod disk;
@@ -24,4 +25,5 @@ mod secrets;
 mod soak;
 mod tracing;
 mod trust;
+mod walls;
 mod witnesses;

@@ -93,29 +93,27 @@ fn the_subtree_of_a_server_that_is_in_its_leaf_already_is_the_one_above_its_base
 fn a_group_of_others_is_refused_with_the_remedy() {
     let subtree = fake("memory");
     let owner = fs::metadata(subtree.path()).unwrap().uid();
-    let refused = |is_systemd, is_root, user| refusal(subtree.path(), is_systemd, is_root, user);
+    let refused = |is_systemd, is_root, user| refusal(subtree.path(), subtree.path(), is_systemd, is_root, user);
     assert_eq!(refused(false, true, 0), None);
     assert_eq!(refused(true, false, owner), None);
     for why in [refused(true, true, 0), refused(true, false, owner + 1)] {
         assert!(why.clone().is_some_and(|why| why.contains("Delegate=yes")), "{why:?}");
     }
-    assert!(refusal(Path::new("/nowhere"), false, true, 0).is_some());
+    assert!(refusal(Path::new("/nowhere"), Path::new("/nowhere"), false, true, 0).is_some());
+    // Nobody can write into a list that is not there, root neither.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let why = refusal(elsewhere.path(), subtree.path(), false, true, 0);
+    assert!(why.clone().is_some_and(|why| why.contains("cannot move processes")), "{why:?}");
 }
 
+/// The kernel would fill the base with files; here each write into it fails.
 #[test]
-fn a_controller_that_is_not_given_is_missing_and_the_others_are_not() {
+fn without_any_controller_the_attempt_leaves_nothing() {
     let subtree = fake("cpu memory");
-    // The base is made by the probe; the kernel would fill it with files, so here each write into it fails.
-    let (_, standing) = Version2::probe(subtree.path(), subtree.path(), "node", Err("no disk".into())).unwrap();
-    let missing = |resource| {
-        standing.iter().find_map(|(known, standing)| match standing {
-            Standing::Missing(why) if *known == resource => Some(why.clone()),
-            _ => None,
-        })
-    };
-    assert!(missing(Resource::Processes).is_some_and(|why| why.contains("pids controller is not given")));
-    assert!(missing(Resource::DiskSpeed).is_some_and(|why| why.contains("io controller is not given")));
-    assert!(missing(Resource::Memory).is_some_and(|why| why.contains("cannot be enabled")));
+    let why = Version2::probe(subtree.path(), subtree.path(), "node", Err("no disk".into())).unwrap_err();
+    assert!(why.contains("cannot be enabled"), "{why}");
     let enabled = file(subtree.path(), "cgroup.subtree_control");
     assert!(enabled.starts_with("+cpu"), "the last of those that are offered: {enabled}");
+    assert_eq!(super::super::kill::below(subtree.path()), Vec::<PathBuf>::new());
+    assert_eq!(file(subtree.path(), "cgroup.procs"), std::process::id().to_string(), "it is back where it was");
 }

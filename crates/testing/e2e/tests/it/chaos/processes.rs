@@ -32,6 +32,11 @@ pub fn children(parent: u32) -> Vec<Seen> {
     pids.filter_map(look).filter(|seen| seen.parent == parent).collect()
 }
 
+/// The first processes of all sandboxes: each is a child of a launcher, which is a child of the server.
+pub fn workers(server: u32) -> Vec<Seen> {
+    children(server).iter().flat_map(|launcher| children(launcher.process.pid)).collect()
+}
+
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
@@ -42,9 +47,17 @@ pub fn resident_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Sends a signal to a child of `parent`, and to nobody else: the number may be that of a stranger by now. False: it is
-/// gone.
-pub fn strike(parent: u32, pid: u32, signal: Signal) -> bool {
+/// Sends a signal to the program of the sandbox whose first process is `init`, and to nobody else: the number may be that of
+/// a stranger by now. False: it is gone.
+pub fn strike(server: u32, init: u32, signal: Signal) -> bool {
+    let is_ours = |seen: &Seen| children(server).iter().any(|launcher| launcher.process.pid == seen.parent);
+    if !look(init).is_some_and(|seen| is_ours(&seen)) {
+        return false;
+    }
+    children(init).first().is_some_and(|program| strike_child(init, program.process.pid, signal))
+}
+
+fn strike_child(parent: u32, pid: u32, signal: Signal) -> bool {
     let raw = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     // First the hold on the process, then the look at it: the hold cannot pass to another process afterwards.
     let Ok(held) = pidfd_open(raw, PidfdFlags::empty()) else { return false };

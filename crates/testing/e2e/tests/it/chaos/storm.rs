@@ -94,7 +94,7 @@ struct Census {
 
 impl Census {
     fn take(&mut self, server: u32) {
-        self.seen.extend(processes::children(server).into_iter().map(|seen| seen.process));
+        self.seen.extend(processes::workers(server).into_iter().map(|seen| seen.process));
         self.peak_kib = self.peak_kib.max(processes::resident_kib(server));
     }
 }

@@ -96,7 +96,7 @@ async fn repeated_failures_are_over_within_a_minute_or_end_in_quarantine() {
         assert!(reason.contains(part), "the reason lacks '{part}': {reason}");
     }
     assert_eq!(agent.pid, None, "nothing of it runs");
-    until("no worker but the other", || async { processes::children(os.server_pid()).len() == 1 }).await;
+    until("no worker but the other", || async { processes::workers(os.server_pid()).len() == 1 }).await;
     transitions::check(&transitions::recorded(&os.client()).await).unwrap();
 }
 

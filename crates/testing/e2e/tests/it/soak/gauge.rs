@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agentos_kit::TestOs;
 use agentos_scratch::Scratch;
 
-use crate::chaos::processes::{children, descriptors, resident_kib};
+use crate::chaos::processes::{descriptors, resident_kib, workers};
 
 /// Tables of the audit log have a retention of their own, and what nobody prunes is not counted either.
 const OTHERS: &[&str] = &["audit_record", "audit_checkpoint", "audit_frontier", "schema_migration"];
@@ -29,7 +29,7 @@ impl Gauge {
         };
         let server = os.server_pid();
         let processes: Vec<u32> =
-            std::iter::once(server).chain(children(server).iter().map(|seen| seen.process.pid)).collect();
+            std::iter::once(server).chain(workers(server).iter().map(|seen| seen.process.pid)).collect();
         Self {
             rows,
             bytes,

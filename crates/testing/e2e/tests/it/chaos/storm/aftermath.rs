@@ -31,12 +31,12 @@ pub async fn every_task_is_done_once(storm: &Storm<'_>) {
     println!("{total} tasks in {attempts} attempts");
 }
 
-/// Among the server's children is the canary alone; of all others that were ever seen none is left, not even as a zombie.
+/// Among the workers is the canary alone; of all others that were ever seen none is left, not even as a zombie.
 pub async fn only_the_canary_lives(server: u32, canary: u32, census: &Census) {
     until("the end of all other workers", || async {
-        let children = processes::children(server);
+        let workers = processes::workers(server);
         let left = census.seen.iter().filter(|process| process.pid != canary && process.exists()).count();
-        left == 0 && children.len() == 1 && children[0].process.pid == canary && children[0].state != 'Z'
+        left == 0 && workers.len() == 1 && workers[0].process.pid == canary && workers[0].state != 'Z'
     })
     .await;
 }

@@ -1,0 +1,263 @@
+//! One life of the proxy: from its first word to its end. Three works run side by side and never wait for each other: reading
+//! what it says, writing what it has to know, and asking whether it is still there.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use agentos_monitor::egress::Closing;
+use agentos_protocol::egress::{EGRESS_VERSION, FromProxy, Refusal, ToProxy, Verdict, Wish};
+use agentos_types::{Code, Fault};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    Judgement,
+    channel::Channel,
+    counts::one_more,
+    desk::{self, Desk},
+    keeper::Shared,
+    meter::Bytes,
+};
+
+/// Questions that are judged at once: as many as a proxy has open. More come only from one that has been taken over.
+const JUDGED_MAX: usize = 4_096;
+/// Pings that wait to be sent; one is enough to find out.
+const PINGS_MAX: usize = 1;
+
+/// Why the proxy is no more, or no longer believed.
+pub(super) type Ending = String;
+
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    channel: Channel,
+    desk: Arc<Desk>,
+    verdicts: mpsc::Sender<(u64, Verdict)>,
+    judged: Arc<Semaphore>,
+    is_ready: watch::Sender<bool>,
+    answered: AtomicU64,
+}
+
+impl Session {
+    /// Runs until the proxy ends, hangs, or says what it must not say.
+    pub async fn run(shared: Arc<Shared>, channel: Channel, on_ready: impl FnOnce()) -> Ending {
+        let (verdicts, outgoing) = mpsc::channel(JUDGED_MAX);
+        let (pings, pinged) = mpsc::channel(PINGS_MAX);
+        let session = Self {
+            desk: Arc::new(Desk::new()),
+            judged: Arc::new(Semaphore::new(JUDGED_MAX)),
+            is_ready: watch::channel(false).0,
+            answered: AtomicU64::new(0),
+            shared,
+            channel,
+            verdicts,
+        };
+        session.shared.begin(session.desk.clone());
+        let ending = tokio::select! {
+            ending = session.listen() => ending,
+            ending = session.tell(outgoing, pinged, on_ready) => ending,
+            ending = session.watch(pings) => ending,
+        };
+        session.desk.lose(&session.shared.background);
+        ending
+    }
+
+    async fn listen(&self) -> Ending {
+        loop {
+            let bytes = match self.channel.receive().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return "it has closed its socket".to_owned(),
+                Err(error) => return format!("its socket failed: {error}"),
+            };
+            let message: FromProxy = match serde_json::from_slice(&bytes) {
+                Ok(message) => message,
+                Err(error) => return format!("it said what is not of the protocol: {error}"),
+            };
+            let is_first = !*self.is_ready.borrow();
+            match message {
+                FromProxy::Ready { version } if version == EGRESS_VERSION && is_first => {
+                    self.is_ready.send_replace(true);
+                }
+                FromProxy::Ready { version } => {
+                    return format!("it says that it is ready in version {version}, first: {is_first}");
+                }
+                _ if is_first => return "it spoke before it was ready".to_owned(),
+                message => self.take(message),
+            }
+        }
+    }
+
+    fn take(&self, message: FromProxy) {
+        match message {
+            FromProxy::Ready { .. } => {}
+            FromProxy::Ask { ask, sandbox, wish } => self.on_ask(ask, sandbox, wish),
+            FromProxy::Refused { sandbox, target, reason } => self.on_refused(sandbox, target, reason),
+            FromProxy::Moved { sandbox, bytes_out, bytes_in } => {
+                if let Some(entry) = self.shared.table.get(sandbox) {
+                    self.shared.counters.add(entry.meter.moved(Bytes { out: bytes_out, r#in: bytes_in }));
+                }
+            }
+            FromProxy::Pong { n } => {
+                self.answered.fetch_max(n, Ordering::Relaxed);
+            }
+            FromProxy::Closed { ask, sandbox, bytes_out, bytes_in, duration_ms, end } => {
+                // What was never granted, or told before, counts for nothing.
+                let Some(passage) = self.desk.take(ask, sandbox) else { return };
+                if let Some(entry) = self.shared.table.get(sandbox) {
+                    self.shared.counters.add(entry.meter.closed(Bytes { out: bytes_out, r#in: bytes_in }));
+                }
+                let closing = Closing { bytes_out, bytes_in, duration_ms, end };
+                desk::close(&self.shared.background, passage, closing);
+            }
+        }
+    }
+
+    /// Judged beside the socket, and to its end also when the proxy dies: what was recorded needs its outcome.
+    fn on_ask(&self, ask: u64, sandbox: u64, wish: Wish) {
+        let (entry, turn) = (self.shared.table.get(sandbox), Arc::clone(&self.judged).try_acquire_owned());
+        let (shared, desk, verdicts) = (self.shared.clone(), self.desk.clone(), self.verdicts.clone());
+        let (Some(entry), Ok(turn)) = (entry, turn) else {
+            one_more(&self.shared.counters.denied);
+            let fault =
+                Fault::new(Code::STORE_BUSY, "the sandbox has ended, or too many connections wait for an answer");
+            // If even this does not fit, the question stays without an answer, and nothing happens for it.
+            let _ = self.verdicts.try_send((ask, Judgement::denied(&fault).verdict));
+            return;
+        };
+        self.shared.background.spawn("egress-ask", async move {
+            let Judgement { mut verdict, passage } = shared.judge.judge(&entry.guest, &wish).await;
+            if let Some(passage) = passage
+                && let Err(passage) = desk.put(ask, sandbox, passage)
+            {
+                passage.lose().await;
+                wipe(&mut verdict);
+                let fault = Fault::new(Code::STORE_BUSY, "too many connections are open");
+                verdict = Judgement::denied(&fault).verdict;
+            }
+            one_more(match verdict {
+                Verdict::Allowed { .. } => &shared.counters.allowed,
+                Verdict::Denied { .. } => &shared.counters.denied,
+            });
+            // A proxy that is gone has lost what was put on the desk.
+            if let Err(mpsc::error::SendError((_, mut verdict))) = verdicts.send((ask, verdict)).await {
+                wipe(&mut verdict);
+            }
+            drop(turn);
+        });
+    }
+
+    fn on_refused(&self, sandbox: u64, target: Option<String>, reason: Refusal) {
+        one_more(&self.shared.counters.refused);
+        let (entry, turn) = (self.shared.table.get(sandbox), Arc::clone(&self.judged).try_acquire_owned());
+        let (Some(entry), Ok(turn)) = (entry, turn) else {
+            tracing::warn!(sandbox, ?reason, "a refusal of the egress proxy is counted and not recorded");
+            return;
+        };
+        let shared = self.shared.clone();
+        self.shared.background.spawn("egress-refused", async move {
+            shared.judge.refused(&entry.guest, target.as_deref(), reason).await;
+            drop(turn);
+        });
+    }
+
+    /// Everything that goes to the proxy goes through here, in order.
+    async fn tell(
+        &self,
+        mut verdicts: mpsc::Receiver<(u64, Verdict)>,
+        mut pings: mpsc::Receiver<u64>,
+        on_ready: impl FnOnce(),
+    ) -> Ending {
+        // Fails only when the sender is gone, which is this session.
+        let _ = self.is_ready.subscribe().wait_for(|is_ready| *is_ready).await;
+        on_ready();
+        let mut known = BTreeSet::new();
+        loop {
+            let sent = tokio::select! {
+                biased;
+                () = self.shared.changed() => self.bring_in_line(&mut known).await,
+                Some((ask, verdict)) = verdicts.recv() => self.send_verdict(ask, verdict).await,
+                Some(n) = pings.recv() => self.send(&ToProxy::Ping { n }).await,
+            };
+            if let Err(error) = sent {
+                return format!("it could not be told: {error}");
+            }
+        }
+    }
+
+    /// Tells of what has begun and ended since the last time. After a restart that is everything that there is.
+    async fn bring_in_line(&self, known: &mut BTreeSet<u64>) -> io::Result<()> {
+        let generation = self.shared.generation();
+        let all = self.shared.table.all();
+        let gone: Vec<u64> = known.iter().filter(|sandbox| !all.contains_key(sandbox)).copied().collect();
+        for sandbox in gone {
+            self.send(&ToProxy::Detach { sandbox }).await?;
+            known.remove(&sandbox);
+        }
+        for (sandbox, entry) in all {
+            if known.insert(sandbox) {
+                let message = ToProxy::Attach(Box::new(entry.attachment(sandbox)));
+                let bytes = Zeroizing::new(serde_json::to_vec(&message)?);
+                self.channel.send(&bytes, &entry.sockets).await?;
+            }
+        }
+        self.shared.in_line(generation);
+        Ok(())
+    }
+
+    /// The one message with secrets in it is not left in memory.
+    async fn send_verdict(&self, ask: u64, verdict: Verdict) -> io::Result<()> {
+        let mut message = ToProxy::Verdict { ask, verdict };
+        let bytes = Zeroizing::new(serde_json::to_vec(&message)?);
+        if let ToProxy::Verdict { verdict, .. } = &mut message {
+            wipe(verdict);
+        }
+        self.channel.send(&bytes, &[]).await
+    }
+
+    async fn send(&self, message: &ToProxy) -> io::Result<()> {
+        self.channel.send(&serde_json::to_vec(message)?, &[]).await
+    }
+
+    /// Returns when the proxy does not answer in time: a process that is stopped or spins has not ended, and all the same
+    /// nobody gets out.
+    async fn watch(&self, pings: mpsc::Sender<u64>) -> Ending {
+        let care = self.shared.care;
+        let mut ready = self.is_ready.subscribe();
+        let silent = |limit: Duration| format!("it has said nothing for {} ms", limit.as_millis());
+        tokio::select! {
+            _ = ready.wait_for(|is_ready| *is_ready) => {}
+            () = sleep_until(Instant::now() + care.start) => return silent(care.start),
+        }
+        let mut ticks = interval(care.ping);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut asked, mut asked_at) = (0, Instant::now());
+        loop {
+            ticks.tick().await;
+            if self.answered.load(Ordering::Relaxed) < asked {
+                if asked_at.elapsed() >= care.patience {
+                    return silent(care.patience);
+                }
+                continue;
+            }
+            asked += 1;
+            asked_at = Instant::now();
+            // Full only if the one before was never sent, and that one is waited for.
+            let _ = pings.try_send(asked);
+        }
+    }
+}
+
+fn wipe(verdict: &mut Verdict) {
+    if let Verdict::Allowed { headers, .. } = verdict {
+        headers.iter_mut().for_each(|(_, value)| value.zeroize());
+    }
+}

@@ -1,0 +1,130 @@
+//! What a proxy asks, and what becomes of what it was granted.
+
+use agentos_protocol::egress::{FromProxy, Refusal, Verdict, WishEnd};
+
+use super::fake::{Fake, Stage};
+use crate::control::Care;
+
+fn closed(ask: u64, sandbox: u64) -> FromProxy {
+    FromProxy::Closed { ask, sandbox, bytes_out: 3, bytes_in: 4, duration_ms: 5, end: WishEnd::Done { status: None } }
+}
+
+/// One sandbox, and a proxy that knows it.
+async fn begun(stage: &mut Stage) -> Fake {
+    let proxy = stage.proxy().await.ready();
+    proxy.attachments(1).await;
+    proxy
+}
+
+#[tokio::test]
+async fn what_is_granted_is_closed_once() {
+    let mut stage = Stage::open(Care::default());
+    let attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    proxy.ask(1, 1, "a.example");
+    proxy.ask(2, 1, "evil.example");
+    let verdicts = [proxy.hear().await.0, proxy.hear().await.0];
+    let allowed = verdicts.iter().filter(|message| format!("{message:?}").contains("Allowed"));
+    assert_eq!(allowed.count(), 1);
+    stage.notes.has("one denied evil.example").await;
+    assert_eq!(stage.egress.counts().open, 1);
+    // Of another sandbox, never granted, of a refusal, and then the right one, twice.
+    for message in [closed(1, 2), closed(9, 1), closed(2, 1), closed(1, 1), closed(1, 1)] {
+        proxy.say(&message);
+    }
+    stage.notes.has("a.example closed 3/4").await;
+    proxy.ask(3, 1, "evil.again");
+    proxy.verdict(3).await;
+    let closings = stage.notes.lines().iter().filter(|line| line.contains("closed")).count();
+    assert_eq!((closings, stage.egress.counts().open), (1, 0));
+    assert_eq!((attached.bytes().out, attached.bytes().r#in), (3, 4));
+    let counts = stage.egress.counts();
+    assert_eq!((counts.allowed, counts.denied), (1, 2));
+}
+
+#[tokio::test]
+async fn what_is_open_when_the_proxy_dies_is_lost_with_it() {
+    let mut stage = Stage::open(Care::default());
+    let _attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    proxy.ask(1, 1, "a.example");
+    assert!(proxy.is_allowed(1).await);
+    proxy.ask(2, 1, "slow.example");
+    stage.notes.has("thinking about slow.example").await;
+    proxy.die();
+    stage.notes.has("a.example lost").await;
+    let proxy = begun(&mut stage).await;
+    // Decided when nobody can carry it out any more: it is recorded and lost, and the next proxy hears nothing of it.
+    stage.notes.gate.add_permits(1);
+    stage.notes.has("slow.example lost").await;
+    proxy.ask(2, 1, "evil.example");
+    assert!(!proxy.is_allowed(2).await);
+    proxy.say(&closed(1, 1));
+    proxy.ask(3, 1, "b.example");
+    assert!(proxy.is_allowed(3).await);
+    assert!(!stage.notes.lines().iter().any(|line| line.contains("closed")), "{:?}", stage.notes.lines());
+}
+
+#[tokio::test]
+async fn a_slow_decision_holds_up_no_other_and_outlives_its_sandbox() {
+    let mut stage = Stage::open(Care::default());
+    let attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    proxy.ask(1, 1, "slow.example");
+    proxy.ask(2, 1, "a.example");
+    assert!(proxy.is_allowed(2).await);
+    drop(attached);
+    let (message, _) = proxy.hear().await;
+    assert!(format!("{message:?}").contains("Detach"), "{message:?}");
+    stage.notes.gate.add_permits(1);
+    assert!(proxy.is_allowed(1).await, "its intent is recorded, so its end has to come");
+    proxy.say(&closed(1, 1));
+    proxy.say(&closed(2, 1));
+    stage.notes.has("slow.example closed 3/4").await;
+    stage.notes.has("a.example closed 3/4").await;
+}
+
+#[tokio::test]
+async fn who_is_not_attached_gets_nothing() {
+    let mut stage = Stage::open(Care::default());
+    let attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    proxy.ask(1, 7, "a.example");
+    let Verdict::Denied { code, .. } = proxy.verdict(1).await else { panic!("a stranger was let out") };
+    assert_eq!(code, "AOS-1103");
+    drop(attached);
+    proxy.hear().await;
+    proxy.ask(2, 1, "a.example");
+    assert!(!proxy.is_allowed(2).await);
+    proxy.say(&FromProxy::Refused { sandbox: 1, target: None, reason: Refusal::NoServerName });
+    proxy.ask(3, 1, "a.example");
+    assert!(!proxy.is_allowed(3).await);
+    assert_eq!(stage.notes.lines(), ["one ended"], "nobody is asked about strangers");
+}
+
+#[tokio::test]
+async fn refusals_of_the_proxy_reach_the_judge() {
+    let mut stage = Stage::open(Care::default());
+    let _attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    let target = Some("a.example".to_owned());
+    proxy.say(&FromProxy::Refused { sandbox: 1, target, reason: Refusal::NamesDiffer });
+    proxy.say(&FromProxy::Refused { sandbox: 1, target: None, reason: Refusal::Smuggling });
+    stage.notes.has("one refused a.example NamesDiffer").await;
+    stage.notes.has("one refused - Smuggling").await;
+    assert_eq!(stage.egress.counts().refused, 2);
+}
+
+/// A proxy that has been taken over cannot make the server remember without end.
+#[tokio::test]
+async fn the_same_question_twice_is_granted_once() {
+    let mut stage = Stage::open(Care::default());
+    let _attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    proxy.ask(1, 1, "a.example");
+    assert!(proxy.is_allowed(1).await);
+    proxy.ask(1, 1, "b.example");
+    assert!(!proxy.is_allowed(1).await);
+    stage.notes.has("b.example lost").await;
+    assert_eq!(stage.egress.counts().open, 1);
+}

@@ -1,0 +1,162 @@
+//! The sandboxes that a launcher has: what their first processes have said, and what is told to the server of it.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use agentos_protocol::sandbox::{End, FromLauncher, Rusage};
+
+use crate::{
+    Failure,
+    channel::{MESSAGE_BYTES_MAX, Message},
+    sys::{
+        packets::{self, Watch},
+        process::{self, Reaped, Status},
+    },
+};
+
+use super::post::Post;
+
+/// A process, its channel and its listeners are descriptors each; a launcher with more than this has a server that has lost
+/// count.
+const SANDBOXES_MAX: usize = 4096;
+
+/// A child that has been cloned and told to go.
+#[derive(Debug)]
+pub struct Born {
+    pub id: u64,
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub channel: OwnedFd,
+    /// What the back end prints before the channel speaks; said if it ends without a word.
+    pub complaints: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Sandbox {
+    born: Born,
+    listeners: Vec<OwnedFd>,
+    is_running: bool,
+    failure: Option<(String, String)>,
+    ended: Option<Status>,
+}
+
+#[derive(Debug, Default)]
+pub struct Sandboxes {
+    by_number: BTreeMap<u64, Sandbox>,
+    last_number: u64,
+}
+
+/// Two tokens a sandbox: its channel, and its process.
+fn tokens(number: u64) -> (u64, u64) {
+    (number * 2, number * 2 + 1)
+}
+
+impl Sandboxes {
+    pub fn has_room(&self) -> bool {
+        self.by_number.len() < SANDBOXES_MAX
+    }
+
+    pub fn add(&mut self, born: Born, watch: &Watch) -> Result<(), Failure> {
+        self.last_number += 1;
+        let (channel, process) = tokens(self.last_number);
+        let watched =
+            watch.add(born.channel.as_raw_fd(), channel).and_then(|()| watch.add(born.pidfd.as_raw_fd(), process));
+        if let Err(error) = watched {
+            let _ = process::kill_by_pidfd(born.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::reap(born.pid, true);
+            return Err(Failure { stage: "watch", message: format!("the sandbox could not be watched: {error}") });
+        }
+        let sandbox = Sandbox { born, listeners: Vec::new(), is_running: false, failure: None, ended: None };
+        self.by_number.insert(self.last_number, sandbox);
+        Ok(())
+    }
+
+    /// Something happened at this token.
+    pub fn attend(&mut self, token: u64, watch: &Watch, post: &mut Post) {
+        let number = token / 2;
+        // The process may have been reaped earlier in the same round.
+        let Some(sandbox) = self.by_number.get_mut(&number) else { return };
+        sandbox.listen(watch, post);
+        if token == tokens(number).0 {
+            return;
+        }
+        match process::reap(sandbox.born.pid, false) {
+            Ok(None) => {}
+            Ok(Some(reaped)) => {
+                watch.remove(sandbox.born.channel.as_raw_fd());
+                watch.remove(sandbox.born.pidfd.as_raw_fd());
+                if let Some(sandbox) = self.by_number.remove(&number) {
+                    sandbox.bury(&reaped, post);
+                }
+            }
+            Err(_) => drop(self.by_number.remove(&number)),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Takes what the channel has.
+    fn listen(&mut self, watch: &Watch, post: &mut Post) {
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
+        // Ends: a first process says four messages at most, and nobody else holds its side.
+        while let Ok(packet) = packets::receive(self.born.channel.as_raw_fd(), &mut buffer, false) {
+            if packet.length == 0 {
+                watch.remove(self.born.channel.as_raw_fd());
+                return;
+            }
+            let bytes = buffer.get(..packet.length).unwrap_or_default();
+            self.hear(Message::decode(bytes), packet.descriptors, post);
+        }
+    }
+
+    fn hear(&mut self, message: Option<Message>, descriptors: Vec<OwnedFd>, post: &mut Post) {
+        match message {
+            Some(Message::Failed { stage, message }) if !self.is_running && self.failure.is_none() => {
+                self.failure = Some((stage, message));
+            }
+            Some(Message::Listeners) if !self.is_running => self.listeners = descriptors,
+            Some(Message::Started) if !self.is_running && self.failure.is_none() => self.announce(post),
+            Some(Message::Ended(status)) if self.is_running => self.ended = Some(status),
+            _ => {}
+        }
+    }
+
+    fn announce(&mut self, post: &mut Post) {
+        match self.born.pidfd.try_clone() {
+            Ok(pidfd) => {
+                self.is_running = true;
+                let descriptors = std::iter::once(pidfd).chain(self.listeners.drain(..)).collect();
+                let pid = u32::try_from(self.born.pid).unwrap_or(0);
+                post.say(&FromLauncher::Spawned { id: self.born.id, pid }, descriptors);
+            }
+            Err(error) => {
+                self.failure = Some(("descriptors".into(), format!("the pidfd could not be copied: {error}")));
+                let _ = process::kill_by_pidfd(self.born.pidfd.as_fd(), libc::SIGKILL);
+            }
+        }
+    }
+
+    fn bury(self, reaped: &Reaped, post: &mut Post) {
+        let id = self.born.id;
+        if self.is_running {
+            let end = match self.ended {
+                Some(Status::Exited(code)) => End::Exited(code),
+                Some(Status::Signaled(signal)) => End::Signaled(signal),
+                None => End::Killed,
+            };
+            let rusage = Rusage { cpu_us: reaped.cpu_us, memory_peak_bytes: reaped.memory_peak_bytes };
+            return post.say(&FromLauncher::Ended { id, end, rusage }, Vec::new());
+        }
+        let (stage, message) = self.failure.unwrap_or_else(|| {
+            let complaint = self.born.complaints.as_ref().map(super::spawn::text_of).unwrap_or_default();
+            let how = match reaped.status {
+                Status::Exited(code) => format!("ended with status {code}"),
+                Status::Signaled(signal) => format!("was ended by signal {signal}"),
+            };
+            ("start".into(), format!("the sandbox's first process {how} before the program ran {complaint}"))
+        });
+        post.say(&FromLauncher::Failed { id, stage, message: message.trim_end().to_owned() }, Vec::new());
+    }
+}

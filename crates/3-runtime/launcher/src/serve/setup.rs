@@ -1,0 +1,134 @@
+//! What a launcher does once: the bond with its parent, its own state, and everything that is the same for all sandboxes.
+
+use std::{
+    ffi::CString,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+};
+
+use agentos_protocol::sandbox::{FromLauncher, Layer, Profile, SANDBOX_VERSION};
+use libc::sock_filter;
+
+use crate::{
+    Failure,
+    arguments::{Backend, ServeOptions},
+    channel::FIRST_FREE,
+    landlock::Abi,
+    layers, seccomp,
+    sys::{
+        self, files,
+        mount::{Attributes, Tree},
+        packets, process, rights,
+    },
+};
+
+/// The same for every sandbox of this launcher.
+#[derive(Debug)]
+pub struct Setup {
+    pub profile: Profile,
+    pub backend: Backend,
+    pub filter: Vec<sock_filter>,
+    pub landlock: Abi,
+    pub layers: Vec<Layer>,
+    /// Own program, closed for writing; `None` where only a child can copy a mount.
+    pub program: Option<OwnedFd>,
+    pub program_path: CString,
+    pub user: u32,
+    pub group: u32,
+}
+
+impl Setup {
+    pub fn new(options: &ServeOptions) -> Result<Self, Failure> {
+        let failed = |stage: &'static str| move |message: String| Failure { stage, message };
+        die_with_parent(options.parent).map_err(failed("parent"))?;
+        check_channel().map_err(failed("channel"))?;
+        reserve_descriptors().map_err(failed("descriptors"))?;
+        reset_self();
+        let path = std::env::current_exe().map_err(|error| failed("program")(format!("own program: {error}")))?;
+        let program_path = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| failed("program")("the own path holds a NUL byte".into()))?;
+        let user = process::effective_user();
+        let program = match options.backend {
+            Backend::Native => protected_program(&program_path),
+            Backend::Bwrap => None,
+            Backend::None => Some(files::open(&program_path, libc::O_PATH))
+                .transpose()
+                .map_err(|error| failed("program")(format!("own program: {error}")))?,
+        };
+        let mut setup = Self {
+            profile: options.profile,
+            backend: options.backend,
+            filter: seccomp::compile(options.profile),
+            landlock: Abi::probe(),
+            layers: Vec::new(),
+            program,
+            program_path,
+            user,
+            group: process::effective_group(),
+        };
+        setup.layers = layers::probe(&setup);
+        Ok(setup)
+    }
+
+    pub fn greeting(&self) -> FromLauncher {
+        FromLauncher::Ready { version: SANDBOX_VERSION, profile: self.profile, layers: self.layers.clone() }
+    }
+
+    /// True if this launcher may map other users and copy mounts by itself.
+    pub fn is_privileged(&self) -> bool {
+        self.user == 0
+    }
+}
+
+/// First the signal, then the check: a parent that died before the signal was set has been replaced by then.
+fn die_with_parent(expected: i32) -> Result<(), String> {
+    sys::set_parent_death_signal().map_err(|error| format!("the parent-death signal could not be set: {error}"))?;
+    match sys::parent_process() {
+        actual if actual == expected => Ok(()),
+        actual => Err(format!("the parent is process {actual}, not {expected}: the one that asked has ended")),
+    }
+}
+
+fn check_channel() -> Result<(), String> {
+    match packets::is_seqpacket(sys::STDIN) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("descriptor 0 is not a unix socket of packets".into()),
+        Err(error) => Err(format!("descriptor 0 is not a socket: {error}")),
+    }
+}
+
+/// Nothing that was inherited stays, and the low numbers are taken, so that a child can sort its own into them without
+/// hitting one that it still needs.
+fn reserve_descriptors() -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the descriptors could not be reserved: {error}");
+    sys::close_from(3).map_err(failed)?;
+    let null = files::open(c"/dev/null", libc::O_RDWR).map_err(failed)?;
+    for number in 1..FIRST_FREE {
+        use std::os::fd::AsRawFd;
+        let is_missing = number > 2 || !files::is_open(number);
+        if is_missing && number != null.as_raw_fd() {
+            files::copy_to(null.as_raw_fd(), number, true).map_err(failed)?;
+        }
+    }
+    std::mem::forget(null);
+    files::set_close_on_exec(sys::STDIN, true).map_err(failed)
+}
+
+/// Only this process may still have the right to give up what it inherited. What it may not, its children say.
+fn reset_self() {
+    let _ = rights::drop_supplementary_groups();
+    let _ = sys::use_normal_scheduling();
+    let _ = sys::set_nice_level(0);
+    sys::default_all_signals();
+    let _ = sys::unblock_all_signals();
+    sys::set_file_mask(0o077);
+}
+
+/// A copy of the mount that can only be read and executed, attached nowhere: no path of the machine leads to it.
+fn protected_program(path: &CString) -> Option<OwnedFd> {
+    let place = files::find(path).ok()?;
+    let attributes = Attributes { read_only: true, no_devices: true, no_programs: false };
+    Tree::copy(place.as_fd(), attributes).ok().map(Tree::into_fd)
+}
