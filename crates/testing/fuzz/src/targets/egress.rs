@@ -5,7 +5,7 @@ use agentos_egress::proxy::{
     dns::message::{self, Defect, Kind, Outcome},
     http::{
         chunk_size,
-        head::{Field, Framing, RequestHead, ResponseHead, Version},
+        head::{Field, Framing, RequestHead, ResponseHead, Scan, Version, scan},
     },
 };
 
@@ -51,6 +51,13 @@ pub fn dns(data: &[u8]) {
 
 /// What was read of a head prints and reads again as the same, and holds nothing that would end a line.
 pub fn http_head(data: &[u8]) {
+    let whole = scan(data, 0);
+    let half = scan(data.get(..data.len() / 2).unwrap_or_default(), 0);
+    if half == Scan::Incomplete {
+        assert_eq!(scan(data, data.len() / 2), whole, "in two pieces it is read as in one");
+    } else {
+        assert_eq!(half, whole, "what follows changed what was read");
+    }
     if let Ok(head) = RequestHead::parse(data) {
         check_fields(&head.fields);
         let first = format!("{} {} {}", head.method, head.target, version(head.version));

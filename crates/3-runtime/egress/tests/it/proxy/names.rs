@@ -68,6 +68,8 @@ inside! {
             assert_eq!(lookup(server, "TARGET.Example."), Some(first), "{server}");
         }
         assert_eq!(read(&ask("8.8.8.8:53", &question(1, "target.example", AAAA))), (0, None));
+        assert_eq!(read(&ask("8.8.8.8:53", &question(1, "target.example", 16))), (0, None), "TXT of what is known");
+        assert_eq!(read(&ask("8.8.8.8:53", &question(1, "other.example", 65))), (0, None), "HTTPS");
         assert_eq!(stage.names.asked(), 0, "nothing is looked up before something is dialed");
     }
 
