@@ -121,7 +121,8 @@ impl Surroundings {
     fn is_disk_full(&self) -> bool {
         let usage = self.workspace.usage();
         let full = |used: u64, max: u64, rest: u64| max > 0 && used.saturating_add(rest) >= max;
-        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES.max(usage.bytes_max / DISK_REST_PART)) || full(usage.files, usage.files_max, 1)
+        full(usage.bytes, usage.bytes_max, DISK_REST_BYTES.max(usage.bytes_max / DISK_REST_PART))
+            || full(usage.files, usage.files_max, 1)
     }
 
     /// Everything in the group, wherever it is.
