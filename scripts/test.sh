@@ -13,6 +13,17 @@ if ! has_postgres && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     step 'installing postgresql: half of the store tests run on a throw-away cluster'
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } >&2 || true
 fi
+# Real programs that have to work inside of sandboxes. A JVM is large: it is tested where there is one, and not installed for it.
+declare -A packages=([git]=git [curl]=curl [node]=nodejs [gcc]='gcc libc6-dev' [make]=make [bash]=bash [setpriv]=util-linux)
+has() { PATH=/usr/local/bin:/usr/bin:/bin command -v "$1" >/dev/null 2>&1; }
+has_venv() { has python3 && /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null; }
+wanted=()
+for program in "${!packages[@]}"; do has "$program" || read -ra wanted <<<"${wanted[*]} ${packages[$program]}"; done
+has_venv || wanted+=(python3 python3-venv)
+if [ "${#wanted[@]}" -gt 0 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    step "installing ${wanted[*]}: they are run inside of sandboxes"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}"; } >&2 || true
+fi
 # Tests of a disk that is full or fails need a file system of their own, which the machine's table of mounts never sees.
 can_mount() {
     local at
@@ -34,6 +45,16 @@ if ! can_mount; then
     say 'hint: run make test as root'
     select+=('not test(/^disk::/)') skip+=(--skip disk::)
 fi
+leave_out() {
+    say "WARNING: $1 is not installed: the stories of it inside of a sandbox are left out and counted as skipped."
+    select+=("not test(programs::$2)") skip+=(--skip "programs::$2")
+}
+has git || leave_out git git
+has curl || { leave_out curl curl && leave_out curl server; }
+has node || leave_out node node
+{ has gcc && has make; } || leave_out 'gcc or make' build
+has java || leave_out 'a JVM' java
+has_venv || { leave_out 'python3 with venv' python && leave_out python3 server && leave_out python3 command::limits; }
 if [ "${#select[@]}" -gt 0 ]; then
     select=(-E "$(printf '%s and ' "${select[@]}" | sed 's/ and $//')") skip=(-- "${skip[@]}")
 fi

@@ -1,10 +1,10 @@
-//! What crosses the socket between the kernel and a worker: frames, the system call table, and the launch order.
+//! What crosses the socket between the kernel and a worker: frames, the system call table. Also what the server says to
+//! launchers ([`sandbox`]) and to the egress proxy ([`egress`]).
 //!
 //! The prose specification is `docs/src/reference/worker-protocol.md`; a test keeps its table equal to [`syscall::TABLE`].
 
 pub mod egress;
 pub mod frame;
-pub mod launch;
 pub mod sandbox;
 pub mod syscall;
 pub mod wire;

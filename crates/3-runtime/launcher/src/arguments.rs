@@ -1,6 +1,6 @@
 //! What the program is told on its command line: which of its lives it leads. Nothing here comes from an agent.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use agentos_protocol::sandbox::Profile;
 
@@ -30,8 +30,6 @@ pub struct Inside {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Becomes one worker, without namespaces.
-    Single,
     /// Makes sandboxes until the socket closes.
     Serve(ServeOptions),
     /// The first process of a sandbox. It looks for its plan where the launcher has put it.
@@ -40,6 +38,7 @@ pub enum Mode {
     Inside(Inside),
     /// Ends at once: the program of a sandbox that only shows that there can be one.
     Nothing,
+    Version,
     Wrong(String),
 }
 
@@ -55,9 +54,9 @@ pub fn parse(words: &[OsString]) -> Mode {
             None => Mode::Wrong(USAGE.to_owned()),
         },
         ["--nothing"] => Mode::Nothing,
+        ["--version"] => Mode::Version,
         ["--serve", rest @ ..] if texts.len() == words.len() => serve(rest).map_or_else(Mode::Wrong, Mode::Serve),
-        _ if words.first().map(OsString::as_os_str) == Some(OsStr::new("--serve")) => Mode::Wrong(USAGE.to_owned()),
-        _ => Mode::Single,
+        _ => Mode::Wrong(USAGE.to_owned()),
     }
 }
 
@@ -122,10 +121,12 @@ mod tests {
             &["--serve", "--parent", "17", "--profile", "agent", "--backend", "docker"],
             &["--serve", "--parent", "17", "--profile", "agent", "--more", "1"],
             &["--inside", "none"],
+            &["--init", "none"],
+            &["--parent", "17"],
+            &[],
         ] {
             assert_eq!(parsed(words), Mode::Wrong(USAGE.to_owned()), "{words:?}");
         }
-        assert_eq!(parsed(&["--parent", "17"]), Mode::Single);
         assert_eq!(parsed(&["--init", "strict"]), Mode::Init(Profile::Strict));
     }
 }

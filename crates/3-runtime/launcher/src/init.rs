@@ -85,6 +85,8 @@ fn execute(profile: Profile, plan: &Plan) -> (&'static str, String) {
     if let Err(error) = sys::change_directory(&plan.directory) {
         return ("directory", format!("directory {}: {error}", plan.directory.to_string_lossy()));
     }
+    // The run-time library of this program ignores SIGPIPE, which would go on.
+    sys::default_all_signals();
     if let Err(error) = sys::unblock_all_signals() {
         return ("signals", format!("signals could not be unblocked: {error}"));
     }

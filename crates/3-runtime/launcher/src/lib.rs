@@ -20,17 +20,14 @@ pub mod layers;
 pub mod order;
 pub mod seccomp;
 pub mod serve;
-pub mod single;
 pub mod sys;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use arguments::Mode;
 
-/// No valid order was received: wrong arguments, dead parent, no socket, bad frame.
-pub const EXIT_NO_ORDER: u8 = 125;
-/// The order was valid and could not be carried out.
-pub const EXIT_NOT_LAUNCHED: u8 = 126;
+/// A launcher that could not serve: wrong arguments, dead parent, no socket.
+pub const EXIT_NOT_SERVING: u8 = 125;
 
 /// Why a program does not run: what was being done, and what was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +39,12 @@ pub struct Failure {
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = arguments.collect();
     let failure = match arguments::parse(&words) {
-        Mode::Single => return single::run(words.into_iter()),
         Mode::Init(profile) => return init::run(profile),
         Mode::Inside(inside) => return child::bwrap::run_inside(inside),
+        Mode::Version => {
+            let _ = writeln!(std::io::stdout(), "agent-os-launch {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
         Mode::Nothing => return ExitCode::SUCCESS,
         Mode::Serve(options) => match serve::run(&options) {
             Ok(()) => return ExitCode::SUCCESS,
@@ -54,5 +54,5 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     // Nobody is left to tell if stderr fails as well; the exit status still says it.
     let _ = writeln!(std::io::stderr(), "agent-os-launch: {}: {}", failure.stage, failure.message);
-    ExitCode::from(EXIT_NO_ORDER)
+    ExitCode::from(EXIT_NOT_SERVING)
 }

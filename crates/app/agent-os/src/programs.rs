@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use agentos_types::{Fault, Result};
 
 const LAUNCHER: &str = "agent-os-launch";
+const EGRESS: &str = "agent-os-egress";
 
 /// This program's own path, with links resolved.
 pub fn own_path() -> Result<PathBuf> {
@@ -14,4 +15,9 @@ pub fn own_path() -> Result<PathBuf> {
 /// `agent-os-launch` beside this program; whether it exists is a startup check.
 pub fn launcher() -> Result<PathBuf> {
     Ok(own_path()?.with_file_name(LAUNCHER))
+}
+
+/// `agent-os-egress` beside this program.
+pub fn egress() -> Result<PathBuf> {
+    Ok(own_path()?.with_file_name(EGRESS))
 }

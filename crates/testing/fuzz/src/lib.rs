@@ -10,7 +10,9 @@
 pub mod seeds;
 mod targets;
 
-pub use targets::{bodies, cadence, checkpoint, envelope, frames, grants, json, manifest, record, segment, url};
+pub use targets::{
+    bodies, cadence, checkpoint, envelope, frames, grants, json, manifest, record, sandbox, segment, url,
+};
 
 /// One reader of bytes from outside.
 #[derive(Clone, Copy, Debug)]
@@ -36,4 +38,5 @@ pub const TARGETS: &[Target] = &[
     target("checkpoint", checkpoint),
     target("record", record),
     target("segment", segment),
+    target("sandbox", sandbox),
 ];

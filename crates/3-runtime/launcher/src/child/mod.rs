@@ -20,7 +20,7 @@ use libc::sock_filter;
 use crate::{
     channel::{CHANNEL, FIRST_FREE, Message, ORDER, PLAN, PROGRAM, STDERR},
     landlock::Abi,
-    sys::{self, files, packets, process},
+    sys::{self, files, mount::Tree, packets, process},
 };
 
 pub use identity::{die_with_parent, still_wanted};
@@ -41,7 +41,7 @@ pub struct Child<'a> {
     pub user: User,
     /// Trees that the launcher has copied with rights that this process does not have, one for each bind of the order, in
     /// that order. Empty: this process copies them by itself.
-    pub trees: Vec<OwnedFd>,
+    pub trees: Vec<Tree>,
     /// Where the launcher's own program is, unless the launcher has opened it.
     pub program: Option<CString>,
 }
@@ -91,7 +91,7 @@ pub fn fail(stage: &str, message: String) -> ! {
 
 /// Descriptors 0 to 6 as everybody expects them, `keep` besides, and nothing else. What is closed here belongs to objects of
 /// the launcher's memory, of which this is a copy that nobody drops.
-pub fn sort(belongings: Belongings<'_>, keep: &[OwnedFd]) -> Result<(), String> {
+pub fn sort(belongings: Belongings<'_>, keep: &[Tree]) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("the descriptors could not be sorted: {error}");
     files::copy_to(belongings.channel.as_raw_fd(), CHANNEL, false).map_err(failed)?;
     files::copy_to(belongings.plan.as_raw_fd(), PLAN, false).map_err(failed)?;
@@ -119,7 +119,8 @@ pub fn sort(belongings: Belongings<'_>, keep: &[OwnedFd]) -> Result<(), String> 
         files::copy_to(hand_over.complaints.as_raw_fd(), libc::STDERR_FILENO, false).map_err(failed)?;
         first = STDERR + 1;
     }
-    let mut kept: Vec<i32> = keep.iter().map(AsRawFd::as_raw_fd).filter(|number| *number >= FIRST_FREE).collect();
+    let mut kept: Vec<i32> =
+        keep.iter().map(|tree| tree.as_fd().as_raw_fd()).filter(|number| *number >= FIRST_FREE).collect();
     kept.sort_unstable();
     for number in kept {
         files::close_between(first, number - 1).map_err(failed)?;

@@ -3,16 +3,16 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-use agentos_protocol::sandbox::Mount;
+use agentos_protocol::sandbox::{Descriptor, Mount, SandboxOrder};
 
 use crate::{
     channel::PROGRAM,
     sys::{
-        files,
-        mount::{self, Attributes},
+        self, files,
+        mount::{self, Attributes, Tree},
     },
 };
 
@@ -37,24 +37,18 @@ const LINKS: [(&str, &str); 4] = [
 ];
 
 /// The tree of a bind.
-pub fn copy(source: &str, writable: bool, executable: bool) -> Result<OwnedFd, String> {
+pub fn copy(source: &str, writable: bool, executable: bool) -> Result<Tree, String> {
     copy_with(source, attributes(writable, executable))
 }
 
 /// A copy of what is at this path of the machine, restricted, attached nowhere.
-pub fn copy_with(source: &str, attributes: Attributes) -> Result<OwnedFd, String> {
+pub fn copy_with(source: &str, attributes: Attributes) -> Result<Tree, String> {
     let path = CString::new(source).map_err(|_| format!("{source} holds a NUL byte"))?;
     let place = files::find(&path).map_err(|error| match error.raw_os_error() {
         Some(libc::ELOOP) => format!("{source} is or goes through a link, which is refused"),
         _ => format!("{source}: {error}"),
     })?;
-    copy_of(place.as_fd(), attributes).map_err(|error| format!("{source}: {error}"))
-}
-
-fn copy_of(place: BorrowedFd<'_>, attributes: Attributes) -> Result<OwnedFd, String> {
-    let tree = mount::copy_tree(place).map_err(|error| format!("could not be copied: {error}"))?;
-    mount::restrict_tree(tree.as_fd(), attributes).map_err(|error| format!("could not be restricted: {error}"))?;
-    Ok(tree)
+    Tree::copy(place.as_fd(), attributes).map_err(|error| format!("{source} could not be copied: {error}"))
 }
 
 /// What a bind of the order forbids.
@@ -66,7 +60,7 @@ pub fn attributes(writable: bool, executable: bool) -> Attributes {
 pub fn build(child: &mut Child<'_>) -> Result<(), String> {
     if let Some(path) = &child.program {
         let tree = copy(&path.to_string_lossy(), false, true)?;
-        files::move_to(tree, PROGRAM, true).map_err(|error| format!("the init's program: {error}"))?;
+        files::move_to(tree.into_fd(), PROGRAM, true).map_err(|error| format!("the init's program: {error}"))?;
     }
     let mut trees = binds(child)?.into_iter();
     let nodes = match child.order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) {
@@ -76,12 +70,12 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
     let forbidden = Attributes { read_only: false, no_devices: true, no_programs: true };
     let options = [(c"size", ROOT_BYTES), (c"nr_inodes", ROOT_INODES), (c"mode", "755")];
     let root = tmpfs(&options, forbidden).map_err(|error| format!("the root could not be made: {error}"))?;
-    mount::attach_over_root(root.as_fd()).map_err(|error| format!("the root could not be mounted: {error}"))?;
+    mount::attach_over_root(&root).map_err(|error| format!("the root could not be mounted: {error}"))?;
     for entry in &child.order.mounts {
         match entry {
             Mount::Bind { target, .. } => {
                 let tree = trees.next().ok_or_else(|| format!("{target} has no tree"))?;
-                attach(root.as_fd(), tree.as_fd(), target)?;
+                attach(root.as_fd(), &tree, target)?;
             }
             Mount::Devices { shm_bytes } => devices(root.as_fd(), &nodes, *shm_bytes)?,
             other => small(root.as_fd(), other)?,
@@ -89,12 +83,12 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
     }
     proc::mount(root.as_fd(), child.order.proc)?;
     files::enter(root.as_fd()).map_err(|error| format!("the new root could not be entered: {error}"))?;
-    mount::restrict_mount(root.as_fd(), Attributes { read_only: true, ..forbidden })
+    root.restrict(Attributes { read_only: true, ..forbidden })
         .map_err(|error| format!("the root could not be made read-only: {error}"))
 }
 
 /// One tree for each bind of the order. The launcher's, where it had the right to copy them.
-fn binds(child: &mut Child<'_>) -> Result<Vec<OwnedFd>, String> {
+fn binds(child: &mut Child<'_>) -> Result<Vec<Tree>, String> {
     if !child.trees.is_empty() {
         return Ok(std::mem::take(&mut child.trees));
     }
@@ -105,10 +99,10 @@ fn binds(child: &mut Child<'_>) -> Result<Vec<OwnedFd>, String> {
     copies.collect()
 }
 
-fn attach(root: BorrowedFd<'_>, tree: BorrowedFd<'_>, target: &str) -> Result<(), String> {
-    let is_directory = files::is_directory(tree).map_err(|error| format!("{target}: {error}"))?;
+fn attach(root: BorrowedFd<'_>, tree: &Tree, target: &str) -> Result<(), String> {
+    let is_directory = files::is_directory(tree.as_fd()).map_err(|error| format!("{target}: {error}"))?;
     let place = place::reach(root, target, if is_directory { Kind::Directory } else { Kind::File })?;
-    mount::attach(tree, place.as_fd()).map_err(|error| format!("{target} could not be mounted: {error}"))
+    tree.attach(place.as_fd()).map_err(|error| format!("{target} could not be mounted: {error}"))
 }
 
 fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
@@ -117,7 +111,7 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
             let (bytes, inodes) = (bytes.to_string(), inodes.to_string());
             let options = [(c"size", bytes.as_str()), (c"nr_inodes", inodes.as_str()), (c"mode", "1777")];
             let tree = tmpfs(&options, attributes(true, *executable)).map_err(|error| format!("{target}: {error}"))?;
-            attach(root, tree.as_fd(), target)
+            attach(root, &tree, target)
         }
         Mount::Symlink { target, to } => link(root, target, to),
         Mount::File { target, content } => {
@@ -136,10 +130,10 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
     }
 }
 
-fn tmpfs(options: &[(&std::ffi::CStr, &str)], attributes: Attributes) -> std::io::Result<OwnedFd> {
+fn tmpfs(options: &[(&std::ffi::CStr, &str)], attributes: Attributes) -> std::io::Result<Tree> {
     let values = options.iter().map(|(_, value)| CString::new(*value)).collect::<Result<Vec<_>, _>>()?;
     let pairs: Vec<_> = options.iter().zip(&values).map(|((name, _), value)| (*name, value.as_c_str())).collect();
-    mount::make(c"tmpfs", &pairs, attributes)
+    Tree::make(c"tmpfs", &pairs, attributes)
 }
 
 fn link(root: BorrowedFd<'_>, target: &str, to: &str) -> Result<(), String> {
@@ -148,26 +142,38 @@ fn link(root: BorrowedFd<'_>, target: &str, to: &str) -> Result<(), String> {
     files::make_link_in(directory.as_fd(), &name, &to).map_err(|error| format!("{target}: {error}"))
 }
 
-fn device(name: &str) -> Result<OwnedFd, String> {
+fn device(name: &str) -> Result<Tree, String> {
     copy_with(&format!("/dev/{name}"), Attributes { read_only: true, no_devices: false, no_programs: true })
 }
 
-fn devices(root: BorrowedFd<'_>, nodes: &[OwnedFd], shm_bytes: u64) -> Result<(), String> {
+fn devices(root: BorrowedFd<'_>, nodes: &[Tree], shm_bytes: u64) -> Result<(), String> {
     for (name, node) in DEVICES.iter().zip(nodes) {
         let target = format!("/dev/{name}");
         let place = place::reach(root, &target, Kind::File)?;
-        mount::attach(node.as_fd(), place.as_fd()).map_err(|error| format!("{target}: {error}"))?;
+        node.attach(place.as_fd()).map_err(|error| format!("{target}: {error}"))?;
     }
     LINKS.iter().try_for_each(|(target, to)| link(root, target, to))?;
     let bytes = shm_bytes.to_string();
     let options = [(c"size", bytes.as_str()), (c"nr_inodes", SHM_INODES), (c"mode", "1777")];
     let tree = tmpfs(&options, attributes(true, false)).map_err(|error| format!("/dev/shm: {error}"))?;
-    attach(root, tree.as_fd(), "/dev/shm")
+    attach(root, &tree, "/dev/shm")
 }
 
 /// The working directory is the new root already. What was the root is gone afterwards, with all that hung on it.
-pub fn enter(_: &mut Child<'_>) -> Result<(), String> {
+pub fn enter(child: &mut Child<'_>) -> Result<(), String> {
     mount::pivot_here().map_err(|error| format!("the root could not be changed: {error}"))?;
     mount::detach_here().map_err(|error| format!("the old root could not be taken away: {error}"))?;
-    crate::sys::change_directory(c"/").map_err(|error| format!("the new root could not be entered: {error}"))
+    sys::change_directory(c"/").map_err(|error| format!("the new root could not be entered: {error}"))?;
+    own_null(child.order)
+}
+
+/// Streams that nobody has given are the sandbox's own null device instead of the machine's, where it has one.
+fn own_null(order: &SandboxOrder) -> Result<(), String> {
+    let Ok(null) = files::open(c"/dev/null", libc::O_RDWR) else { return Ok(()) };
+    [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr]
+        .iter()
+        .zip(0..)
+        .filter(|(kind, _)| !order.descriptors.contains(kind))
+        .try_for_each(|(_, number)| files::copy_to(null.as_raw_fd(), number, false))
+        .map_err(|error| format!("/dev/null: {error}"))
 }

@@ -10,7 +10,7 @@ use agentos_protocol::sandbox::ProcView;
 
 use crate::sys::{
     files,
-    mount::{self, Attributes},
+    mount::{Attributes, Tree},
 };
 
 use super::place::{self, Kind};
@@ -56,14 +56,14 @@ pub fn mount(root: BorrowedFd<'_>, view: ProcView) -> Result<(), String> {
         ProcView::MaskedFull => &[HIDE],
     };
     let forbidden = Attributes { read_only: false, no_devices: true, no_programs: true };
-    let tree = mount::make(c"proc", options, forbidden).map_err(|error| match error.kind() {
+    let tree = Tree::make(c"proc", options, forbidden).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             format!("/proc: {error} (the machine's own /proc is partly hidden, as in a container)")
         }
         _ => format!("/proc: {error}"),
     })?;
     let place = place::reach(root, "/proc", Kind::Directory)?;
-    mount::attach(tree.as_fd(), place.as_fd()).map_err(|error| format!("/proc could not be mounted: {error}"))?;
+    tree.attach(place.as_fd()).map_err(|error| format!("/proc could not be mounted: {error}"))?;
     match view {
         ProcView::Processes => Ok(()),
         ProcView::MaskedFull => {
@@ -86,10 +86,8 @@ fn find(tree: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>, String> {
 fn make_read_only(tree: BorrowedFd<'_>, name: &str) -> Result<(), String> {
     let Some(place) = find(tree, name)? else { return Ok(()) };
     let failed = |error: io::Error| format!("/proc/{name} could not be made read-only: {error}");
-    let copy = mount::copy_tree(place.as_fd()).map_err(failed)?;
     let attributes = Attributes { read_only: true, no_devices: true, no_programs: true };
-    mount::restrict_tree(copy.as_fd(), attributes).map_err(failed)?;
-    mount::attach(copy.as_fd(), place.as_fd()).map_err(failed)
+    Tree::copy(place.as_fd(), attributes).and_then(|copy| copy.attach(place.as_fd())).map_err(failed)
 }
 
 /// An empty directory or the null device over it.
@@ -98,13 +96,11 @@ fn mask(tree: BorrowedFd<'_>, name: &str) -> Result<(), String> {
     let failed = |error: io::Error| format!("/proc/{name} could not be masked: {error}");
     let attributes = Attributes { read_only: true, no_devices: true, no_programs: true };
     let cover = match files::is_directory(place.as_fd()).map_err(failed)? {
-        true => mount::make(c"tmpfs", &[(c"nr_inodes", c"1"), (c"mode", c"555")], attributes).map_err(failed)?,
+        true => Tree::make(c"tmpfs", &[(c"nr_inodes", c"1"), (c"mode", c"555")], attributes).map_err(failed)?,
         false => {
             let null = files::find(c"/dev/null").map_err(failed)?;
-            let copy = mount::copy_tree(null.as_fd()).map_err(failed)?;
-            mount::restrict_tree(copy.as_fd(), Attributes { no_devices: false, ..attributes }).map_err(failed)?;
-            copy
+            Tree::copy(null.as_fd(), Attributes { no_devices: false, ..attributes }).map_err(failed)?
         }
     };
-    mount::attach(cover.as_fd(), place.as_fd()).map_err(failed)
+    cover.attach(place.as_fd()).map_err(failed)
 }

@@ -19,7 +19,7 @@ use crate::{
     layers, seccomp,
     sys::{
         self, files,
-        mount::{self, Attributes},
+        mount::{Attributes, Tree},
         packets, process, rights,
     },
 };
@@ -129,8 +129,6 @@ fn reset_self() {
 /// A copy of the mount that can only be read and executed, attached nowhere: no path of the machine leads to it.
 fn protected_program(path: &CString) -> Option<OwnedFd> {
     let place = files::find(path).ok()?;
-    let tree = mount::copy_tree(place.as_fd()).ok()?;
     let attributes = Attributes { read_only: true, no_devices: true, no_programs: false };
-    mount::restrict_tree(tree.as_fd(), attributes).ok()?;
-    Some(tree)
+    Tree::copy(place.as_fd(), attributes).ok().map(Tree::into_fd)
 }

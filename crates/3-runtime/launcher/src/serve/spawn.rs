@@ -13,7 +13,7 @@ use crate::{
     channel::GO,
     child::{self, Belongings, Child, HandOver, User},
     order::Plan,
-    sys::{files, packets, process},
+    sys::{files, mount::Tree, packets, process},
 };
 
 use super::{
@@ -65,13 +65,13 @@ pub fn spawn(
     drop(theirs);
     let born =
         Born { id: order.id, pid, pidfd, channel: ours, complaints: handed_over.map(|(_, complaints)| complaints) };
-    let released = map_users(setup, &order, pid).and_then(|()| {
-        packets::send(born.channel.as_raw_fd(), GO, &[], true).map_err(|error| format!("the go: {error}"))
-    });
-    match released {
-        Ok(()) => Ok(born),
+    match map_users(setup, &order, pid) {
+        Ok(()) => {
+            // A child that has failed by now has said why, and that is read like any other word of it.
+            let _ = packets::send(born.channel.as_raw_fd(), GO, &[], true);
+            Ok(born)
+        }
         Err(message) => {
-            // A child that has failed before it was told to go says why, and that is the better reason.
             let _ = process::kill_by_pidfd(born.pidfd.as_fd(), libc::SIGKILL);
             let _ = process::reap(pid, true);
             Err(failed("user")(message))
@@ -80,7 +80,7 @@ pub fn spawn(
 }
 
 /// The first steps of the child, while it still has the launcher's descriptors: its cgroups, then order among what it has.
-fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<OwnedFd>, belongings: Belongings<'_>) -> ! {
+fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belongings: Belongings<'_>) -> ! {
     // Until it is sorted, failures go by the unsorted channel.
     let channel = belongings.channel.as_raw_fd();
     let fail = |stage: &str, message: String| -> ! {
@@ -183,7 +183,7 @@ fn clone_error(error: &io::Error) -> String {
 }
 
 /// With rights of its own the launcher copies the trees itself: it sees places that the child's user does not.
-fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<OwnedFd>, String> {
+fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<Tree>, String> {
     if setup.backend != Backend::Native || setup.program.is_none() {
         return Ok(Vec::new());
     }

@@ -11,9 +11,7 @@ pub mod rights;
 
 use std::{
     ffi::{CStr, CString},
-    fs, io, mem,
-    os::fd::IntoRawFd,
-    ptr,
+    fs, io, mem, ptr,
 };
 
 pub const STDIN: i32 = libc::STDIN_FILENO;
@@ -37,11 +35,6 @@ pub fn parent_process() -> i32 {
     unsafe { libc::getppid() }
 }
 
-pub fn is_unix_stream(descriptor: i32) -> io::Result<bool> {
-    Ok(socket_option(descriptor, libc::SO_DOMAIN)? == libc::AF_UNIX
-        && socket_option(descriptor, libc::SO_TYPE)? == libc::SOCK_STREAM)
-}
-
 fn socket_option(descriptor: i32, option: libc::c_int) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = mem::size_of::<libc::c_int>() as libc::socklen_t;
@@ -58,58 +51,9 @@ pub fn set_blocking(descriptor: i32) -> io::Result<()> {
     check(unsafe { libc::fcntl(descriptor, libc::F_SETFL, flags & !libc::O_NONBLOCK) }).map(drop)
 }
 
-/// 0 waits for ever. The timeout belongs to the socket, so it must be reset before the worker gets it.
-pub fn set_receive_timeout(descriptor: i32, seconds: i64) -> io::Result<()> {
-    let value = libc::timeval { tv_sec: seconds, tv_usec: 0 };
-    let length = mem::size_of::<libc::timeval>() as libc::socklen_t;
-    // SAFETY: the pointer is to a live local, and `length` is its size.
-    let result =
-        unsafe { libc::setsockopt(descriptor, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), length) };
-    check(result).map(drop)
-}
-
-/// One read; 0 means that the peer has closed.
-pub fn receive(descriptor: i32, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        // SAFETY: the pointer and the length are those of one live, writable slice.
-        let count = unsafe { libc::recv(descriptor, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        match usize::try_from(count) {
-            Ok(count) => return Ok(count),
-            Err(_) => match io::Error::last_os_error() {
-                // A signal that does not end the process: try again. No handler is installed, so this is rare.
-                error if error.kind() == io::ErrorKind::Interrupted => {}
-                error => return Err(error),
-            },
-        }
-    }
-}
-
-/// Writes everything. A peer that is gone is an error here, never a SIGPIPE.
-pub fn send_all(descriptor: i32, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        // SAFETY: the pointer and the length are those of one live slice.
-        let count = unsafe { libc::send(descriptor, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
-        match usize::try_from(count) {
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => {}
-                error => return Err(error),
-            },
-        }
-    }
-    Ok(())
-}
-
 pub fn start_session() -> io::Result<()> {
     // SAFETY: setsid has no arguments.
     check(unsafe { libc::setsid() }).map(drop)
-}
-
-pub fn leads_session() -> bool {
-    // SAFETY: getsid of the calling process touches no memory of ours and cannot fail.
-    let session = unsafe { libc::getsid(0) };
-    // SAFETY: getpid has no arguments and cannot fail.
-    session == unsafe { libc::getpid() }
 }
 
 /// The raw call, because the C library refuses to touch the two signals that it keeps for threads, and those can be inherited
@@ -174,18 +118,6 @@ pub fn set_file_mask(mask: libc::mode_t) {
 pub fn change_directory(directory: &CStr) -> io::Result<()> {
     // SAFETY: a CStr is a live, NUL-terminated string.
     check(unsafe { libc::chdir(directory.as_ptr()) }).map(drop)
-}
-
-/// The copy stays open over `execve`. Whatever was at `to` is closed: nothing in this process owns it.
-pub fn duplicate(from: i32, to: i32) -> io::Result<()> {
-    // SAFETY: dup2 touches no memory; no Rust object owns `to`, which is 0 or the worker's descriptor.
-    check(unsafe { libc::dup2(from, to) }).map(drop)
-}
-
-pub fn null_stdin() -> io::Result<()> {
-    // Closed with all others by `close_from`.
-    let null = fs::File::open("/dev/null")?.into_raw_fd();
-    duplicate(null, STDIN)
 }
 
 /// Closes every descriptor from `first` on.
@@ -273,7 +205,7 @@ mod tests {
         let file = fs::File::open("/dev/null").unwrap();
         // High, so that no descriptor of the test runner is hit.
         let high = 900;
-        duplicate(file.as_raw_fd(), high).unwrap();
+        files::copy_to(file.as_raw_fd(), high, false).unwrap();
         close_listed(high).unwrap();
         assert!(fs::metadata(format!("/proc/self/fd/{high}")).is_err());
         assert!(fs::metadata(format!("/proc/self/fd/{}", file.as_raw_fd())).is_ok());

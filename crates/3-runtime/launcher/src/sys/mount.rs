@@ -1,9 +1,10 @@
 //! Mounts by descriptor: a tree is copied or made, gets its attributes while nobody can see it, and is moved to its place.
+//! Kernels before 5.12 have no call for the attributes; there they follow at once by the older one.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     io, mem,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
@@ -45,23 +46,68 @@ impl Attributes {
     }
 }
 
-/// A copy of the mounts at and below this place, attached nowhere.
-pub fn copy_tree(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+/// Mounts that are attached nowhere, or were so until now.
+#[derive(Debug)]
+pub struct Tree {
+    descriptor: OwnedFd,
+    /// What it will forbid once it is attached: before Linux 5.12 it cannot be told earlier.
+    pending: Option<Attributes>,
+}
+
+impl Tree {
+    /// A copy of the mounts at and below this place, restricted, and out of any peer group: what is mounted outside later
+    /// does not appear in it. Without `mount_setattr` a copy of the one mount, because those below could not be restricted.
+    pub fn copy(place: BorrowedFd<'_>, attributes: Attributes) -> io::Result<Self> {
+        let descriptor = copy(place, libc::AT_RECURSIVE)?;
+        match set_attributes(descriptor.as_fd(), attributes, libc::AT_RECURSIVE) {
+            Ok(()) => Ok(Self { descriptor, pending: None }),
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                Ok(Self { descriptor: copy(place, 0)?, pending: Some(attributes) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A new file system.
+    pub fn make(kind: &CStr, options: &[(&CStr, &CStr)], attributes: Attributes) -> io::Result<Self> {
+        Ok(Self { descriptor: make(kind, options, attributes)?, pending: None })
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    pub fn into_fd(self) -> OwnedFd {
+        self.descriptor
+    }
+
+    /// Nobody but this process is in the namespace, so that nobody uses what is forbidden an instant later.
+    pub fn attach(&self, place: BorrowedFd<'_>) -> io::Result<()> {
+        attach(self.as_fd(), place)?;
+        self.pending.map_or(Ok(()), |attributes| remount(self.as_fd(), attributes))
+    }
+
+    /// For the one mount and not for those on it.
+    pub fn restrict(&self, attributes: Attributes) -> io::Result<()> {
+        match set_attributes(self.as_fd(), attributes, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount(self.as_fd(), attributes),
+            result => result,
+        }
+    }
+}
+
+fn copy(place: BorrowedFd<'_>, recursive: libc::c_int) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_EMPTY_PATH | recursive) as u32;
     // SAFETY: the path is a live NUL-terminated string.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) })
 }
 
-/// Forbids this for the whole tree, and takes it out of any peer group: what is mounted outside later does not appear in it.
-pub fn restrict_tree(tree: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
-    set_attributes(tree, attributes, libc::AT_EMPTY_PATH | libc::AT_RECURSIVE)
-}
-
-fn set_attributes(tree: BorrowedFd<'_>, attributes: Attributes, flags: libc::c_int) -> io::Result<()> {
+fn set_attributes(tree: BorrowedFd<'_>, attributes: Attributes, recursive: libc::c_int) -> io::Result<()> {
     // SAFETY: mount_attr is plain integers, for which zero is a valid value.
     let mut attr: libc::mount_attr = unsafe { mem::zeroed() };
     attr.attr_set = attributes.bits();
     attr.propagation = libc::MS_PRIVATE;
+    let flags = libc::AT_EMPTY_PATH | recursive;
     // SAFETY: the path is a live NUL-terminated string, and the structure lives through the call.
     done(unsafe {
         let (pointer, size) = (&raw const attr, mem::size_of_val(&attr));
@@ -69,13 +115,31 @@ fn set_attributes(tree: BorrowedFd<'_>, attributes: Attributes, flags: libc::c_i
     })
 }
 
-/// As [`restrict_tree`], for the one mount and not for those on it.
-pub fn restrict_mount(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
-    set_attributes(mount, attributes, libc::AT_EMPTY_PATH)
+/// The older way, for a mount that is attached. What it forbids already, it goes on to forbid.
+fn remount(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
+    // SAFETY: statvfs is plain integers, for which zero is a valid value.
+    let mut present: libc::statvfs = unsafe { mem::zeroed() };
+    // SAFETY: the pointer is to a live local.
+    check(unsafe { libc::fstatvfs(mount.as_raw_fd(), &raw mut present) })?;
+    let mut flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_NOSUID;
+    for (is_set, stands, flag) in [
+        (attributes.read_only, libc::ST_RDONLY, libc::MS_RDONLY),
+        (attributes.no_devices, libc::ST_NODEV, libc::MS_NODEV),
+        (attributes.no_programs, libc::ST_NOEXEC, libc::MS_NOEXEC),
+    ] {
+        if is_set || present.f_flag & stands != 0 {
+            flags |= flag;
+        }
+    }
+    let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd()))?;
+    for flags in [flags, libc::MS_PRIVATE] {
+        // SAFETY: the path is a live NUL-terminated string; these operations take neither source, kind nor data.
+        check(unsafe { libc::mount(ptr::null(), path.as_ptr(), ptr::null(), flags, ptr::null()) })?;
+    }
+    Ok(())
 }
 
-/// A new file system, attached nowhere.
-pub fn make(kind: &CStr, options: &[(&CStr, &CStr)], attributes: Attributes) -> io::Result<OwnedFd> {
+fn make(kind: &CStr, options: &[(&CStr, &CStr)], attributes: Attributes) -> io::Result<OwnedFd> {
     const FSOPEN_CLOEXEC: libc::c_uint = 1;
     const SET_STRING: libc::c_uint = 1;
     const CREATE: libc::c_uint = 6;
@@ -94,8 +158,7 @@ pub fn make(kind: &CStr, options: &[(&CStr, &CStr)], attributes: Attributes) -> 
     owned(unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes.bits() as libc::c_uint) })
 }
 
-/// Attaches a tree at a place.
-pub fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: both paths are live NUL-terminated strings.
     done(unsafe {
@@ -105,11 +168,11 @@ pub fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Attaches a tree over the root of this mount namespace, hidden below nothing but still not this process's root.
-pub fn attach_over_root(tree: BorrowedFd<'_>) -> io::Result<()> {
+pub fn attach_over_root(tree: &Tree) -> io::Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
     // SAFETY: both paths are live NUL-terminated strings.
     done(unsafe {
-        let from = tree.as_raw_fd();
+        let from = tree.as_fd().as_raw_fd();
         libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), libc::AT_FDCWD, c"/".as_ptr(), flags)
     })
 }

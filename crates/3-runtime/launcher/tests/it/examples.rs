@@ -1,31 +1,61 @@
 //! The Python examples and the worker of the documentation, run by the real launcher, with the test as the kernel.
 
-use std::{fs, io::Read, os::unix::process::ExitStatusExt, path::Path, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+};
 
-use agentos_protocol::{KernelFrame, WorkerFrame, frame::Outcome};
+use agentos_protocol::{
+    KernelFrame, WorkerFrame,
+    frame::Outcome,
+    sandbox::{Descriptor, End, Mount, SandboxOrder},
+    wire,
+};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::harness::{Launched, command, order, own_pid, spawn};
+use crate::{
+    harness::PATIENCE,
+    server::{Server, order, serve},
+};
 
 const TASK: &str = "task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 
-/// The interpreter itself: a version manager's wrapper would need the environment that the launcher takes away.
-fn python() -> String {
-    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
-    let output = output.expect("python3 is needed to test the Python examples");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+/// A worker in a sandbox of its own, and this side of its socket.
+struct Launched {
+    server: Server,
+    socket: UnixStream,
+    output: std::io::PipeReader,
 }
 
 fn launch(package: &str, words: &[&str], environment: Value) -> Launched {
-    let python = python();
-    let mut launched = spawn(command(&own_pid()));
-    let mut order = order(&[&[python.as_str()], words].concat());
+    let mut server = serve("agent", "native", None);
     let directory = Path::new(ROOT).join("examples/python").join(package).canonicalize().unwrap();
-    order["directory"] = json!(directory);
-    order["environment"] = environment;
-    launched.send(&order);
-    launched
+    let mut order = order("");
+    order.mounts.push(Mount::Bind {
+        source: directory.to_string_lossy().into_owned(),
+        target: "/app".into(),
+        writable: false,
+        executable: true,
+    });
+    order.directory = "/app".into();
+    // The system's interpreter: a version manager's lies elsewhere.
+    order.command = ["/usr/bin/python3"].iter().chain(words).map(ToString::to_string).collect();
+    order.environment = serde_json::from_value(environment).unwrap();
+    order.limits.address_space_bytes = Some(2 << 30);
+    let (socket, theirs) = UnixStream::pair().unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // As a run-time of the server may leave it.
+    theirs.set_nonblocking(true).unwrap();
+    let (output, writer) = std::io::pipe().unwrap();
+    let descriptors = vec![Descriptor::Channel, Descriptor::Stdout, Descriptor::Stderr];
+    let writer = OwnedFd::from(writer);
+    server.send(SandboxOrder { descriptors, ..order }, &[theirs.into(), writer.try_clone().unwrap(), writer]);
+    server.spawned();
+    Launched { server, socket, output }
 }
 
 fn frame(value: Value) -> KernelFrame {
@@ -33,6 +63,25 @@ fn frame(value: Value) -> KernelFrame {
 }
 
 impl Launched {
+    fn send<F: Serialize>(&mut self, frame: &F) {
+        self.socket.write_all(&wire::encode(frame).unwrap()).unwrap();
+    }
+
+    fn receive<F: DeserializeOwned>(&mut self) -> F {
+        let mut prefix = [0; 4];
+        self.socket.read_exact(&mut prefix).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes(prefix) as usize];
+        self.socket.read_exact(&mut payload).unwrap();
+        wire::decode(&payload).unwrap()
+    }
+
+    /// How it ended, and everything that was printed.
+    fn finish(mut self) -> (End, String) {
+        let mut text = String::new();
+        self.output.read_to_string(&mut text).unwrap();
+        (self.server.ended().0, text)
+    }
+
     fn shake_hands(&mut self) {
         assert!(matches!(self.receive(), WorkerFrame::Hello { protocol: 1, .. }));
         self.send(&frame(json!({
@@ -69,7 +118,7 @@ impl Launched {
     fn expect_shutdown(mut self) {
         self.send(&KernelFrame::Shutdown { grace_ms: 5_000 });
         let (status, text) = self.finish();
-        assert_eq!(status, Some(0), "{text}");
+        assert_eq!(status, End::Exited(0), "{text}");
     }
 }
 
@@ -163,15 +212,11 @@ fn the_rogue_misbehaves_as_ordered() {
         let mut rogue = launch("rogue", &["rogue_agent.py"], json!({"ROGUE": mode}));
         let mut bytes = vec![0; count];
         rogue.socket.read_exact(&mut bytes).unwrap();
-        rogue.child.kill().unwrap();
-        rogue.child.wait().unwrap();
         bytes
     }
     fn first_frame(mode: &str) -> WorkerFrame {
         let mut rogue = launch("rogue", &["rogue_agent.py"], json!({"ROGUE": mode}));
         let frame = rogue.receive();
-        rogue.child.kill().unwrap();
-        rogue.child.wait().unwrap();
         frame
     }
     assert_eq!(first_bytes("garbage", 5), b"GET /");
@@ -181,18 +226,18 @@ fn the_rogue_misbehaves_as_ordered() {
     assert!(matches!(first_frame("early-call"), WorkerFrame::Call { .. }));
     assert!(matches!(first_frame("wrong-version"), WorkerFrame::Hello { protocol: 99, .. }));
     assert!(matches!(first_frame("claim-launch"), WorkerFrame::LaunchFailed { .. }));
-    assert_eq!(launch("rogue", &["rogue_agent.py"], json!({"ROGUE": "exit"})).finish().0, Some(7));
+    assert_eq!(launch("rogue", &["rogue_agent.py"], json!({"ROGUE": "exit"})).finish().0, End::Exited(7));
 
     let mut killed = launch("rogue", &["rogue_agent.py"], json!({}));
     killed.shake_hands();
     killed.give(json!({"action": "signal", "signal": libc::SIGSEGV}));
-    assert_eq!(killed.child.wait().unwrap().signal(), Some(libc::SIGSEGV));
+    assert_eq!(killed.finish().0, End::Signaled(libc::SIGSEGV));
 
     let mut flooding = launch("rogue", &["rogue_agent.py"], json!({}));
     flooding.shake_hands();
     flooding.give(json!({"action": "flood", "bytes": 1 << 20}));
     let mut printed = vec![0; 1 << 20];
-    flooding.child.stdout.take().unwrap().read_exact(&mut printed).unwrap();
+    flooding.output.read_exact(&mut printed).unwrap();
     flooding.expect_done(&json!("flooded"));
 
     let mut limited = launch("rogue", &["rogue_agent.py"], json!({}));

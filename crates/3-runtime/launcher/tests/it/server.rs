@@ -29,14 +29,22 @@ pub struct Server {
 
 /// Starts a launcher and hears its greeting.
 pub fn serve(profile: &str, backend: &str, user: Option<u32>) -> Server {
+    serve_with(profile, backend, user, || Ok(()))
+}
+
+/// The same, with something done to its process before it runs.
+pub fn serve_with(profile: &str, backend: &str, user: Option<u32>, before: fn() -> std::io::Result<()>) -> Server {
     let (ours, theirs) = packets::pair().unwrap();
     set_patience(&ours);
+    make_room(&ours);
     let mut command = Command::new(LAUNCHER);
     command.args(["--serve", "--parent", &own_pid(), "--profile", profile, "--backend", backend]);
     command.env("PLANTED_SECRET", "hunter2").stdin(Stdio::from(theirs));
     if let Some(user) = user {
         command.uid(user).gid(user);
     }
+    // SAFETY: what tests do there makes only async-signal-safe calls.
+    unsafe { command.pre_exec(before) };
     let child = command.spawn().unwrap();
     let is_root = user.is_none() && agentos_launcher::sys::process::effective_user() == 0;
     let mut server = Server { child, socket: ours, layers: Vec::new(), is_root, last_id: 0 };
@@ -47,8 +55,25 @@ pub fn serve(profile: &str, backend: &str, user: Option<u32>) -> Server {
     server
 }
 
+/// The largest packet is above what a socket takes by itself.
+fn make_room(socket: &OwnedFd) {
+    let bytes = 2 * PACKET_BYTES_MAX as libc::c_int;
+    let length = std::mem::size_of_val(&bytes) as libc::socklen_t;
+    // SAFETY: the pointer is to a live local, and the length is its size.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, (&raw const bytes).cast(), length)
+    };
+    assert_eq!(result, 0);
+}
+
 fn set_patience(socket: &OwnedFd) {
-    agentos_launcher::sys::set_receive_timeout(socket.as_raw_fd(), PATIENCE.as_secs() as i64).unwrap();
+    let value = libc::timeval { tv_sec: PATIENCE.as_secs() as i64, tv_usec: 0 };
+    let length = std::mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer is to a live local, and the length is its size.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), length)
+    };
+    assert_eq!(result, 0);
 }
 
 /// Everything that a shell needs.
@@ -82,6 +107,10 @@ pub fn order(script: &str) -> SandboxOrder {
 }
 
 impl Server {
+    pub fn is_root(&self) -> bool {
+        self.is_root
+    }
+
     /// One message, in time.
     pub fn hear(&mut self) -> (FromLauncher, Vec<OwnedFd>) {
         let mut buffer = vec![0; PACKET_BYTES_MAX];

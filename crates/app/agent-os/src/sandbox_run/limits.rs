@@ -15,7 +15,7 @@ pub(super) struct Limited {
     group: Option<Group>,
     /// Goes after the group that is in it.
     _cgroups: Option<Cgroups>,
-    wants_memory: bool,
+    wanted: Vec<Resource>,
 }
 
 impl Limited {
@@ -27,18 +27,25 @@ impl Limited {
             processes: order.processes,
             disk_bytes_per_second: None,
         };
-        let wants_memory = limits.memory_bytes.is_some();
+        let asked = [
+            (Resource::Memory, limits.memory_bytes),
+            (Resource::Cpu, limits.cpu_percent),
+            (Resource::Processes, limits.processes),
+        ];
+        let wanted = asked.into_iter().filter_map(|(resource, value)| value.map(|_| resource)).collect();
         if !order.is_counted && limits == GroupLimits::default() {
-            return Ok(Self { group: None, _cgroups: None, wants_memory });
+            return Ok(Self { group: None, _cgroups: None, wanted });
         }
         let cgroups = Cgroups::probe(NODE);
         let enforcement = if order.is_strict { LimitEnforcement::Strict } else { LimitEnforcement::Degraded };
         let group = cgroups.create("command", &limits, enforcement)?;
-        Ok(Self { group: Some(group), _cgroups: Some(cgroups), wants_memory })
+        Ok(Self { group: Some(group), _cgroups: Some(cgroups), wanted })
     }
 
-    pub(super) fn memory_is_grouped(&self) -> bool {
-        self.wants_memory && !self.missing().iter().any(|missing| missing.what == name(Resource::Memory))
+    /// The group holds the sum.
+    pub(super) fn is_grouped(&self, resource: Resource) -> bool {
+        let Some(group) = &self.group else { return false };
+        self.wanted.contains(&resource) && !group.missing().iter().any(|(missing, _)| *missing == resource)
     }
 
     /// The standard streams of this process, and the way into the group.

@@ -3,20 +3,25 @@
 //! The launcher starts while the plan is made, and nothing is made that the command did not ask for: a group of processes
 //! only for a limit or a count, a proxy only for a host. So the way to the first instruction of the command is short.
 
+mod egress;
 mod limits;
 mod owner;
 mod plan;
 mod report;
 mod signals;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentos_cli::{NotEnforced, RunOrder, RunReport};
 use agentos_sandbox::{Backend, Ended, Running, SandboxOptions, Sandboxes};
 use agentos_types::{Code, Fault, Result};
 use tokio::time::sleep_until;
 
-use self::signals::Signals;
+use self::{
+    egress::{Door, Passed},
+    report::Facts,
+    signals::Signals,
+};
 use crate::programs;
 
 /// How it was ended, by whom.
@@ -28,29 +33,40 @@ struct Outcome {
 }
 
 pub async fn run(order: RunOrder) -> Result<RunReport> {
-    refuse_hosts(&order)?;
     let sandboxes = Sandboxes::open(SandboxOptions { launcher: programs::launcher()?, backend: Backend::Native })?;
     // The launcher gets ready while this process looks at the machine.
     let (walls, planned) = tokio::join!(sandboxes.layers(order.profile), async { plan::make(&order) });
     let walls = walls?;
-    let (plan, limited) = planned?;
+    let (mut plan, limited) = planned?;
     if order.is_strict {
         refuse_missing(&report::missing_walls(&walls))?;
     }
     let begun = Instant::now();
+    let door = Door::new(&order, &sandboxes)?;
+    plan.listeners = door.as_ref().map(Door::listeners).unwrap_or_default();
     let mut sandbox = plan.order()?;
     let descriptors = limited.descriptors(&mut sandbox)?;
+    if let Some(door) = &door {
+        door.ready().await?;
+    }
+    // Before the command runs, so that none ends this process and leaves the command to the kernel.
+    let mut signals = Signals::listen()?;
     let mut running = sandboxes.spawn(order.profile, sandbox, descriptors).await?;
-    let outcome = watch(&mut running, &order).await?;
+    let open = door.map(|door| door.open(running.take_listeners())).transpose()?;
+    let outcome = watch(&mut running, &mut signals, order.time).await;
+    let wall = begun.elapsed();
     // The group is read before it goes.
-    let usage = limited.usage();
-    Ok(report::make(&order, &outcome, &limited, &usage, walls, begun.elapsed()))
+    let counted = limited.usage();
+    let passed = match open {
+        Some(open) => open.close().await,
+        None => Passed::default(),
+    };
+    Ok(report::make(&order, Facts { outcome, counted, passed, not_enforced: limited.missing(), walls, wall }))
 }
 
 /// Until the command has ended. Signals for us are signals for it; its time is up once.
-async fn watch(running: &mut Running, order: &RunOrder) -> Result<Outcome> {
-    let mut signals = Signals::listen()?;
-    let deadline = order.time.map(|time| tokio::time::Instant::now() + time);
+async fn watch(running: &mut Running, signals: &mut Signals, time: Option<Duration>) -> Outcome {
+    let deadline = time.map(|time| tokio::time::Instant::now() + time);
     let mut is_late = false;
     loop {
         let late = async {
@@ -62,25 +78,13 @@ async fn watch(running: &mut Running, order: &RunOrder) -> Result<Outcome> {
         let pid = running.pid();
         tokio::select! {
             biased;
-            ended = running.ended() => return Ok(Outcome { ended, is_late }),
+            ended = running.ended() => return Outcome { ended, is_late },
             () = late => {
                 is_late = true;
                 running.kill();
             }
             signal = signals.next() => signals::forward(pid, signal),
         }
-    }
-}
-
-/// Nothing leaves a sandbox but through the egress proxy.
-fn refuse_hosts(order: &RunOrder) -> Result<()> {
-    match order.allowed_hosts.first() {
-        None => Ok(()),
-        Some(host) => Err(Fault::new(
-            Code::SANDBOX_REFUSED,
-            format!("--allow-host {} cannot be had: this program has no egress proxy", host.host),
-        )
-        .hint("leave --allow-host out; the command then has no way out at all")),
     }
 }
 

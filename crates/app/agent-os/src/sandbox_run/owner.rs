@@ -13,8 +13,8 @@ use super::plan::refused;
 
 /// Above the ids that systems give to people, services and containers.
 const NOBODYS: u32 = 0x7100_0000;
-/// Where those end that a process number is added to.
-const NOBODYS_MAX: u32 = 0x7200_0000;
+/// Linux has no more process numbers than these.
+const PROCESSES_MAX: u32 = 1 << 22;
 
 /// `None` for a plain user.
 pub(super) fn host_id(writable: &[PathBuf]) -> Result<Option<u32>> {
@@ -43,29 +43,45 @@ pub(super) fn host_id(writable: &[PathBuf]) -> Result<Option<u32>> {
             _ => owner = Some((path, id)),
         }
     }
-    Ok(Some(owner.map_or_else(nobodys, |(_, id)| id)))
+    Ok(Some(owner.map_or_else(|| nobodys(Nobody::Command), |(_, id)| id)))
+}
+
+/// The proxy's own: the command cannot reach what it does, and it cannot reach what the command does.
+pub(super) fn proxy_id() -> Option<u32> {
+    geteuid().is_root().then(|| nobodys(Nobody::Proxy))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nobody {
+    Command,
+    Proxy,
 }
 
 /// Of each run another, so that two of them share no limit of the kernel that counts by user.
-fn nobodys() -> u32 {
-    let id = NOBODYS + std::process::id() % (NOBODYS_MAX - NOBODYS);
+fn nobodys(who: Nobody) -> u32 {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    mapped(&map, id)
+    mapped(&map, std::process::id() % PROCESSES_MAX, who)
 }
 
-/// In a container that has a part of all ids, the last one of them.
-fn mapped(map: &str, id: u32) -> u32 {
+/// In a container that has a part of all ids, the last two of them.
+fn mapped(map: &str, process: u32, who: Nobody) -> u32 {
     let ranges = || {
         map.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let first: u32 = words.next()?.parse().ok()?;
             let count: u32 = words.nth(1)?.parse().ok()?;
-            Some((first, count))
+            Some((first, count.checked_sub(1)?))
         })
     };
-    match ranges().any(|(first, count)| id >= first && id - first < count) {
-        true => id,
-        false => ranges().map(|(first, count)| first + (count - 1)).max().filter(|last| *last > 0).unwrap_or(id),
+    let (id, from_the_end) = match who {
+        Nobody::Command => (NOBODYS + process, 0),
+        Nobody::Proxy => (NOBODYS + PROCESSES_MAX + process, 1),
+    };
+    let has = |id: u32| ranges().any(|(first, others)| id >= first && id - first <= others);
+    let last = ranges().map(|(first, others)| first.saturating_add(others)).max().unwrap_or(id);
+    match last.saturating_sub(from_the_end) {
+        spare if !has(id) && spare > 0 && has(spare) => spare,
+        _ => id,
     }
 }
 
@@ -75,13 +91,14 @@ mod tests {
 
     #[test]
     fn an_id_that_the_container_has() {
-        for (map, expected) in [
-            ("         0          0 4294967295\n", 0x7100_0001),
-            ("         0     100000      65536\n", 65_535),
-            ("         0       1000          1\n         1     100000      65536\n", 65_536),
-            ("", 0x7100_0001),
+        for (map, command, proxy) in [
+            ("         0          0 4294967295\n", 0x7100_0001, 0x7140_0001),
+            ("         0     100000      65536\n", 65_535, 65_534),
+            ("         0       1000          1\n         1     100000      65536\n", 65_536, 65_535),
+            ("", 0x7100_0001, 0x7140_0001),
         ] {
-            assert_eq!(mapped(map, 0x7100_0001), expected, "{map}");
+            assert_eq!(mapped(map, 1, Nobody::Command), command, "{map}");
+            assert_eq!(mapped(map, 1, Nobody::Proxy), proxy, "{map}");
         }
     }
 }

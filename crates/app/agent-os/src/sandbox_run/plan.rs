@@ -8,15 +8,19 @@ use std::{
 };
 
 use agentos_cli::{RunOrder, Share};
+use agentos_limits::Resource;
 use agentos_protocol::sandbox::{Descriptor, ProcView};
 use agentos_sandbox::plan::{Bind, HostRoot, Plan, PlanLimits};
 use agentos_types::{Code, Fault, Result};
+use rustix::process::{Resource as ProcessLimit, getrlimit};
 
 use super::{limits::Limited, owner};
 
 /// Compilers and test runners want more than an agent.
 const PROCESSES: u64 = 1_024;
 const OPEN_FILES: u64 = 4_096;
+/// Processes that the limit of the user may lie above that of the group.
+const SPARE: u64 = 64;
 const STREAMS: [Descriptor; 3] = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
 
 pub(super) fn make(order: &RunOrder) -> Result<(Plan, Limited)> {
@@ -46,16 +50,26 @@ pub(super) fn make(order: &RunOrder) -> Result<(Plan, Limited)> {
         plan.binds.push(Bind { source: real(share)?, target: share.target.clone(), writable: false });
     }
     let limited = Limited::new(order)?;
+    let asked = order.processes.unwrap_or(PROCESSES);
+    // Where the group counts too it is to be the first that refuses, because it tells how often it did.
+    let processes = if limited.is_grouped(Resource::Processes) { asked.saturating_add(SPARE) } else { asked };
+    let unbounded = PlanLimits::default();
     plan.limits = PlanLimits {
         memory_bytes: order.memory_bytes,
-        memory_is_grouped: limited.memory_is_grouped(),
+        memory_is_grouped: limited.is_grouped(Resource::Memory),
         cpu_percent: order.cpu_percent,
-        processes: Some(order.processes.unwrap_or(PROCESSES)),
-        open_files: OPEN_FILES,
-        ..PlanLimits::default()
+        processes: Some(own_limit(ProcessLimit::Nproc).min(processes)),
+        open_files: own_limit(ProcessLimit::Nofile).min(OPEN_FILES),
+        file_bytes: own_limit(ProcessLimit::Fsize).min(unbounded.file_bytes),
+        ..unbounded
     };
     plan.descriptors = STREAMS.to_vec();
     Ok((plan, limited))
+}
+
+/// Nobody can be given more than this process may have itself.
+fn own_limit(resource: ProcessLimit) -> u64 {
+    getrlimit(resource).maximum.unwrap_or(u64::MAX)
 }
 
 fn real(share: &Share) -> Result<PathBuf> {

@@ -7,22 +7,27 @@ use agentos_limits::GroupUsage;
 use agentos_protocol::sandbox::{End, Layer};
 use agentos_sandbox::{Evidence, Reason};
 
-use super::{Outcome, limits::Limited};
+use super::{Outcome, egress::Passed};
 
 /// As `timeout` has it.
 const STATUS_TIME: u8 = 124;
 /// Of the signal that nobody can refuse.
 const SIGKILL: i32 = 9;
 
-pub(super) fn make(
-    order: &RunOrder,
-    outcome: &Outcome,
-    limited: &Limited,
-    counted: &Option<GroupUsage>,
-    walls: Vec<Layer>,
-    wall: Duration,
-) -> RunReport {
-    let evidence = evidence(counted);
+/// Everything that is known about a run that is over.
+pub(super) struct Facts {
+    pub outcome: Outcome,
+    /// Of the group, where there was one.
+    pub counted: Option<GroupUsage>,
+    pub passed: Passed,
+    pub not_enforced: Vec<NotEnforced>,
+    pub walls: Vec<Layer>,
+    pub wall: Duration,
+}
+
+pub(super) fn make(order: &RunOrder, facts: Facts) -> RunReport {
+    let Facts { outcome, counted, passed, not_enforced, walls, wall } = facts;
+    let evidence = evidence(&counted);
     let reason = Reason::of(&outcome.ended, &evidence);
     let (exit_status, signal) = match outcome.ended.end {
         End::Exited(status) => (Some(status), None),
@@ -41,10 +46,10 @@ pub(super) fn make(
         status: if outcome.is_late { STATUS_TIME } else { status(outcome.ended.end) },
         profile: order.profile.as_str().to_owned(),
         wall_ms: milliseconds(wall),
-        cpu_ms: cpu_us(outcome, counted) / 1_000,
-        usage: usage(outcome, counted),
-        denials: denials(&evidence, reason),
-        not_enforced: limited.missing(),
+        cpu_ms: cpu_us(&outcome, &counted) / 1_000,
+        usage: usage(&outcome, &counted, &passed),
+        denials: denials(&evidence, reason).into_iter().chain(passed.denials).collect(),
+        not_enforced,
         walls: walls
             .into_iter()
             .map(|layer| Wall { name: layer.name, is_active: layer.is_active, detail: layer.detail })
@@ -81,12 +86,17 @@ fn cpu_us(outcome: &Outcome, counted: &Option<GroupUsage>) -> u64 {
     group.unwrap_or(outcome.ended.rusage.cpu_us)
 }
 
-fn usage(outcome: &Outcome, counted: &Option<GroupUsage>) -> RunUsage {
+fn usage(outcome: &Outcome, counted: &Option<GroupUsage>, passed: &Passed) -> RunUsage {
+    let network = RunUsage {
+        network_in_bytes: passed.bytes.map(|bytes| bytes.r#in),
+        network_out_bytes: passed.bytes.map(|bytes| bytes.out),
+        ..RunUsage::default()
+    };
     let Some(usage) = counted else {
         return RunUsage {
             source: "process".to_owned(),
             memory_peak_bytes: Some(outcome.ended.rusage.memory_peak_bytes),
-            ..RunUsage::default()
+            ..network
         };
     };
     RunUsage {
@@ -95,7 +105,7 @@ fn usage(outcome: &Outcome, counted: &Option<GroupUsage>) -> RunUsage {
         processes_peak: usage.processes.and_then(|processes| processes.peak),
         read_bytes: usage.disk.map(|disk| disk.read_bytes),
         written_bytes: usage.disk.map(|disk| disk.write_bytes),
-        ..RunUsage::default()
+        ..network
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) struct SandboxRun {
     /// Let it reach this host: ports 80 and 443, or the port that is named; may be given several times
     #[arg(long = "allow-host", value_name = "HOST[:PORT]", value_parser = AllowedHost::parse)]
     pub(crate) allowed_hosts: Vec<AllowedHost>,
+    /// As --allow-host, and the host may be at a private address, such as a database on this machine
+    #[arg(long = "allow-private", value_name = "HOST:PORT", value_parser = parse_private)]
+    pub(crate) private_hosts: Vec<AllowedHost>,
     /// Show a directory or file, read-only, as /mnt/NAME or at the target; may be given several times
     #[arg(long = "ro", value_name = "PATH[:TARGET]", value_parser = Share::parse)]
     pub(crate) read_only: Vec<Share>,
@@ -77,6 +80,15 @@ pub(crate) struct SandboxRun {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+/// One service of one host, never all that a machine has.
+fn parse_private(text: &str) -> Result<AllowedHost, String> {
+    let allowed = AllowedHost::parse(text)?;
+    match allowed.port.is_some() && !allowed.host.starts_with("*.") {
+        true => Ok(allowed),
+        false => Err(format!("'{text}' is not one host with its port, such as db.local:5432")),
+    }
 }
 
 /// The proxy's is not for people: it has the machine's network.

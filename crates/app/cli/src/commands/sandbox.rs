@@ -31,6 +31,7 @@ async fn run_command(session: &mut Session<'_>, args: SandboxRun) -> Outcome {
         command: args.command,
         profile: args.profile,
         allowed_hosts: args.allowed_hosts,
+        private_hosts: args.private_hosts,
         read_only: args.read_only,
         writable: args.writable,
         memory_bytes: args.memory_bytes,

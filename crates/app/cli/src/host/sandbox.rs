@@ -11,6 +11,8 @@ pub struct RunOrder {
     pub command: Vec<String>,
     pub profile: Profile,
     pub allowed_hosts: Vec<AllowedHost>,
+    /// Those may be at private addresses.
+    pub private_hosts: Vec<AllowedHost>,
     pub read_only: Vec<Share>,
     /// The first is the working directory.
     pub writable: Vec<Share>,

@@ -29,7 +29,7 @@ fn documented() -> Vec<String> {
         token create ci --scope read,audit --expires-in 30d|token create ci --role viewer|\
         token create ci --role agent-caller --agent monitor --agent b|token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\
         token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E --overlap 0s --expires-in 30d|token list|token revoke tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\
-        sandbox run -- true|sandbox run --profile dev --allow-host example.org --allow-host db.local:5432 --ro /data:/mnt/data --ro x \
+        sandbox run -- true|sandbox run --profile dev --allow-host example.org --allow-private db.local:5432 --ro /data:/mnt/data --ro x \
         --rw . --mem 512M --cpu 1.5 --pids 64 --time 90s --env A=1 --env B --full-proc --strict --report FILE -- make -j2 --silent|\
         retention show|retention run|retention run --dry-run|retention run --wait|\
         config check|config show|config show --origin|config schema|explain AOS-1401|completions bash|completions zsh|\

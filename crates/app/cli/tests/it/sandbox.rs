@@ -36,7 +36,7 @@ async fn what_is_written_is_what_is_asked_for() {
     for (name, value) in [("TERM", "xterm"), ("LANG", "de_DE.UTF-8"), ("SECRET", "s3cret"), ("OWN", "given")] {
         world.environment.insert(name.into(), value.into());
     }
-    let line = "sandbox run --profile dev --allow-host Example.org --allow-host db.local:5432 --ro /data:/mnt/d --rw . \
+    let line = "sandbox run --profile dev --allow-host Example.org --allow-host a.local:81 --allow-private db.local:5432 --ro /data:/mnt/d --rw . \
         --rw other --mem 1G --cpu 0.5 --pids 9 --time 2m --env A=1=2 --env OWN --full-proc --strict -- make -j2 --mem";
     let seen = world.run(line).await;
     assert_eq!((seen.exit, seen.out.as_str(), seen.err.as_str()), (Exit::Command(3), "", ""));
@@ -44,7 +44,8 @@ async fn what_is_written_is_what_is_asked_for() {
     assert_eq!(order.command, ["make", "-j2", "--mem"]);
     assert_eq!(order.profile.as_str(), "dev");
     let host = |host: &str, port| AllowedHost { host: host.into(), port };
-    assert_eq!(order.allowed_hosts, [host("example.org", None), host("db.local", Some(5_432))]);
+    assert_eq!(order.allowed_hosts, [host("example.org", None), host("a.local", Some(81))]);
+    assert_eq!(order.private_hosts, [host("db.local", Some(5_432))]);
     let share = |path: &str, target: Option<&str>| Share { path: path.into(), target: target.map(Into::into) };
     assert_eq!(order.read_only, [share("/data", Some("/mnt/d"))]);
     assert_eq!(order.writable, [share(".", None), share("other", None)]);
@@ -120,6 +121,8 @@ async fn what_did_not_run_has_a_status_of_its_own() {
         "sandbox run --pids 0 -- x",
         "sandbox run --time soon -- x",
         "sandbox run --allow-host 10.0.0.1 -- x",
+        "sandbox run --allow-private db.local -- x",
+        "sandbox run --allow-private *.local:80 -- x",
         "sandbox run --env ABSENT -- x",
         "sandbox walk -- x",
     ] {

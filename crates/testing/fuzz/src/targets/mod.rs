@@ -3,10 +3,12 @@
 mod json;
 mod permissions;
 mod proofs;
+mod sandboxes;
 
 pub use json::{bodies, frames, json};
 pub use permissions::{cadence, envelope, grants, manifest, url};
 pub use proofs::{checkpoint, record, segment};
+pub use sandboxes::sandbox;
 
 /// The text of the input, as far as it is text.
 fn text(data: &[u8]) -> Option<&str> {

@@ -190,7 +190,7 @@ fn the_report_says_what_became_of_it() {
         assert!(report["cpu_ms"].as_u64().unwrap() >= 1, "{report}");
         assert!(report["usage"]["memory_peak_bytes"].as_u64().unwrap() > 100_000, "{report}");
         let walls = report["walls"].as_array().unwrap();
-        assert!(walls.iter().any(|wall| wall["name"] == "seccomp" && wall["is_active"] == true), "{report}");
+        assert!(walls.iter().any(|wall| wall["name"] == "user-namespace" && wall["is_active"] == true), "{report}");
         let (_, report) = world.reported(&[], &["sh", "-c", "kill -USR1 $$"]);
         assert_eq!(
             (&report["reason"], &report["signal"], &report["status"]),

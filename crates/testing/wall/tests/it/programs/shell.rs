@@ -18,7 +18,7 @@ sleep 30 & job=$!
 kill -TERM $job; wait $job && exit 9 || [ $? -eq 143 ]
 ( trap 'echo caught > caught' USR1; kill -USR1 $BASHPID; )
 if false | true; then exit 8; fi
-mkfifo pipe; (echo through > pipe) & read -r line < pipe; wait; echo "$line" > fifo
+rm -f pipe; mkfifo pipe; (echo through > pipe) & read -r line < pipe; wait; echo "$line" > fifo
 tmp=$(mktemp); echo 'echo no' > "$tmp"; chmod +x "$tmp"
 "$tmp" 2>/dev/null && exit 7 || true
 find . -name '*.sh' -print0 | xargs -0 grep -l pipefail > found

@@ -143,7 +143,7 @@ fn programs() -> &'static Path {
     })
 }
 
-const PROGRAMS: [&str; 2] = ["agent-os", "agent-os-launch"];
+const PROGRAMS: [&str; 3] = ["agent-os", "agent-os-launch", "agent-os-egress"];
 
 /// Everybody may enter each directory on the way.
 fn is_open(path: &Path) -> bool {
