@@ -59,6 +59,11 @@ impl Process {
         self.running.pid()
     }
 
+    /// In the order of the plan.
+    pub(crate) fn take_listeners(&mut self) -> Vec<OwnedFd> {
+        self.running.take_listeners()
+    }
+
     pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
         &self.surroundings
     }

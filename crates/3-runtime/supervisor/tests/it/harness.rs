@@ -163,6 +163,7 @@ impl World {
             machine: Arc::new(Machine::of(Vec::new())),
             enforcement: LimitEnforcement::Degraded,
             first_host_id: (backend != Backend::None && rustix::process::geteuid().is_root()).then_some(FIRST_HOST_ID),
+            ways_out: None,
             closed: vec![directory.into()],
             packages: directory.join("packages"),
             cancel_grace: Duration::from_millis(300),
