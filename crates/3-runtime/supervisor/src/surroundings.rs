@@ -49,13 +49,7 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        Ok(Self {
-            group,
-            workspace,
-            cpu_seconds_max: manifest.limits.cpu_seconds,
-            host_id,
-            way_out: OnceLock::new(),
-        })
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id, way_out: OnceLock::new() })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.

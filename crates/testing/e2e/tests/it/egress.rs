@@ -157,30 +157,37 @@ async fn programs_reach_what_is_granted_and_nothing_else_and_all_of_it_is_record
     // Caught at port 443 without any setting of the program; the certificate is the target's own.
     let authority = "/workspace/authority.pem";
     let (code, _, err) = scene
-        .run(&["/usr/bin/python3", "-c", "import sys; open(sys.argv[1], 'w').write(sys.argv[2])", authority, &scene.site.authority()])
+        .run(&[
+            "/usr/bin/python3",
+            "-c",
+            "import sys; open(sys.argv[1], 'w').write(sys.argv[2])",
+            authority,
+            &scene.site.authority(),
+        ])
         .await;
     assert_eq!(code, 0, "{err}");
     let (code, out, err) = scene.curl(&["--cacert", authority, "https://open.test/hello"]).await;
     assert_eq!((code, out.as_str()), (0, "GET /hello at open.test"), "{err}");
-    scene.has_record("the end of a tunnel", |record| {
-        is(record, "egress.connect", "tcp://open.test:443", "outcome", "succeeded")
-            && record["facts"]["bytes_in"].as_u64() > Some(100)
-            && record["facts"]["private_exception"] == true
-    })
-    .await;
+    scene
+        .has_record("the end of a tunnel", |record| {
+            is(record, "egress.connect", "tcp://open.test:443", "outcome", "succeeded")
+                && record["facts"]["bytes_in"].as_u64() > Some(100)
+                && record["facts"]["private_exception"] == true
+        })
+        .await;
     // By the proxy's port, and in plain text.
     let (code, out, err) = scene.curl(&["--proxy", "http://127.0.0.1:3128", "http://plain.test/x?token=1"]).await;
     assert_eq!((code, out.as_str()), (0, "GET /x?token=1 at plain.test"), "{err}");
-    scene.has_record("a request without its query", |record| {
-        is(record, "egress.request", "http://plain.test:80/x", "outcome", "succeeded")
-    })
-    .await;
+    scene
+        .has_record("a request without its query", |record| {
+            is(record, "egress.request", "http://plain.test:80/x", "outcome", "succeeded")
+        })
+        .await;
 
     let before = scene.site.requests().len();
-    for (url, resource) in [
-        ("https://evil.test/", "tcp://evil.test"),
-        ("https://data-to-leak.evil.test/", "tcp://data-to-leak.evil.test"),
-    ] {
+    for (url, resource) in
+        [("https://evil.test/", "tcp://evil.test"), ("https://data-to-leak.evil.test/", "tcp://data-to-leak.evil.test")]
+    {
         let (code, _, err) = scene.curl(&[url]).await;
         assert_eq!(code, 6, "no such name: {err}");
         scene.has_record("a refused name", |record| is(record, "egress.name", resource, "fact", "denied")).await;
@@ -196,15 +203,18 @@ async fn programs_reach_what_is_granted_and_nothing_else_and_all_of_it_is_record
         assert!(code != 0 || !out.contains(" at "), "{what}: {out}");
     }
     assert_eq!(scene.site.requests().len(), before, "nothing of all that has arrived");
-    scene.has_record("a refused tunnel", |record| {
-        is(record, "egress.connect", "tcp://evil.test:443", "fact", "denied") && record["facts"]["code"] == "AOS-1401"
-    })
-    .await;
-    scene.has_record("an address that was refused", |record| {
-        is(record, "egress.connect", "tcp://missing.test:443", "outcome", "failed")
-            && record["facts"]["code"] == "AOS-1601"
-    })
-    .await;
+    scene
+        .has_record("a refused tunnel", |record| {
+            is(record, "egress.connect", "tcp://evil.test:443", "fact", "denied")
+                && record["facts"]["code"] == "AOS-1401"
+        })
+        .await;
+    scene
+        .has_record("an address that was refused", |record| {
+            is(record, "egress.connect", "tcp://missing.test:443", "outcome", "failed")
+                && record["facts"]["code"] == "AOS-1601"
+        })
+        .await;
 
     let metrics = scene.os.cli_ok(&["agent", "show", AGENT]).await;
     assert!(!metrics.is_empty());
@@ -225,12 +235,13 @@ async fn a_credential_reaches_its_host_and_is_visible_nowhere_inside() {
     let head = seen.last().unwrap();
     assert!(head.to_lowercase().contains(&format!("x-api-key: key {SECRET}")), "{head}");
     assert!(!head.contains("chosen by the program"), "{head}");
-    scene.has_record("a request with its secret's name", |record| {
-        is(record, "egress.request", "https://api.test:443/v1", "outcome", "succeeded")
-            && record["facts"]["secrets"] == json!(["api-key"])
-            && record["facts"]["status"] == 200
-    })
-    .await;
+    scene
+        .has_record("a request with its secret's name", |record| {
+            is(record, "egress.request", "https://api.test:443/v1", "outcome", "succeeded")
+                && record["facts"]["secrets"] == json!(["api-key"])
+                && record["facts"]["status"] == 200
+        })
+        .await;
     // The server sends it back, and to another host by a redirect: the program sees what the server says, as always, but
     // no other host gets it, and nothing that we write shows it.
     let (code, _, err) = scene.curl(&["--location", "--max-redirs", "3", "https://api.test/redirect"]).await;
@@ -284,7 +295,13 @@ async fn a_proxy_that_is_killed_or_stopped_opens_nothing_and_its_agents_live_on(
     for round in 0..2 {
         let proxy = scene.proxy_pid().await;
         // In the middle of a request that the site does not answer.
-        let slow = scene.os.submit(AGENT, json!({"command": ["/usr/bin/curl", "--silent", "--max-time", "60", "https://api.test/slow"]})).await;
+        let slow = scene
+            .os
+            .submit(
+                AGENT,
+                json!({"command": ["/usr/bin/curl", "--silent", "--max-time", "60", "https://api.test/slow"]}),
+            )
+            .await;
         scene.site.has_seen(&format!("/slow#{}", round + 1)).await;
         match round {
             0 => signal(proxy, Signal::KILL),
@@ -297,10 +314,11 @@ async fn a_proxy_that_is_killed_or_stopped_opens_nothing_and_its_agents_live_on(
         let (code, out, err) = scene.curl(&["--retry", "3", "--retry-all-errors", url]).await;
         assert_eq!((code, out.as_str()), (0, "GET /again at api.test"), "{err}");
         assert_ne!(scene.proxy_pid().await, proxy);
-        scene.has_record("a connection that was lost", |record| {
-            record["phase"] == "outcome" && record["facts"]["end"] == "proxy-lost"
-        })
-        .await;
+        scene
+            .has_record("a connection that was lost", |record| {
+                record["phase"] == "outcome" && record["facts"]["end"] == "proxy-lost"
+            })
+            .await;
     }
     assert_eq!(scene.worker_pid().await, worker, "the agent has noticed a pause at most");
     // The server dies with everything, and comes back with everything.

@@ -133,11 +133,14 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, heads: Arc<Mutex
         let answer = match target.as_str() {
             // Never answered.
             "/slow" => std::future::pending().await,
-            "/redirect" => "HTTP/1.1 302 Found\r\nlocation: https://evil.test/caught\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            "/redirect" => {
+                "HTTP/1.1 302 Found\r\nlocation: https://evil.test/caught\r\ncontent-length: 0\r\n\r\n".to_owned()
+            }
             _ => {
                 let body = format!("{method} {target} at {}", host.unwrap_or_default());
                 // What came is sent back as well.
-                let echo = head.lines().find(|line| line.to_lowercase().starts_with("x-api-key")).unwrap_or("x-none: 1");
+                let echo =
+                    head.lines().find(|line| line.to_lowercase().starts_with("x-api-key")).unwrap_or("x-none: 1");
                 format!("HTTP/1.1 200 OK\r\n{echo}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
             }
         };
