@@ -91,7 +91,8 @@ async fn a_launcher_killed_at_rest_or_while_agents_start_takes_nothing_from_them
     // In the middle of starts: every agent is told to begin anew, and its launcher dies under it.
     for _ in 0..5 {
         let client = os.client();
-        let restarts = agents.iter().map(|agent| client.command_agent(&agent.name, agentos_api::kernel::AgentCommand::Restart));
+        let restarts =
+            agents.iter().map(|agent| client.command_agent(&agent.name, agentos_api::kernel::AgentCommand::Restart));
         let (_, ()) = tokio::join!(futures_util::future::join_all(restarts), async {
             processes::children(server).iter().for_each(|launcher| kill(launcher.process.pid));
         });
