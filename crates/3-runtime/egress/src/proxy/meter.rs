@@ -30,9 +30,10 @@ pub(super) struct Meter {
 
 impl Meter {
     pub fn new(limits: &EgressLimits) -> Self {
+        let bounded = |value: u64| if value == 0 { u64::MAX } else { value };
         Self {
-            bytes_max: limits.bytes,
-            bytes_per_second: limits.bytes_per_second.max(1),
+            bytes_max: bounded(limits.bytes),
+            bytes_per_second: bounded(limits.bytes_per_second),
             out: AtomicU64::new(0),
             inward: AtomicU64::new(0),
             told: AtomicU64::new(0),

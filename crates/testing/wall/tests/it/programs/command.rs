@@ -132,12 +132,21 @@ fn signals_for_us_are_signals_for_the_command() {
 #[test]
 fn a_signal_reaches_the_whole_group_of_the_command() {
     each(|world| {
-        let mut child =
-            world.command(&[], &["sh", "-c", "echo ready; sleep 600; exit 9"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = world
+            .command(&[], &["sh", "-c", "cat; exit 9"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"who is there\n").unwrap();
         let mut line = String::new();
+        // The child of the shell has answered, so that the shell waits for it.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "who is there\n");
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130));
+        drop(input);
     });
 }
 
