@@ -24,6 +24,7 @@ need qemu-system-x86_64 qemu-system-x86 'it is the virtual machine'
 need busybox busybox-static 'it is the user space of the virtual machine'
 need apparmor_parser apparmor 'it compiles the profiles'
 need mkfs.ext4 e2fsprogs 'the virtual machine has a disk'
+need setquota quota 'it sets project quotas'
 need cpio cpio 'it packs the initial file system'
 [ "$(uname -m)" = x86_64 ] || die 'the virtual machine is of x86_64' 'run it on such a machine'
 
@@ -68,14 +69,19 @@ with_libraries() {
 with_libraries apparmor_parser
 with_libraries perl
 with_libraries setpriv
+for program in setquota chattr mkfs.ext4 mount losetup; do with_libraries "$program"; done
 cp -r /etc/apparmor.d "$root/etc/"
 if [ -d "$ROOT/deploy/apparmor" ]; then cp -r "$ROOT/deploy/apparmor" "$root/profiles"; fi
 for module in virtio/virtio_ring virtio/virtio virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev virtio/virtio_pci block/virtio_blk; do
     cp "$modules/drivers/$module.ko" "$root/modules/"
     basename "$module.ko" >>"$root/modules/order"
 done
+for module in fs/quota/quota_tree fs/quota/quota_v2 drivers/block/loop; do
+    cp "$modules/$module.ko" "$root/modules/"
+    basename "$module.ko" >>"$root/modules/order"
+done
 (cd "$root" && find . -print0 | cpio --null --create --format newc --quiet | gzip -1) >"$vm/initramfs.gz"
-truncate -s 0 "$vm/disk" && truncate -s 64M "$vm/disk" && mkfs.ext4 -q "$vm/disk"
+truncate -s 0 "$vm/disk" && truncate -s 64M "$vm/disk" && mkfs.ext4 -q -O quota,project "$vm/disk"
 
 step "booting $(basename "$kernel") (at most $VM_SECONDS s)"
 begin=$SECONDS

@@ -12,6 +12,7 @@ mod place;
 mod probe;
 mod progress;
 mod sample;
+mod sandbox;
 mod table;
 
 use std::{
@@ -47,6 +48,9 @@ struct Arguments {
     /// Do not tell what is being measured
     #[arg(short, long)]
     quiet: bool,
+    /// Measure spawns of sandboxes as the present user with the programs of this directory, for the group `spawn`
+    #[arg(long, value_name = "DIR", hide = true)]
+    rootless_spawns: Option<PathBuf>,
     /// Directory on a disk for everything that is written [default: beside the build]
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -63,6 +67,10 @@ const GROUPS: &[(&str, &str)] = &[
     ("crash", "kill -9 of an agent until it is ready again"),
     ("backlog", "kill -9 of a server with 10,000 open tasks until work goes on"),
     ("syscall", "a system call through the monitor, without the disk"),
+    ("spawn", "a program in a full sandbox up to its first word, beside bubblewrap and crun"),
+    ("sandbox-run", "agent-os sandbox run from start to end, beside bubblewrap"),
+    ("density", "a thousand idle sandboxes at once"),
+    ("bombs", "a neighbour of one that takes CPU, memory, processes or the disk"),
     ("tracing", "the same call and durable tasks, with every trace exported and with none"),
 ];
 
@@ -86,6 +94,10 @@ fn main() -> ExitCode {
 /// False when a group could not be measured.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let mut out = io::stdout().lock();
+    if let Some(programs) = &arguments.rootless_spawns {
+        writeln!(out, "{}", sandbox::spawn::measure_rootless(programs).await?)?;
+        return Ok(true);
+    }
     if arguments.list {
         for (name, about) in GROUPS {
             writeln!(out, "{name:<10} {about}")?;
@@ -119,6 +131,10 @@ fn is_wanted(filters: &[String], group: &str) -> bool {
 async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     match group {
         "tasks" => inside::tasks::measure(place, progress).await,
+        "spawn" => sandbox::spawn::measure(place, progress).await,
+        "sandbox-run" => sandbox::run::measure(place, progress),
+        "density" => sandbox::density::measure(place, progress).await,
+        "bombs" => sandbox::bombs::measure(place, progress).await,
         "tracing" => inside::traced::measure(place, progress).await,
         "backlog" => outside::backlog::measure(place, progress).await,
         "audit" => inside::audit::measure(place, progress).await,

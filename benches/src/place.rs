@@ -69,6 +69,17 @@ impl Place {
         Ok(directory)
     }
 
+    /// The programs of the wall in a directory of their own that every user may enter: the build may lie where only one may.
+    pub fn sandbox_programs(&self) -> Result<TempDir> {
+        let directory = tempfile::Builder::new().prefix("agent-os-bench-").tempdir()?;
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
+        for name in ["agent-os", "agent-os-launch", "agent-os-egress", "agentos-benches", "first-word"] {
+            let source = self.beside.join(name);
+            std::fs::copy(&source, directory.path().join(name)).with_context(|| source.display().to_string())?;
+        }
+        Ok(directory)
+    }
+
     /// All programs, or what to do about one that is missing.
     pub fn programs(&self) -> Result<Programs> {
         let find = |name: &str| {
@@ -77,7 +88,7 @@ impl Place {
                 let release = if cfg!(debug_assertions) { "" } else { " --release" };
                 bail!(
                     "{} is missing; build it with: cargo build{release} -p agent-os -p agentos-launcher -p agentos-proof \
-                     -p agentos-agent-monitor -p agentos-benches",
+                     -p agentos-egress -p agentos-agent-monitor -p agentos-benches",
                     path.display()
                 );
             }

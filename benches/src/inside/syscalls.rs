@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Instant};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::redact::Redactor;
 use agentos_dialer::{Dialer, DialerOptions};
-use agentos_monitor::{CallRequest, Monitor};
+use agentos_monitor::{Bounds, CallRequest, Monitor};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_tasks::{Lease, NewTask};
-use agentos_tools::{BuiltinTools, Outgoing};
+use agentos_tools::{BuiltinTools, ClosedWorkshop, Outgoing};
 use agentos_types::{Category, Grant};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
@@ -93,9 +93,11 @@ pub(super) async fn agent(kernel: &Kernel) -> Result<Agent> {
         secrets,
         tasks: kernel.tasks.clone(),
         ambient: kernel.ambient.clone(),
+        // No figure of this program runs a command.
+        workshop: std::sync::Arc::new(ClosedWorkshop("the benches have none".into())),
     };
     let (store, tasks, ambient) = (kernel.store.clone(), kernel.tasks.clone(), kernel.ambient.clone());
-    let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor);
+    let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor, Bounds::default());
     let grant =
         Grant { category: Category::Kv, actions: vec!["read".into(), "write".into()], resources: vec!["*".into()] };
     let caller = Caller {

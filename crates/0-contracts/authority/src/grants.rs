@@ -250,6 +250,21 @@ mod tests {
     }
 
     #[test]
+    fn command_lines() {
+        check(
+            "shell",
+            "git log *",
+            &["git log", "git log -n 5", "git log 'a b'"],
+            &["git", "git logs", "git 'log x'", "xgit log"],
+        );
+        check("shell", "git", &["git"], &["git log", "gitk", "/usr/bin/git"]);
+        check("shell", "ls *", &["ls", "ls -l /"], &["lsof", "'ls '"]);
+        check("shell", "/workspace/run *", &["/workspace/run", "/workspace/run x"], &["/workspace/run2", "run"]);
+        check("code", "python", &["python"], &["bash", "python3"]);
+        check("code", "*", &["python", "bash"], &[]);
+    }
+
+    #[test]
     fn another_verb_is_not_covered() {
         let grants = [Grant { category: Category::Kv, actions: vec!["read".into()], resources: vec!["*".into()] }];
         let set = GrantSet::compile(&grants).unwrap();
@@ -273,6 +288,13 @@ mod tests {
             (Category::Secret, "no-host"),
             (Category::Secret, "name@*"),
             (Category::Kv, "a*b"),
+            (Category::Shell, ""),
+            (Category::Shell, "*"),
+            (Category::Shell, "git  log"),
+            (Category::Shell, "git l*"),
+            (Category::Shell, "echo 'a b'"),
+            (Category::Shell, "a|b"),
+            (Category::Code, "perl"),
         ] {
             let grants =
                 [Grant { category, actions: vec![category.actions()[0].into()], resources: vec![pattern.into()] }];

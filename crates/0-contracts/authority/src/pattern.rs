@@ -23,6 +23,11 @@ pub(crate) enum Pattern {
     /// The root itself and everything beneath, by component.
     Root(String),
     Text(Glob),
+    Command {
+        words: String,
+        /// Further words may follow.
+        open: bool,
+    },
     SecretAt {
         name: String,
         host: HostPattern,
@@ -56,6 +61,11 @@ impl Pattern {
             Category::Kv => Glob::parse(text).map(Pattern::Text),
             Category::Schedule => (text == "self").then(|| Pattern::Text(Glob::Exact("self".into()))),
             Category::Secret => parse_secret(text),
+            Category::Shell => parse_command(text),
+            Category::Code => ["python", "javascript", "bash", "*"].contains(&text).then(|| match text {
+                "*" => Pattern::Text(Glob::Prefix(String::new())),
+                language => Pattern::Text(Glob::Exact(language.to_owned())),
+            }),
         };
         parsed.ok_or_else(|| {
             Fault::new(Code::MANIFEST_INVALID, format!("'{text}' is not a resource pattern of category '{category}'"))
@@ -90,6 +100,10 @@ impl Pattern {
                 .strip_prefix(root.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || root.ends_with('/')),
             Pattern::Text(glob) => glob.matches(resource),
+            // The words of the resource are quoted where they hold a space, so a space ends a word.
+            Pattern::Command { words, open } => resource
+                .strip_prefix(words.as_str())
+                .is_some_and(|rest| rest.is_empty() || (*open && rest.starts_with(' '))),
             Pattern::SecretAt { name, host } => {
                 resource.split_once('@').is_some_and(|(found, at)| found == name && host.matches(at))
             }
@@ -169,6 +183,19 @@ fn parse_secret(text: &str) -> Option<Pattern> {
     Some(Pattern::SecretAt { name: named.as_str().to_owned(), host: HostPattern::parse(host)? })
 }
 
+/// `git`, `git log -n 5` (just these words), or `git log *` (these words and any after them). The words are plain: a pattern
+/// with quotes in it would be read in two ways.
+fn parse_command(text: &str) -> Option<Pattern> {
+    let (words, open) = match text.strip_suffix(" *") {
+        Some(words) => (words, true),
+        None => (text, false),
+    };
+    let plain =
+        |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./:=+,@%".contains(&b));
+    let starts_well = !words.starts_with('-') && words.split(' ').all(plain);
+    starts_well.then(|| Pattern::Command { words: words.to_owned(), open })
+}
+
 struct UrlParts<'u> {
     scheme: &'u str,
     host: &'u str,
@@ -207,5 +234,9 @@ fn hint_for(category: Category) -> &'static str {
         Category::Kv => "write a key or PREFIX*",
         Category::Schedule => "write self",
         Category::Secret => "write NAME@HOST, for example api-key@api.example.com",
+        Category::Shell => {
+            "write a program with its words, for example `git status`, or `git log *` for any further words"
+        }
+        Category::Code => "write python, javascript, bash or *",
     }
 }

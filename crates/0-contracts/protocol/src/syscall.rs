@@ -1,6 +1,8 @@
 //! The system calls: their names, arguments, results and safety. Arguments are validated here by type, by the monitor for
 //! meaning. Adding a call means: a variant, a row of [`TABLE`], demands in the monitor, an executor, a line in the docs.
 
+pub mod commands;
+
 use std::collections::BTreeMap;
 
 use agentos_types::{
@@ -9,6 +11,8 @@ use agentos_types::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use commands::{CodeRun, CommandEnd, CommandResult, Language, Output, ShellExec};
 
 /// A parsed call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +42,10 @@ pub enum Syscall {
     ScheduleDelete(ScheduleDelete),
     #[serde(rename = "schedule.list")]
     ScheduleList(ScheduleList),
+    #[serde(rename = "shell.exec")]
+    ShellExec(ShellExec),
+    #[serde(rename = "code.run")]
+    CodeRun(CodeRun),
 }
 
 /// One row of the documented table.
@@ -73,6 +81,18 @@ pub const TABLE: &[SyscallEntry] = &[
     ),
     row("schedule.delete", Category::Schedule, "write", "Remove a schedule of the agent"),
     row("schedule.list", Category::Schedule, "read", "Schedules of the agent"),
+    row(
+        "shell.exec",
+        Category::Shell,
+        "exec",
+        "Programs joined by pipes, in a sandbox of their own over the workspace",
+    ),
+    row(
+        "code.run",
+        Category::Code,
+        "run",
+        "A piece of Python, JavaScript or bash, in a sandbox of its own over the workspace",
+    ),
 ];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -317,6 +337,8 @@ impl Syscall {
             Syscall::SchedulePut(_) => "schedule.put",
             Syscall::ScheduleDelete(_) => "schedule.delete",
             Syscall::ScheduleList(_) => "schedule.list",
+            Syscall::ShellExec(_) => "shell.exec",
+            Syscall::CodeRun(_) => "code.run",
         }
     }
 
@@ -326,6 +348,8 @@ impl Syscall {
             Syscall::NetFetch(fetch) if matches!(fetch.method.as_str(), "GET" | "HEAD") => Safety::Idempotent,
             Syscall::NetFetch(_) => Safety::Unsafe,
             Syscall::NotifyWebhook(_) => Safety::Keyed,
+            Syscall::ShellExec(ShellExec { repeatable: false, .. })
+            | Syscall::CodeRun(CodeRun { repeatable: false, .. }) => Safety::Unsafe,
             // Reads, and writes to our own store, whose effect commits together with its record.
             _ => Safety::Idempotent,
         }
@@ -346,6 +370,7 @@ mod tests {
             "kv.get": {"key": "k"}, "kv.put": {"key": "k", "value": 1}, "kv.delete": {"key": "k"}, "kv.list": {},
             "schedule.put": {"name": "n", "cadence": {"kind": "interval", "every_s": 60}, "input": {}},
             "schedule.delete": {"name": "n"}, "schedule.list": {},
+            "shell.exec": {"pipeline": [["ls"]]}, "code.run": {"language": "python", "code": "1"},
         });
         for entry in TABLE {
             let call = Syscall::parse(entry.name, args[entry.name].clone()).unwrap();

@@ -22,11 +22,23 @@ pub enum Category {
     Schedule,
     /// Use of a secret at one host: `NAME@HOST`.
     Secret,
+    /// Programs in a sandbox of their own; resources are command lines such as `git log *`.
+    Shell,
+    /// Code in a sandbox of its own; resources are languages.
+    Code,
 }
 
 impl Category {
-    pub const ALL: [Category; 6] =
-        [Category::Net, Category::File, Category::Notify, Category::Kv, Category::Schedule, Category::Secret];
+    pub const ALL: [Category; 8] = [
+        Category::Net,
+        Category::File,
+        Category::Notify,
+        Category::Kv,
+        Category::Schedule,
+        Category::Secret,
+        Category::Shell,
+        Category::Code,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,6 +48,8 @@ impl Category {
             Category::Kv => "kv",
             Category::Schedule => "schedule",
             Category::Secret => "secret",
+            Category::Shell => "shell",
+            Category::Code => "code",
         }
     }
 
@@ -48,6 +62,8 @@ impl Category {
             Category::Kv => &["read", "write"],
             Category::Schedule => &["read", "write"],
             Category::Secret => &["use"],
+            Category::Shell => &["exec"],
+            Category::Code => &["run"],
         }
     }
 }

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use agentos_authority::Demand;
 use agentos_dialer::CheckedUrl;
-use agentos_protocol::Syscall;
+use agentos_protocol::{
+    Syscall,
+    syscall::commands::{
+        CODE_BYTES_MAX, OUTPUT_MAX_BYTES, STDIN_BYTES_MAX, TIMEOUT_MAX_MS, WORDS_BYTES_MAX, WORDS_MAX, check_words,
+        command_line,
+    },
+};
 use agentos_types::{
     Action, Category, Code, Fault, Result, SecretName,
     limits::{JSON_DEPTH_MAX, KV_KEY_BYTES_MAX, STEP_KEY_BYTES_MAX},
@@ -14,6 +20,8 @@ use crate::placeholder::{Piece, pieces};
 
 /// Longest path that a call may name; the kernel's own limit.
 const PATH_BYTES_MAX: usize = 4_096;
+/// Bytes of a command line in a record.
+const SHOWN_COMMAND_BYTES_MAX: usize = 2_048;
 /// Longest name of a schedule or kind of a notification.
 const SLUG_BYTES_MAX: usize = 128;
 
@@ -98,6 +106,54 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
             local(syscall, Category::Schedule, "write", "self".into())
         }
         Syscall::ScheduleList(_) => local(syscall, Category::Schedule, "read", "self".into()),
+        Syscall::ShellExec(_) | Syscall::CodeRun(_) => command(syscall),
+    }
+}
+
+/// Programs and code. Each program of a pipeline needs its own grant.
+fn command(syscall: Syscall) -> Result<Canonical> {
+    let (demands, shown) = match &syscall {
+        Syscall::ShellExec(exec) => {
+            check_words(&exec.pipeline)?;
+            checked_command(exec.stdin.as_deref(), exec.timeout_ms, exec.max_bytes)?;
+            let lines: Vec<String> = exec.pipeline.iter().map(|words| command_line(words)).collect();
+            let demands = lines.iter().map(|line| demand(Category::Shell, "exec", line)).collect::<Result<_>>()?;
+            (demands, lines.join(" | "))
+        }
+        Syscall::CodeRun(run) => {
+            checked_command(run.stdin.as_deref(), run.timeout_ms, run.max_bytes)?;
+            checked_bytes("code", run.code.len(), CODE_BYTES_MAX)?;
+            checked_bytes("arguments", run.arguments.iter().map(|word| word.len() + 1).sum(), WORDS_BYTES_MAX)?;
+            if run.arguments.len() > WORDS_MAX || run.arguments.iter().any(|word| word.contains('\0')) {
+                let message = format!("arguments are at most {WORDS_MAX} words without NUL bytes");
+                return Err(Fault::new(Code::SYSCALL_INVALID, message));
+            }
+            (vec![demand(Category::Code, "run", run.language.as_str())?], run.language.as_str().to_owned())
+        }
+        other => return Err(Fault::internal(format!("{} runs nothing", other.name()))),
+    };
+    // The log shows what ran; a long line is cut there, and its hash is of the whole.
+    let shown = shown.get(..shown.floor_char_boundary(SHOWN_COMMAND_BYTES_MAX)).unwrap_or_default().to_owned();
+    outward(syscall, demands, shown)
+}
+
+fn checked_command(stdin: Option<&str>, timeout_ms: Option<u64>, max_bytes: Option<u64>) -> Result<()> {
+    checked_bytes("stdin", stdin.map_or(0, str::len), STDIN_BYTES_MAX)?;
+    let bounds = [("timeout_ms", timeout_ms, TIMEOUT_MAX_MS), ("max_bytes", max_bytes, OUTPUT_MAX_BYTES)];
+    match bounds.into_iter().find(|(_, value, max)| value.is_some_and(|value| value == 0 || value > *max)) {
+        None => Ok(()),
+        Some((name, value, max)) => Err(Fault::new(
+            Code::SYSCALL_INVALID,
+            format!("{name} is {}, outside 1..={max}", value.unwrap_or_default()),
+        )),
+    }
+}
+
+fn checked_bytes(what: &str, bytes: usize, max: usize) -> Result<()> {
+    match bytes <= max {
+        true => Ok(()),
+        false => Err(Fault::new(Code::SYSCALL_INVALID, format!("{what} has {bytes} bytes, more than {max}"))
+            .hint("put large content into a file of the workspace")),
     }
 }
 

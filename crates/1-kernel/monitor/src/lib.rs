@@ -4,6 +4,7 @@
 //! Identify ▸ rate limit ▸ parse ▸ one spelling ▸ grants ▸ record ▸ execute ▸ record. Policy, labels, budgets and
 //! approvals will take their places in that line. What programs do by themselves comes in by [`Monitor::egress`].
 
+mod bounds;
 mod call;
 mod canonical;
 mod class;
@@ -12,6 +13,7 @@ mod monitor;
 pub mod placeholder;
 mod rate;
 
+pub use bounds::Bounds;
 pub use call::{Call, CallRequest, Executors};
 pub use class::class_of;
 pub use monitor::Monitor;

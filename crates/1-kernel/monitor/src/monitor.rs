@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Call, CallRequest, Executors,
+    Bounds, Call, CallRequest, Executors,
     canonical::{Canonical, canonicalise, checked_step},
     class::class_of,
     egress::{Egress, EgressRules},
@@ -50,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) redactor: Redactor,
     rate: RateLimiter,
     pub(crate) minter: Minter,
+    bounds: Bounds,
     pub(crate) egress: Egress,
     /// How long a result is held while the store cannot take it.
     pub(crate) hold: Duration,
@@ -86,10 +87,13 @@ impl Monitor {
         ambient: Ambient,
         executors: Box<dyn Executors>,
         redactor: Redactor,
+        bounds: Bounds,
     ) -> Self {
         let hold = tasks.options().lease;
         let (rate, minter, egress) = (RateLimiter::default(), Minter::new(), Egress::default());
-        Self { inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, egress, hold }) }
+        Self {
+            inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, bounds, egress, hold }),
+        }
     }
 
     /// With what the operator decides about the network. Calls and connections are bound by it alike.
@@ -162,7 +166,8 @@ impl Inner {
             }
         };
         // Asked here for the refusal's record; the proof itself is minted where it is spent.
-        if let Err(fault) = self.minter.authorize(caller, &canonical.demands, ()) {
+        let granted = self.minter.authorize(caller, &canonical.demands, ());
+        if let Err(fault) = granted.and_then(|_| self.bounds.check(&canonical.demands)) {
             let record = self.refusal(caller, lease, &request, &canonical.shown, &fault);
             return self.refuse(Some(record), fault).await;
         }

@@ -8,9 +8,14 @@ use std::{
     process::ExitCode,
 };
 
-use agentos_base::Ambient;
+use agentos_base::{
+    Ambient,
+    redact::Redactor,
+    telemetry::{self, LogFormat},
+};
 use agentos_egress::proxy::{ProxyOptions, inherited, run};
 use agentos_types::{Code, Fault, Result};
+use tracing::level_filters::LevelFilter;
 
 /// Threads for lookups of names beside the one that does everything else: the resolver's own limit.
 const LOOKUP_THREADS_MAX: usize = 32;
@@ -28,7 +33,9 @@ fn main() -> ExitCode {
 
 fn work() -> Result<()> {
     let socket = inherited()?;
-    let mut options = ProxyOptions::new(Ambient::system());
+    let ambient = Ambient::system();
+    telemetry::install(LevelFilter::WARN, LogFormat::Text, Redactor::default(), ambient.clone());
+    let mut options = ProxyOptions::new(ambient);
     options.extra_roots = roots(std::env::args_os().skip(1))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -8,6 +8,8 @@ use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
 use agentos_types::{machine::Machine, manifest::LimitEnforcement};
 
+use crate::Quarters;
+
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
     pub sandboxes: Sandboxes,
@@ -29,6 +31,8 @@ pub struct SupervisorOptions {
     pub cancel_grace: Duration,
     /// Time that a worker gets to exit before it is killed.
     pub shutdown_grace: Duration,
+    /// Told of each life that begins.
+    pub quarters: Quarters,
     /// Masks secrets in what workers print.
     pub redactor: Redactor,
 }

@@ -7,8 +7,9 @@ use agentos_limits::{Group, GroupLimits, Resource, quota::Workspace};
 use agentos_protocol::sandbox::{Descriptor, Mount};
 use agentos_sandbox::Evidence;
 use agentos_types::{
-    Manifest, Result,
+    Code, Fault, Manifest, Result,
     agent::{Control, Enforcement, Usage},
+    manifest::LimitEnforcement,
 };
 
 use tokio::task::spawn_blocking;
@@ -25,22 +26,40 @@ pub(crate) struct Surroundings {
     group: Group,
     workspace: Workspace,
     cpu_seconds_max: u64,
+    host_id: Option<u32>,
 }
 
 impl Surroundings {
     pub(crate) fn make(options: &SupervisorOptions, manifest: &Manifest, host_id: Option<u32>) -> Result<Self> {
         let enforcement = manifest.limits.enforcement.unwrap_or(options.enforcement);
         let (name, bytes) = (manifest.name.as_str(), manifest.limits.workspace_bytes);
+        let (held, why) = options.workspaces.driver().standing();
+        if enforcement == LimitEnforcement::Strict && held != Enforcement::Enforced {
+            return Err(Fault::new(
+                Code::LIMIT_UNENFORCEABLE,
+                format!("limits.workspace_bytes cannot be enforced on this machine: {why}"),
+            )
+            .hint("agent-os doctor says what the machine lacks; sandbox.workspace = tmpfs is exact everywhere and does not last"));
+        }
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds })
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
     pub(crate) async fn remove(surroundings: Arc<Self>) {
         // Fails only when the runtime goes down, and then it is dropped there.
         let _ = spawn_blocking(move || drop(surroundings)).await;
+    }
+
+    /// The user of this agent on the host.
+    pub(crate) fn host_id(&self) -> Option<u32> {
+        self.host_id
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Onto `/workspace`.

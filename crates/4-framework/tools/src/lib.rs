@@ -1,8 +1,9 @@
 //! The built-in tools. Each takes an `Authorized<Call>` and nothing else, so none can run without the monitor.
 //!
 //! Local tools (`kv`, `notify.event`, schedules) change our own store inside the transaction that records them. Outward
-//! ones (`net.fetch`, `notify.webhook`, files) touch the world after their intent is durable.
+//! ones (`net.fetch`, `notify.webhook`, files, commands) touch the world after their intent is durable.
 
+mod commands;
 mod content;
 mod fetch;
 mod files;
@@ -11,6 +12,8 @@ mod notify;
 mod outgoing;
 mod schedules;
 mod webhook;
+
+use std::sync::Arc;
 
 use agentos_authority::Authorized;
 use agentos_base::Ambient;
@@ -24,6 +27,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use commands::{Captured, ClosedWorkshop, Finished, Job, Workshop};
 pub use outgoing::Outgoing;
 
 /// Everything that the tools reach the world with.
@@ -32,6 +36,7 @@ pub struct BuiltinTools {
     pub secrets: Secrets,
     pub tasks: Tasks,
     pub ambient: Ambient,
+    pub workshop: Arc<dyn Workshop>,
 }
 
 #[async_trait]
@@ -61,6 +66,8 @@ impl Executors for BuiltinTools {
             Syscall::NotifyWebhook(args) => answer(webhook::deliver(&self.outgoing, &self.secrets, &call, args).await?),
             Syscall::FileRead(args) => answer(files::read(&call, args).await?),
             Syscall::FileList(args) => answer(files::list(&call, args).await?),
+            Syscall::ShellExec(args) => answer(commands::exec(self.workshop.as_ref(), &call, args).await?),
+            Syscall::CodeRun(args) => answer(commands::run(self.workshop.as_ref(), &call, args).await?),
             other => Err(Fault::internal(format!("{} is not an outward call", other.name()))),
         }
     }

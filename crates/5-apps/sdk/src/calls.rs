@@ -4,10 +4,10 @@ use agentos_protocol::{
     Syscall,
     frame::CallError,
     syscall::{
-        Fetch, FetchResult, FileList, FileListResult, FileRead, FileReadResult, KvDelete, KvDeleteResult, KvGet,
-        KvGetResult, KvList, KvListResult, KvPut, KvPutResult, NotifyEvent, NotifyEventResult, NotifyWebhook,
-        NotifyWebhookResult, ScheduleDelete, ScheduleDeleteResult, ScheduleList, ScheduleListResult, SchedulePut,
-        SchedulePutResult,
+        CodeRun, CommandResult, Fetch, FetchResult, FileList, FileListResult, FileRead, FileReadResult, KvDelete,
+        KvDeleteResult, KvGet, KvGetResult, KvList, KvListResult, KvPut, KvPutResult, NotifyEvent, NotifyEventResult,
+        NotifyWebhook, NotifyWebhookResult, ScheduleDelete, ScheduleDeleteResult, ScheduleList, ScheduleListResult,
+        SchedulePut, SchedulePutResult, ShellExec,
     },
 };
 use serde_json::Value;
@@ -90,5 +90,15 @@ impl TaskContext {
     /// Schedules of this agent.
     pub async fn schedule_list(&self, step: impl Into<String>) -> Answer<ScheduleListResult> {
         self.call(step, Syscall::ScheduleList(ScheduleList {})).await
+    }
+
+    /// Programs joined by pipes, in a sandbox of their own over the workspace. A program that fails is a result, not an error.
+    pub async fn shell_exec(&self, step: impl Into<String>, exec: ShellExec) -> Answer<CommandResult> {
+        self.call(step, Syscall::ShellExec(exec)).await
+    }
+
+    /// A piece of code, in a sandbox of its own over the workspace. Code that fails is a result, not an error.
+    pub async fn code_run(&self, step: impl Into<String>, run: CodeRun) -> Answer<CommandResult> {
+        self.call(step, Syscall::CodeRun(run)).await
     }
 }

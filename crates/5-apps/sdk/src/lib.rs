@@ -40,10 +40,11 @@ pub use agentos_protocol::{
     Syscall,
     frame::CallError,
     syscall::{
-        Fetch, FetchResult, FileEntry, FileList, FileListResult, FileRead, FileReadResult, KvDelete, KvDeleteResult,
-        KvGet, KvGetResult, KvList, KvListResult, KvPut, KvPutResult, NotifyEvent, NotifyEventResult, NotifyWebhook,
-        NotifyWebhookResult, ScheduleDelete, ScheduleDeleteResult, ScheduleEntry, ScheduleList, ScheduleListResult,
-        SchedulePut, SchedulePutResult,
+        CodeRun, CommandEnd, CommandResult, Fetch, FetchResult, FileEntry, FileList, FileListResult, FileRead,
+        FileReadResult, KvDelete, KvDeleteResult, KvGet, KvGetResult, KvList, KvListResult, KvPut, KvPutResult,
+        Language, NotifyEvent, NotifyEventResult, NotifyWebhook, NotifyWebhookResult, Output, ScheduleDelete,
+        ScheduleDeleteResult, ScheduleEntry, ScheduleList, ScheduleListResult, SchedulePut, SchedulePutResult,
+        ShellExec,
     },
 };
 pub use agentos_types::{

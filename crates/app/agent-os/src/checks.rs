@@ -46,6 +46,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("server is not root", not_root),
     ("agents are walled in", walls),
     ("sandboxes are real", backend),
+    ("agents have users of their own", users),
     ("AppArmor is there if required", apparmor),
     ("no private targets are open", private_targets),
     (CHECK_PUBLISHED, witnesses),
@@ -250,6 +251,14 @@ fn missing(row: &MachineRow) -> String {
 
 fn backend(subject: &Subject<'_>) -> (CheckOutcome, String) {
     backend_of(sandboxes::backend(subject.config))
+}
+
+fn users(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    match sandboxes::first_host_id(subject.config) {
+        Ok(Some(first)) => pass(format!("from {first} on")),
+        Ok(None) => pass("those of the server, which is an ordinary user or has no sandboxes"),
+        Err(fault) => fail(fault.to_string()),
+    }
 }
 
 fn backend_of(backend: Backend) -> (CheckOutcome, String) {

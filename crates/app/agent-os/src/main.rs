@@ -17,6 +17,7 @@ mod server;
 mod syscalls;
 mod traces;
 mod witness;
+mod workshop;
 
 use std::process::ExitCode;
 

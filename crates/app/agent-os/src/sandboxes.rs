@@ -32,13 +32,27 @@ pub struct Walls {
 impl Walls {
     /// `node` is the name under which groups of a dead server are found again.
     pub fn open(config: &Config, layout: &Layout, launcher: &Path, node: &str) -> Result<Self> {
-        Self::with(config, layout, launcher, node, Workspaces::open)
+        let (first_host_id, apparmor) = (first_host_id(config)?, apparmor(config)?);
+        let workspaces = Workspaces::open(workspace_options(config, layout));
+        Self::with(
+            config,
+            launcher,
+            Given { cgroups: cgroups(config, layout, node), workspaces, first_host_id, apparmor },
+        )
     }
 
-    /// To look at: workspaces stay untouched, and groups are under a name that no server has.
+    /// To look at: workspaces stay untouched, and groups are under a name that no server has. Users that do not exist and
+    /// profiles that are missing are the matter of checks of their own.
     pub fn survey(config: &Config, layout: &Layout, launcher: &Path) -> Result<Self> {
         let name = format!("doctor-{}", std::process::id());
-        Self::with(config, layout, launcher, &name, |options| Workspaces::survey(&options))
+        let without = || AppArmor::probe(AppArmorMode::Off, backend(config));
+        let given = Given {
+            cgroups: cgroups(config, layout, &name),
+            workspaces: Workspaces::survey(&workspace_options(config, layout)),
+            first_host_id: first_host_id(config).unwrap_or_default(),
+            apparmor: apparmor(config).or_else(|_| without())?,
+        };
+        Self::with(config, launcher, given)
     }
 
     /// What of all this holds on this machine: a sandbox is started for it.
@@ -47,35 +61,48 @@ impl Walls {
         probe::examine(&self.sandboxes, self.host.clone(), self.first_host_id, &bounds).await
     }
 
-    fn with(
-        config: &Config,
-        layout: &Layout,
-        launcher: &Path,
-        node: &str,
-        workspaces: impl FnOnce(WorkspaceOptions) -> Workspaces,
-    ) -> Result<Self> {
-        let enforcement = match config.sandbox_is_strict() {
-            true => LimitEnforcement::Strict,
-            false => LimitEnforcement::Degraded,
-        };
+    fn with(config: &Config, launcher: &Path, given: Given) -> Result<Self> {
+        let options = SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) };
         Ok(Self {
-            sandboxes: Sandboxes::open(SandboxOptions { launcher: launcher.to_owned(), backend: backend(config) })?
-                .with_apparmor(apparmor(config)?),
+            sandboxes: Sandboxes::open(options)?.with_apparmor(given.apparmor),
             host: Arc::new(HostRoot::survey(Path::new("/"))?),
-            cgroups: Cgroups::open(&CgroupsOptions {
-                node: node.to_owned(),
-                subtree: config.sandbox_cgroup(),
-                workspaces: Some(layout.work()),
-            }),
-            workspaces: workspaces(WorkspaceOptions {
-                root: layout.work(),
-                // The table of settings admits no other name.
-                choice: QuotaChoice::parse(config.sandbox_workspace()).unwrap_or_default(),
-                is_strict: enforcement == LimitEnforcement::Strict,
-            }),
-            enforcement,
-            first_host_id: first_host_id(config)?,
+            cgroups: given.cgroups,
+            workspaces: given.workspaces,
+            enforcement: enforcement(config),
+            first_host_id: given.first_host_id,
         })
+    }
+}
+
+/// What differs between a server and who only looks.
+struct Given {
+    cgroups: Cgroups,
+    workspaces: Workspaces,
+    first_host_id: Option<u32>,
+    apparmor: AppArmor,
+}
+
+fn enforcement(config: &Config) -> LimitEnforcement {
+    match config.sandbox_is_strict() {
+        true => LimitEnforcement::Strict,
+        false => LimitEnforcement::Degraded,
+    }
+}
+
+fn cgroups(config: &Config, layout: &Layout, node: &str) -> Cgroups {
+    Cgroups::open(&CgroupsOptions {
+        node: node.to_owned(),
+        subtree: config.sandbox_cgroup(),
+        workspaces: Some(layout.work()),
+    })
+}
+
+fn workspace_options(config: &Config, layout: &Layout) -> WorkspaceOptions {
+    WorkspaceOptions {
+        root: layout.work(),
+        // The table of settings admits no other name.
+        choice: QuotaChoice::parse(config.sandbox_workspace()).unwrap_or_default(),
+        is_strict: config.sandbox_is_strict(),
     }
 }
 
@@ -90,7 +117,7 @@ pub fn apparmor(config: &Config) -> Result<AppArmor> {
 }
 
 /// Root alone may give users away, and without walls there is nobody to give them to.
-fn first_host_id(config: &Config) -> Result<Option<u32>> {
+pub fn first_host_id(config: &Config) -> Result<Option<u32>> {
     if !rustix::process::geteuid().is_root() || backend(config) == Backend::None {
         return Ok(None);
     }

@@ -23,10 +23,10 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
-use agentos_monitor::{Monitor, egress::EgressRules};
+use agentos_monitor::{Bounds, Monitor, egress::EgressRules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
-use agentos_supervisor::{Supervisor, SupervisorOptions};
+use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
 use agentos_tasks::{
     Tasks, TasksOptions,
     retention::{Policy, Retention},
@@ -52,6 +52,7 @@ use crate::{
     syscalls::MonitoredSyscalls,
     traces::Traces,
     witness,
+    workshop::SupervisedWorkshop,
 };
 
 /// Background work gets this long to end after agents and gateway have.
@@ -99,7 +100,11 @@ impl Server {
         let walls = Walls::open(&config, &layout, &launcher, &installation.node);
         let machine = match &walls {
             Ok(walls) => Ok(walls.examine().await),
-            Err(fault) => Err(fault.clone()),
+            // A start that fails all the same says everything that it found.
+            Err(_) => match Walls::survey(&config, &layout, &launcher) {
+                Ok(walls) => Ok(walls.examine().await),
+                Err(fault) => Err(fault),
+            },
         };
         let checks = checks::run(&layout, &config, &ambient, &launcher, &machine);
         checks::enforce(&checks, config.enforce_production_hardening())?;
@@ -137,9 +142,20 @@ impl Server {
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let propagate_to = targets(&config.trace_propagate_to())?;
         let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
-        let tools = BuiltinTools { outgoing, secrets: secrets.clone(), tasks: tasks.clone(), ambient: ambient.clone() };
-        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone())
-            .ruled(egress_rules(&config)?);
+        let quarters = Quarters::default();
+        let commands =
+            Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
+        let tools = BuiltinTools {
+            outgoing,
+            secrets: secrets.clone(),
+            tasks: tasks.clone(),
+            ambient: ambient.clone(),
+            workshop: Arc::new(SupervisedWorkshop(commands)),
+        };
+        let bounds = Bounds::new(&config.tools_allowed_commands())?;
+        let monitor =
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds)
+                .ruled(egress_rules(&config)?);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
@@ -154,7 +170,7 @@ impl Server {
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
         let supervisor = Supervisor::start(
-            supervisor_options(&config, &layout, walls, machine.clone(), redactor),
+            supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor),
             store.clone(),
             tasks.clone(),
             ambient.clone(),
@@ -342,6 +358,7 @@ fn supervisor_options(
     layout: &Layout,
     walls: Walls,
     machine: Arc<Machine>,
+    quarters: Quarters,
     redactor: Redactor,
 ) -> SupervisorOptions {
     SupervisorOptions {
@@ -356,6 +373,7 @@ fn supervisor_options(
         packages: layout.packages(),
         cancel_grace: config.tasks_cancel_grace(),
         shutdown_grace: config.agents_shutdown_grace(),
+        quarters,
         redactor,
     }
 }

@@ -140,6 +140,12 @@ impl TestOs {
         self.environment.push((name.into(), value.into()));
     }
 
+    /// Lets every program run through another one, which gets it as its last words: a namespace, a user.
+    pub fn enter_through(&mut self, entrance: &[&str]) {
+        let entrance = entrance.iter().map(|word| (*word).to_owned()).collect();
+        self.place = Some((entrance, self.home.clone()));
+    }
+
     /// Lets another program than `agent-os` be the server from the next start on.
     pub fn serve_with(&mut self, program: &str) {
         self.program = program.into();

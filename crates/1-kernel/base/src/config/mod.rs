@@ -202,6 +202,10 @@ impl Config {
         self.list("dialer.private_exceptions")
     }
 
+    pub fn tools_allowed_commands(&self) -> Vec<String> {
+        self.list("tools.allowed_commands")
+    }
+
     pub fn dialer_extra_roots(&self) -> Vec<PathBuf> {
         self.list("dialer.extra_roots").into_iter().map(PathBuf::from).collect()
     }

@@ -244,6 +244,13 @@ pub const SETTINGS: &[Setting] = &[
         "PEM files with further certificate authorities for outgoing TLS.",
     ),
     setting(
+        "tools.allowed_commands",
+        "ALLOWED_COMMANDS",
+        Kind::List,
+        "",
+        "Command lines that agents may run at most, as in grants of shell:exec. Empty: manifests decide alone.",
+    ),
+    setting(
         "dialer.timeout_max_ms",
         "AGENT_OS_DIALER_TIMEOUT_MAX_MS",
         range(100, 600_000),

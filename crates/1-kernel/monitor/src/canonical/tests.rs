@@ -37,6 +37,18 @@ fn one_thing_has_one_spelling() {
 }
 
 #[test]
+fn each_program_of_a_pipeline_is_demanded_with_its_words() {
+    check(
+        "shell.exec",
+        json!({"pipeline": [["git", "log", "a b"], ["head"]]}),
+        Ok("shell:exec git log 'a b', shell:exec head"),
+    );
+    check("shell.exec", json!({"pipeline": [["echo", "x; rm | 'y"]]}), Ok(r"shell:exec echo 'x; rm | '\''y'"));
+    check("shell.exec", json!({"pipeline": [["a/b"]]}), Err(Code::SYSCALL_INVALID));
+    check("code.run", json!({"language": "python", "code": "import os"}), Ok("code:run python"));
+}
+
+#[test]
 fn a_secret_is_demanded_at_the_host_that_gets_it() {
     check(
         "net.fetch",

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity, authority::Authority, grant::Grant, line::Line, meter::Meter, names::Names, stop::Stop,
+    activity::Activity, authority::Authority, grant::{Grant, Way}, line::Line, meter::Meter, names::Names, stop::Stop,
 };
 
 /// From the lookup to the open connection. Slower ones are down for who waits.
@@ -103,12 +103,19 @@ impl Connection {
             if grant.private_allowed { reach.connect_opened(target).await } else { reach.connect(target).await }
         };
         match timeout(DIAL, attempt).await {
-            Ok(outcome) => outcome.map_err(|Unreached { fault, address }| Stop::Unreachable { fault, address }),
+            Ok(outcome) => outcome.map_err(|Unreached { fault, address }| Stop::Unreachable { fault: Box::new(fault), address }),
             Err(_) => {
                 let fault = Fault::new(Code::CONNECT_FAILED, format!("no connection to {target} in {DIAL:?}"));
-                Err(Stop::Unreachable { fault, address: None })
+                Err(Stop::Unreachable { fault: Box::new(fault), address: None })
             }
         }
+    }
+
+    /// Counts bytes that go one way, and waits where the sandbox is faster than it may be. That is not idleness.
+    pub async fn carry(&self, grant: &Grant, way: Way, bytes: usize) -> Result<(), Stop> {
+        let _hold = self.activity.hold();
+        grant.count(way, bytes);
+        Ok(self.guest.meter.pass(way, bytes as u64).await?)
     }
 
     /// Runs `work` for a grant and writes down how it ended: by itself, by the clocks of the connection, or not at all, if

@@ -22,6 +22,9 @@ const ASKS_MAX: usize = 4_096;
 /// Reports of refusals that wait for the socket.
 const REFUSALS_MAX: usize = 256;
 
+/// Characters of a target in a report: a name, a port, and some more to see that it is too long.
+const TARGET_MAX: usize = 300;
+
 pub(super) struct Line {
     outgoing: mpsc::UnboundedSender<Outgoing>,
     pending: Mutex<HashMap<u64, Pending>>,
@@ -97,6 +100,8 @@ impl Line {
     }
 
     pub async fn refuse(&self, sandbox: u64, target: Option<String>, reason: Refusal) {
+        // What a program calls a name can be as long as a head.
+        let target = target.map(|text| text.chars().filter(|character| !character.is_control()).take(TARGET_MAX).collect());
         let Ok(turn) = Arc::clone(&self.refusals).acquire_owned().await else { return };
         self.post_in_turn(FromProxy::Refused { sandbox, target, reason }, Some(turn));
     }

@@ -18,11 +18,13 @@ pub(super) enum Stop {
         message: String,
     },
     Unreachable {
-        fault: Fault,
+        fault: Box<Fault>,
         address: Option<IpAddr>,
     },
     /// One side broke off, or answered what is no HTTP.
     Broken,
+    /// Who should receive takes no more. He may have said something before that.
+    Stuck,
     /// A limit ended what was granted; the report of its end says so.
     Limited(Refusal),
     /// The server cannot be asked any more.
@@ -54,7 +56,7 @@ impl Stop {
             Stop::Unreachable { fault, address } => {
                 WishEnd::Unreachable { code: fault.code.to_string(), address: *address }
             }
-            Stop::Denied { .. } | Stop::Broken | Stop::NobodyToAsk => WishEnd::Broken,
+            Stop::Denied { .. } | Stop::Broken | Stop::Stuck | Stop::NobodyToAsk => WishEnd::Broken,
         }
     }
 

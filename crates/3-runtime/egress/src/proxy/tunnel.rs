@@ -57,7 +57,7 @@ pub(super) async fn carry_gated(
         }
         let mut to_server = to_server;
         let begun = from_client.buffer.split();
-        grant.carry(Way::Out, begun.len()).await?;
+        connection.carry(grant, Way::Out, begun.len()).await?;
         to_server.write_all(&begun).await?;
         pour(connection, grant, Way::Out, from_client.stream, to_server).await
     };
@@ -97,7 +97,7 @@ async fn pour(
             let _ = to.shutdown().await;
             return Ok(());
         }
-        grant.carry(way, count).await?;
+        connection.carry(grant, way, count).await?;
         to.write_all(buffer.get(..count).unwrap_or_default()).await?;
         to.flush().await?;
         connection.activity.touch();

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -230,11 +230,16 @@ impl Images<'_> {
         })
     }
 
+    /// By the device that is there, because the table of mounts is long where there are many agents.
     fn is_mounted(&self, name: &str) -> bool {
-        let lines = mounts::read();
-        mounts::at(&lines, &self.places.workspace(name))
-            .and_then(|line| mounts::backing_file(&line.device))
-            .is_some_and(|file| file == self.places.image(name))
+        let device = |path: &Path| fs::symlink_metadata(path).ok().map(|found| found.dev());
+        match (device(&self.places.workspace(name)), device(self.places.root())) {
+            (Some(here), Some(around)) if here != around => {
+                let numbers = format!("{}:{}", rustix::fs::major(here), rustix::fs::minor(here));
+                mounts::backing_file(&numbers).is_some_and(|file| file == self.places.image(name))
+            }
+            _ => false,
+        }
     }
 
     fn mount(&self, image: &Path, target: &Path) -> Result<()> {

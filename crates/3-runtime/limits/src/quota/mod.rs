@@ -23,7 +23,7 @@ mod tests;
 mod walk;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -45,6 +45,8 @@ pub const WORKSPACE_TARGET: &str = "/workspace";
 /// A file costs the kernel memory and the disk a block however small it is: one for this many bytes of the limit.
 const BYTES_A_FILE: u64 = 16 << 10;
 const FILES_MIN: u64 = 1024;
+/// Threads that unmount at the end.
+const UNMOUNTERS: usize = 8;
 
 /// How to open the workspaces of one installation.
 #[derive(Clone, Debug)]
@@ -74,8 +76,10 @@ struct Opened {
     places: Places,
     /// Held to the end: no second server mounts, copies or sweeps here.
     _lock: File,
-    /// Workspaces that are mounted. One at a time is prepared: what happens is short, and most of it is one disk.
-    mounted: Mutex<BTreeSet<String>>,
+    /// Workspaces that were mounted, each with the lock of who prepares or releases it. One entry an agent.
+    mounted: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    /// Numbers of projects are given out one by one.
+    numbers: Mutex<()>,
 }
 
 /// What the drivers would do at `root`, without touching anything there.
@@ -95,7 +99,7 @@ impl Workspaces {
             let places = Places::open(&options.root)?;
             let lock = places.lock()?;
             Images { places: &places, programs }.sweep();
-            Ok(Opened { places, _lock: lock, mounted: Mutex::default() })
+            Ok(Opened { places, _lock: lock, mounted: Mutex::default(), numbers: Mutex::default() })
         })
     }
 
@@ -134,18 +138,16 @@ impl Workspaces {
     pub fn prepare(&self, name: &str, bytes: u64, owner: Option<u32>) -> Result<Workspace> {
         check_name(name)?;
         let opened = self.0.opened.as_ref().map_err(Clone::clone)?;
-        let mut mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = opened.own(name);
+        let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = owner.unwrap_or_else(|| rustix::process::geteuid().as_raw());
         let bounds = Bounds::new(bytes);
         let (places, programs) = (&opened.places, &self.0.programs);
         match self.0.driver {
-            QuotaDriver::Image => {
-                // Noted first: what fails half-way is unmounted too.
-                mounted.insert(name.to_owned());
-                Images { places, programs }.prepare(name, bytes, owner)?;
-            }
+            QuotaDriver::Image => Images { places, programs }.prepare(name, bytes, owner)?,
             QuotaDriver::Project => {
                 self.at_home(opened, name, bounds, owner)?;
+                let _one = opened.numbers.lock().unwrap_or_else(PoisonError::into_inner);
                 project::bound(places, programs, name, bounds)?;
             }
             QuotaDriver::Watchdog => self.at_home(opened, name, bounds, owner)?,
@@ -158,11 +160,9 @@ impl Workspaces {
     pub fn release(&self, name: &str) -> Result<()> {
         check_name(name)?;
         let opened = self.0.opened.as_ref().map_err(Clone::clone)?;
-        let mut mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        if mounted.remove(name) {
-            Images { places: &opened.places, programs: &self.0.programs }.release(name)?;
-        }
-        Ok(())
+        let own = opened.own(name);
+        let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
+        Images { places: &opened.places, programs: &self.0.programs }.release(name)
     }
 
     /// A plain directory with the data in it, wherever they were.
@@ -185,15 +185,32 @@ impl Workspaces {
     }
 }
 
+impl Opened {
+    /// The lock of one workspace, which from now on is looked at in the end.
+    fn own(&self, name: &str) -> Arc<Mutex<()>> {
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        mounted.entry(name.to_owned()).or_default().clone()
+    }
+}
+
 impl Drop for Inner {
+    /// An unmount waits for the disk, and a server may have a thousand.
     fn drop(&mut self) {
         let Ok(opened) = &self.opened else { return };
         let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in mounted.iter() {
-            if let Err(fault) = (Images { places: &opened.places, programs: &self.programs }).release(name) {
-                tracing::warn!(%fault, detail = fault.detail, "a workspace stays mounted; the next start removes the mount");
+        let names: Vec<&String> = mounted.keys().collect();
+        let images = Images { places: &opened.places, programs: &self.programs };
+        std::thread::scope(|threads| {
+            for part in names.chunks(names.len().div_ceil(UNMOUNTERS).max(1)) {
+                threads.spawn(|| part.iter().for_each(|name| release_at_end(&images, name)));
             }
-        }
+        });
+    }
+}
+
+fn release_at_end(images: &Images<'_>, name: &str) {
+    if let Err(fault) = images.release(name) {
+        tracing::warn!(%fault, detail = fault.detail, "a workspace stays mounted; the next start removes the mount");
     }
 }
 

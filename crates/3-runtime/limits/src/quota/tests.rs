@@ -115,6 +115,32 @@ fn nothing_is_left_after_the_last_handle_and_data_survive() {
 }
 
 #[test]
+fn many_agents_start_and_end_at_once() {
+    const AGENTS: usize = 24;
+    let root = tempfile::tempdir().unwrap();
+    let Some(workspaces) = images(root.path()) else { return };
+    let names: Vec<String> = (0..AGENTS).map(|number| format!("agent-{number}")).collect();
+    std::thread::scope(|threads| {
+        for name in &names {
+            // Each twice: one makes it, the other one waits and finds it.
+            for _ in 0..2 {
+                let workspaces = &workspaces;
+                threads.spawn(move || {
+                    let workspace = workspaces.prepare(name, LIMIT, None).unwrap();
+                    fs::write(workspace.path().unwrap().join("name"), name).unwrap();
+                });
+            }
+        }
+    });
+    assert_eq!(mounted_below(root.path()), AGENTS);
+    for name in &names {
+        assert_eq!(fs::read_to_string(root.path().join(name).join("name")).unwrap(), *name);
+    }
+    drop(workspaces);
+    assert_eq!(mounted_below(root.path()), 0);
+}
+
+#[test]
 fn a_mount_that_is_in_use_at_the_end_is_gone_from_here() {
     let root = tempfile::tempdir().unwrap();
     let Some(workspaces) = images(root.path()) else { return };

@@ -10,4 +10,6 @@ mod endings;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod quota;
+#[cfg(test)]
 mod refusals;

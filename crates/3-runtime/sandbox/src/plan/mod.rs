@@ -73,6 +73,8 @@ pub struct Plan {
     pub workspace: Option<Mount>,
     /// Further directories and files of the host.
     pub binds: Vec<Bind>,
+    /// Small files of the server's own making, read-only.
+    pub files: Vec<Mount>,
     /// Data directories and key files of AgentOS: no bind may show them, whoever asks.
     pub closed: Vec<PathBuf>,
     pub tmp_bytes: u64,
@@ -157,6 +159,7 @@ impl Plan {
             package: None,
             workspace: None,
             binds: Vec::new(),
+            files: Vec::new(),
             closed: Vec::new(),
             tmp_bytes: Sandbox::default().tmp_bytes,
             shm_bytes: SHM_BYTES,
@@ -236,6 +239,7 @@ impl Plan {
             mounts.push(binds::bind(binds::source(package)?, APP, false, true));
         }
         mounts.push(self.workspace_mount()?);
+        mounts.extend(self.files.iter().cloned());
         mounts.extend(self.bind_mounts()?);
         Ok(mounts)
     }

@@ -147,6 +147,7 @@ impl<'r> Life<'r> {
         pumps.spawn(run.card.logs.clone().pump("stderr", ends.stderr));
         let instance = run.shared.ambient.instance_id();
         run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
+        run.shared.options.quarters.enter(run.name.clone(), process.surroundings(), &manifest);
         let caller = Caller {
             agent: run.name.clone(),
             instance: instance.clone(),

@@ -1,8 +1,11 @@
 //! The end of a life: kill what is left, take the last readings and the last words, and give the tasks back.
 
 use agentos_failpoint::{Point, hit};
-use agentos_protocol::{KernelFrame, WorkerFrame};
-use agentos_sandbox::Reason;
+use agentos_protocol::{
+    KernelFrame, WorkerFrame,
+    sandbox::{End as Exit, Rusage},
+};
+use agentos_sandbox::{Ended, Reason};
 use agentos_tasks::{Ending, Lease};
 use agentos_types::{Actor, Code, Fault, TaskId, manifest::Limits};
 use tokio::{
@@ -40,13 +43,7 @@ impl Life<'_> {
             Verdict::Exited | Verdict::Closed { .. } => self.read_leftovers().await.unwrap_or(verdict),
             verdict => verdict,
         };
-        let reason = match gone {
-            true => self.take_last_reading(by_itself).await,
-            false => {
-                tracing::error!(agent = %self.run.name, pid = self.process.id(), "a killed worker hangs in the kernel");
-                Reason::Killed
-            }
-        };
+        let reason = self.take_last_reading(gone, by_itself).await;
         // Pipes that a descendant holds open are dropped with the pumps.
         let _ = timeout(LEFTOVERS, async { while self.pumps.join_next().await.is_some() {} }).await;
         let reason = if matches!(verdict, Verdict::Overfull(_)) { Reason::Disk } else { reason };
@@ -64,8 +61,14 @@ impl Life<'_> {
     }
 
     /// What it used and why it ended, while its group still knows.
-    async fn take_last_reading(&mut self, by_itself: bool) -> Reason {
-        let (ended, reason) = self.process.told(by_itself).await;
+    async fn take_last_reading(&mut self, gone: bool, by_itself: bool) -> Reason {
+        let (ended, reason) = match gone {
+            true => self.process.told(by_itself).await,
+            false => {
+                tracing::error!(agent = %self.run.name, pid = self.process.id(), "a killed worker hangs in the kernel");
+                (Ended { end: Exit::Killed, rusage: Rusage::default(), is_launcher_lost: false }, Reason::Killed)
+            }
+        };
         let card = self.run.card.clone();
         match spawn_blocking(move || card.meter.end(&ended)).await {
             Ok(usage) => self.store_usage(usage).await,

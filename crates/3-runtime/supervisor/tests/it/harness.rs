@@ -18,7 +18,7 @@ use agentos_limits::{
 use agentos_protocol::frame::CallError;
 use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_store::{Conn, Sequencer, Store, StoreOptions};
-use agentos_supervisor::{AgentCommand, Deployment, Supervisor, SupervisorOptions, Syscalls};
+use agentos_supervisor::{AgentCommand, Deployment, Quarters, Supervisor, SupervisorOptions, Syscalls};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
 use agentos_trust::{SigningKeyFile, dsse};
 use agentos_types::{
@@ -159,6 +159,7 @@ impl World {
             packages: directory.join("packages"),
             cancel_grace: Duration::from_millis(300),
             shutdown_grace: Duration::from_millis(500),
+            quarters: Quarters::default(),
             redactor,
         };
         let supervisor =

@@ -34,6 +34,8 @@ fn case(syscall: &str, server: &Server, root: &str) -> Case {
         "schedule.put" => (json!({"name": "n", "cadence": {"kind": "interval", "every_s": 60}, "input": {}}), false),
         "schedule.delete" => (json!({"name": "n"}), false),
         "schedule.list" => (json!({}), false),
+        "shell.exec" => (json!({"pipeline": [["ls", "-l"], ["head"]]}), true),
+        "code.run" => (json!({"language": "python", "code": "print(1)"}), true),
         other => panic!("{other} is in the table and has no case in this test"),
     };
     Case { args, outward }
@@ -53,6 +55,9 @@ fn all_grants(server: &Server, root: &str) -> Vec<[String; 3]> {
         ["kv", "write", "*"],
         ["schedule", "read", "self"],
         ["schedule", "write", "self"],
+        ["shell", "exec", "ls *"],
+        ["shell", "exec", "head *"],
+        ["code", "run", "python"],
     ]
     .map(|grant| grant.map(str::to_owned))
     .to_vec()
@@ -133,6 +138,9 @@ async fn a_grant_covers_its_resource_and_nothing_beside_it() {
                 ["secret", "use", "hook-key@api.test"],
                 ["kv", "read", "watch/*"],
                 ["kv", "write", "watch/*"],
+                ["shell", "exec", "git log *"],
+                ["shell", "exec", "head"],
+                ["code", "run", "python"],
             ],
         )
         .await;
@@ -158,6 +166,13 @@ async fn a_grant_covers_its_resource_and_nothing_beside_it() {
         ("kv.list", json!({"prefix": ""})),
         ("kv.list", json!({"prefix": "watch"})),
         ("schedule.list", json!({})),
+        ("shell.exec", json!({"pipeline": [["git", "push"]]})),
+        ("shell.exec", json!({"pipeline": [["git", "log x"]]})),
+        ("shell.exec", json!({"pipeline": [["/usr/bin/git", "log"]]})),
+        ("shell.exec", json!({"pipeline": [["git", "log"], ["sh"]]})),
+        ("shell.exec", json!({"pipeline": [["git", "log"], ["head", "-c", "9"]]})),
+        ("shell.exec", json!({"pipeline": [["bash", "-c", "git log"]]})),
+        ("code.run", json!({"language": "bash", "code": "id"})),
     ]
     .into_iter()
     .enumerate()
@@ -168,6 +183,7 @@ async fn a_grant_covers_its_resource_and_nothing_beside_it() {
     let disguised = house.call(&worker, "disguised", "net.fetch", fetch("api.test", "/docs/..%2fadmin")).await;
     house.refused(disguised, Code::URL_INVALID);
     assert_eq!(server.count(), 0);
+    assert!(house.jobs.0.lock().unwrap().is_empty(), "a refused command was run");
     house.verified().await;
 }
 

@@ -11,12 +11,12 @@ use agentos_audit::{AuditLog, Filter, LogIdentity, LogWriter, query};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::{Ambient, ambient::FakeClock, redact::Redactor};
 use agentos_dialer::{Dialer, DialerOptions, Resolve};
-use agentos_monitor::{CallRequest, Executors, Monitor, egress::EgressRules};
-use agentos_protocol::frame::CallError;
+use agentos_monitor::{Bounds, CallRequest, Executors, Monitor, egress::EgressRules};
+use agentos_protocol::{frame::CallError, syscall::CommandEnd};
 use agentos_secrets::{SecretString, Secrets, SecretsKey};
 use agentos_store::{Arg, Conn, Sequencer, Store, StoreOptions};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
-use agentos_tools::{BuiltinTools, Outgoing};
+use agentos_tools::{BuiltinTools, Captured, Finished, Job, Outgoing, Workshop};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Grant, Result, Timestamp,
     audit::AuditEvent,
@@ -47,7 +47,28 @@ pub struct House {
     pub log: AuditLog,
     pub clock: Arc<FakeClock>,
     pub audit: Gate,
+    pub jobs: Arc<Jobs>,
     pub directory: tempfile::TempDir,
+}
+
+/// Remembers what it was to run, and says that it went well. The real one is tried on the real launcher.
+#[derive(Default)]
+pub struct Jobs(pub Mutex<Vec<Job>>);
+
+#[async_trait]
+impl Workshop for Jobs {
+    async fn run(&self, job: Job) -> Result<Finished> {
+        let stdout = Captured { kept: b"done".to_vec(), bytes: 4 };
+        self.0.lock().unwrap().push(job);
+        Ok(Finished {
+            end: CommandEnd::Exited { status: 0 },
+            stdout,
+            stderr: Captured::default(),
+            wall: std::time::Duration::from_millis(5),
+            cpu: std::time::Duration::from_millis(2),
+            memory_peak_bytes: 1 << 20,
+        })
+    }
 }
 
 /// What stands between the tools and the monitor; most stories need nothing there.
@@ -62,19 +83,33 @@ impl House {
     /// The exceptions open another port too.
     pub async fn open_beside(server: &Server, other_port: u16) -> Self {
         let ports = [server.port(), other_port];
-        Self::open_with(tempfile::tempdir().unwrap(), &ports, |tools| Box::new(tools), EgressRules::default()).await
+        Self::open_with(tempfile::tempdir().unwrap(), &ports, |tools| Box::new(tools), EgressRules::default(), &[])
+            .await
     }
 
     /// What the operator decides about the network.
     pub async fn open_ruled(server: &Server, rules: EgressRules) -> Self {
-        Self::open_with(tempfile::tempdir().unwrap(), &[server.port()], |tools| Box::new(tools), rules).await
+        Self::open_with(tempfile::tempdir().unwrap(), &[server.port()], |tools| Box::new(tools), rules, &[]).await
     }
 
     pub async fn open_in(directory: tempfile::TempDir, server: &Server, wrap: Wrap) -> Self {
-        Self::open_with(directory, &[server.port()], wrap, EgressRules::default()).await
+        Self::open_with(directory, &[server.port()], wrap, EgressRules::default(), &[]).await
     }
 
-    async fn open_with(directory: tempfile::TempDir, ports: &[u16], wrap: Wrap, rules: EgressRules) -> Self {
+    /// With ALLOWED_COMMANDS.
+    pub async fn open_bounded(server: &Server, commands: &[&str]) -> Self {
+        let rules = EgressRules::default();
+        Self::open_with(tempfile::tempdir().unwrap(), &[server.port()], |tools| Box::new(tools), rules, commands).await
+    }
+
+    async fn open_with(
+        directory: tempfile::TempDir,
+        ports: &[u16],
+        wrap: Wrap,
+        rules: EgressRules,
+        commands: &[&str],
+    ) -> Self {
+        let jobs = Arc::new(Jobs::default());
         let (ambient, clock) = Ambient::fake(11, START);
         let identity = LogIdentity::new(LOG, &[5; 32]).unwrap();
         let audit = Gate::default();
@@ -97,13 +132,15 @@ impl House {
             secrets: secrets.clone(),
             tasks: tasks.clone(),
             ambient: ambient.clone(),
+            workshop: jobs.clone(),
         };
+        let bounds = Bounds::new(&commands.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap();
         // Long enough for a second try, short enough for a test in which none succeeds.
-        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor)
+        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor, bounds)
             .holding(std::time::Duration::from_millis(400))
             .ruled(rules);
         let log = AuditLog::new(identity, store.clone(), directory.path());
-        Self { store, tasks, secrets, monitor, log, clock, audit, directory }
+        Self { store, tasks, secrets, monitor, log, clock, audit, jobs, directory }
     }
 
     /// The server ends; its files stay.

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod audit;
+mod commands;
 mod coverage;
 mod egress;
 mod floods;

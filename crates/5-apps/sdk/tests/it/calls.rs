@@ -2,8 +2,8 @@
 
 use agentos_protocol::{WorkerFrame, frame::Outcome, syscall::TABLE};
 use agentos_sdk::{
-    Cadence, CallError, Code, ErrorClass, Fetch, FileRead, NotifyEvent, NotifyWebhook, SchedulePut, TaskContext,
-    TaskError, Value, json,
+    Cadence, CallError, Code, CodeRun, ErrorClass, Fetch, FileRead, Language, NotifyEvent, NotifyWebhook, SchedulePut,
+    ShellExec, TaskContext, TaskError, Value, json,
 };
 
 use crate::kernel::{Kernel, task};
@@ -145,6 +145,8 @@ async fn call_by_name(context: &TaskContext, name: &str) -> Result<Value, CallEr
         "schedule.put" => context.schedule_put("s", schedule).await.map(|_| Value::Null),
         "schedule.delete" => context.schedule_delete("s", "n").await.map(|_| Value::Null),
         "schedule.list" => context.schedule_list("s").await.map(|_| Value::Null),
+        "shell.exec" => context.shell_exec("s", ShellExec::program(["git", "log"])).await.map(|_| Value::Null),
+        "code.run" => context.code_run("s", CodeRun::new(Language::Bash, "id")).await.map(|_| Value::Null),
         other => panic!("no method for {other}"),
     }
 }
@@ -167,6 +169,8 @@ async fn every_system_call_has_a_method_that_sends_it() {
             "schedule.put" => json!({"name": "n", "cadence": {"kind": "interval", "every_s": 60}, "input": {}}),
             "schedule.delete" => json!({"name": "n"}),
             "schedule.list" => json!({}),
+            "shell.exec" => json!({"pipeline": [["git", "log"]]}),
+            "code.run" => json!({"language": "bash", "code": "id"}),
             _ => json!({"key": "k"}),
         };
         kernel.give(&task(1), attempt, json!(entry.name)).await;

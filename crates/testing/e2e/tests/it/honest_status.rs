@@ -3,10 +3,16 @@
 use agentos_kit::{Package, TestOs};
 use serde_json::Value;
 
-const NOT_YET: [&str; 2] = ["network wall", "system call filter"];
+/// What is enforced on every machine on which these tests run, and what its rows stand on.
+const WALLS: [&str; 4] = ["network wall", "file system wall", "system call filter", "kill of the process tree"];
+
+fn line<'l>(lines: &'l Value, name: &str) -> &'l Value {
+    let found = lines.as_array().unwrap().iter().find(|line| line["name"] == name);
+    found.unwrap_or_else(|| panic!("no line {name}: {lines}"))
+}
 
 #[tokio::test]
-async fn doctor_agent_and_health_name_what_does_not_hold() {
+async fn doctor_agent_and_health_agree_on_what_holds_here() {
     let os = TestOs::start().await;
     os.deploy(&Package::echo("echo", "")).await;
     let doctor = os.cli_json(&["doctor"]).await;
@@ -15,15 +21,72 @@ async fn doctor_agent_and_health_name_what_does_not_hold() {
     for (place, controls) in
         [("doctor", &doctor["controls"]), ("agent", &agent["controls"]), ("health", &health["controls"])]
     {
-        for control in NOT_YET {
-            let line =
-                controls.as_array().unwrap().iter().find(|line| line["name"].as_str().unwrap().contains(control));
-            let line: &Value = line.unwrap_or_else(|| panic!("{place} does not mention {control}: {controls}"));
-            assert_eq!(line["enforcement"], "not-enforced", "{place}");
-            assert!(!line["reason"].as_str().unwrap().is_empty(), "{place}: {control} gives its reason");
+        for wall in WALLS {
+            let line = line(controls, wall);
+            assert_ne!(line["enforcement"], "not-enforced", "{place}: {line}");
+            assert!(!line["reason"].as_str().unwrap().is_empty(), "{place}: {wall} gives its reason");
         }
+        let quota = line(controls, "disk quota");
+        assert!(["enforced", "degraded"].contains(&quota["enforcement"].as_str().unwrap()), "{place}: {quota}");
     }
-    assert_eq!(health["status"], "degraded");
+    // What nobody asked for is not claimed for this agent.
+    assert_eq!(line(&agent["controls"], "CPU share")["enforcement"], "not-enforced");
+    let machine = &doctor["machine"];
+    assert_eq!(health["isolation"], machine["level"], "the server and doctor see the same machine");
+    assert_ne!(machine["level"], "none");
+    assert_eq!(line(&machine["rows"], "sandboxes")["standing"], "present");
+    // By another way: the agent is where its rows say.
+    let pid = agent["pid"].as_u64().unwrap();
+    for (row, file) in [("network namespaces", "net"), ("mount namespaces", "mnt"), ("process namespaces", "pid")] {
+        let inside = std::fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap();
+        let outside = std::fs::read_link(format!("/proc/self/ns/{file}")).unwrap();
+        assert_eq!(line(&machine["rows"], row)["standing"] == "present", inside != outside, "{row}");
+    }
+}
+
+#[tokio::test]
+async fn doctor_looks_without_a_trace() {
+    let os = TestOs::initialised().await;
+    os.cli_ok(&["doctor"]).await;
+    assert!(!os.home().join("work/.quota").exists(), "no workspace was made");
+    let left = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!left.contains(os.home().to_str().unwrap()));
+}
+
+/// On a machine that forbids user namespaces, as a hardened one does, or a container: nothing is claimed, nothing starts.
+#[tokio::test]
+async fn where_namespaces_are_forbidden_doctor_says_so_and_no_server_starts() {
+    let mut os = TestOs::initialised().await;
+    let forbidding = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
+    os.enter_through(&["unshare", "--user", "--map-root-user", "sh", "-c", forbidding, "sh"]);
+    let doctor = os.cli(&["--output", "json", "doctor"]).await;
+    let report: Value = serde_json::from_str(&doctor.stdout).unwrap_or_else(|_| panic!("{}", doctor.stderr));
+    assert_eq!(report["machine"]["level"], "none");
+    let row = line(&report["machine"]["rows"], "user namespaces");
+    assert_eq!(row["standing"], "missing", "{row}");
+    assert!(row["detail"].as_str().unwrap().contains("user.max_user_namespaces is 0"), "{row}");
+    assert!(row["remedy"].as_str().unwrap().contains("sysctl -w"), "{row}");
+    for wall in WALLS {
+        assert_eq!(line(&report["controls"], wall)["enforcement"], "not-enforced", "{wall}");
+    }
+    let check = line(&report["checks"], "agents are walled in");
+    assert_eq!(check["outcome"], "fail", "{check}");
+    let text = os.cli(&["doctor"]).await.stdout;
+    assert!(text.contains("Isolation: none") && text.contains("remedy: sysctl -w user.max_user_namespaces"), "{text}");
+
+    let refused = os.cli(&["up", "--port", "0"]).await;
+    assert_ne!(refused.code, 0);
+    for part in ["AOS-1008", "agents are walled in: isolation is none", "user.max_user_namespaces is 0"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    // A developer may say that it is meant, and then it is shown.
+    assert!(os.try_up(&[("AGENT_OS_SANDBOX_BACKEND", "none")]).await, "{}", os.log());
+    let health = os.client().health().await.unwrap();
+    assert_eq!((health.isolation.as_str(), health.status.as_str()), ("none", "degraded"));
+    os.down().await;
+    let hardened = [("AGENT_OS_SANDBOX_BACKEND", "none"), ("ENFORCE_PRODUCTION_HARDENING", "true")];
+    assert!(!os.try_up(&hardened).await);
+    assert!(os.log().contains("isolation is none"), "{}", os.log());
 }
 
 #[tokio::test]

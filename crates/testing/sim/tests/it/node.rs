@@ -9,7 +9,7 @@ use std::{
 use agentos_audit::{AuditLog, LogIdentity, LogWriter};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::{Ambient, redact::Redactor};
-use agentos_monitor::Monitor;
+use agentos_monitor::{Bounds, Monitor};
 use agentos_scratch::{Backend, Scratch};
 use agentos_store::{Database, Store, StoreOptions};
 use agentos_tasks::{Tasks, TasksOptions};
@@ -89,8 +89,14 @@ impl Ground {
         let tasks = ["node-a", "node-b"].map(|node| Tasks::new(store.clone(), ambient.clone(), options(node)));
         let (sender, stops) = mpsc::unbounded_channel();
         let hands = Hands { world: world.clone(), stops: sender };
-        let monitor =
-            Monitor::new(store.clone(), tasks[0].clone(), ambient.clone(), Box::new(hands), Redactor::default());
+        let monitor = Monitor::new(
+            store.clone(),
+            tasks[0].clone(),
+            ambient.clone(),
+            Box::new(hands),
+            Redactor::default(),
+            Bounds::default(),
+        );
         let log = AuditLog::new(identity, store.clone(), directory.path());
         Node { store, tasks, monitor, log, trap, stops, directory }
     }

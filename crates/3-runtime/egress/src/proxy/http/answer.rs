@@ -27,13 +27,19 @@ pub(super) async fn refuse(client: &mut Wire<impl Stream>, stop: &Stop) {
          close\r\nX-AgentOS-Reason: {reason}\r\n\r\n{text}\n",
         text.len() + 1
     );
-    let told = async {
-        client.stream.write_all(message.as_bytes()).await?;
+    if matches!(timeout(DRAIN, client.stream.write_all(message.as_bytes())).await, Ok(Ok(()))) {
+        end(client).await;
+    }
+}
+
+/// Says that nothing follows, and lets the program finish its sentence.
+pub(super) async fn end(client: &mut Wire<impl Stream>) {
+    let ended = async {
         client.stream.shutdown().await?;
         client.buffer.clear();
         tokio::io::copy(&mut (&mut client.stream).take(DRAIN_BYTES_MAX), &mut tokio::io::sink()).await
     };
-    let _ = timeout(DRAIN, told).await;
+    let _ = timeout(DRAIN, ended).await;
 }
 
 /// Status line, a word for programs, a sentence for people.
@@ -48,7 +54,7 @@ fn words(stop: &Stop) -> (&'static str, String, String) {
             let status = if fault.code == Code::ADDRESS_DENIED { "403 Forbidden" } else { "502 Bad Gateway" };
             (status, fault.code.to_string(), fault.to_string())
         }
-        Stop::Broken => ("502 Bad Gateway", "broken".to_owned(), "the target broke off".to_owned()),
+        Stop::Broken | Stop::Stuck => ("502 Bad Gateway", "broken".to_owned(), "the target broke off".to_owned()),
         Stop::NobodyToAsk => ("503 Service Unavailable", "ended".to_owned(), "the sandbox has ended".to_owned()),
     }
 }

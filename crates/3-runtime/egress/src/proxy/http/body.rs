@@ -62,10 +62,9 @@ impl Carrier<'_> {
             }
         }
         if self.is_chunked_out && framing != Framing::None {
-            to.write_all(b"0\r\n\r\n").await?;
+            to.write_all(b"0\r\n\r\n").await.map_err(|_| Stop::Stuck)?;
         }
-        to.flush().await?;
-        Ok(())
+        to.flush().await.map_err(|_| Stop::Stuck)
     }
 
     async fn exactly(
@@ -88,19 +87,21 @@ impl Carrier<'_> {
     }
 
     async fn write(&self, to: &mut (impl AsyncWrite + Unpin), piece: &[u8]) -> Result<(), Stop> {
-        self.connection.activity.touch();
-        self.grant.carry(self.way, piece.len()).await?;
-        if self.is_chunked_out {
-            let mut chunk = BytesMut::with_capacity(piece.len() + 16);
-            chunk.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-            chunk.extend_from_slice(piece);
-            chunk.extend_from_slice(b"\r\n");
-            to.write_all(&chunk).await?;
-        } else {
-            to.write_all(piece).await?;
-        }
-        // TLS keeps what it is given until it is told; a stream of events must not wait for its next one.
-        to.flush().await?;
+        self.connection.carry(self.grant, self.way, piece.len()).await?;
+        let written = async {
+            if self.is_chunked_out {
+                let mut chunk = BytesMut::with_capacity(piece.len() + 16);
+                chunk.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                chunk.extend_from_slice(piece);
+                chunk.extend_from_slice(b"\r\n");
+                to.write_all(&chunk).await?;
+            } else {
+                to.write_all(piece).await?;
+            }
+            // TLS keeps what it is given until it is told; a stream of events must not wait for its next one.
+            to.flush().await
+        };
+        written.await.map_err(|_| Stop::Stuck)?;
         self.connection.activity.touch();
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::{
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// The target of a CONNECT request, which must come to the proxy's own port, without a body, with one name.
-pub(super) fn target_of(head: &RequestHead, door: &Door) -> Result<HostPort, super::Failed> {
+pub(super) fn target_of(head: &RequestHead, door: &Door) -> Result<HostPort, Stop> {
     if !matches!(door, Door::Proxy) {
         return Err(Refusal::NotUnderstood.into());
     }
@@ -32,7 +32,7 @@ pub(super) fn target_of(head: &RequestHead, door: &Door) -> Result<HostPort, sup
         // Some programs leave the port out of Host.
         let host = target::authority(host, Some(target.port())).map_err(named)?;
         if host != target {
-            return Err(named(Refusal::NamesDiffer).into());
+            return Err(named(Refusal::NamesDiffer));
         }
     }
     Ok(target)

@@ -1,5 +1,7 @@
 //! One granted request and its answer. Both bodies flow at the same time, each at the speed of its slower side.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use agentos_protocol::egress::WishEnd;
 use agentos_types::{Code, Fault};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -53,7 +55,7 @@ pub(super) async fn run(
     }
     let mut server = upstream::reach(connection, target, grant, kept).await?;
     let text = request_text(head, target, grant);
-    let exchange = Exchange { connection, grant, head };
+    let exchange = Exchange { connection, grant, head, is_sent: AtomicBool::new(false) };
     let (answered, is_sent) = exchange.both_ways(client, &mut server, &text, is_answered).await?;
     if answered.is_websocket {
         tunnel::carry(connection, grant, client, &mut server.wire).await?;
@@ -89,6 +91,8 @@ struct Exchange<'a> {
     connection: &'a Connection,
     grant: &'a Grant,
     head: &'a RequestHead,
+    /// The whole request has left.
+    is_sent: AtomicBool,
 }
 
 impl Exchange<'_> {
@@ -103,11 +107,13 @@ impl Exchange<'_> {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.wire.split();
         let send = async {
-            self.grant.carry(Way::Out, text.len()).await?;
-            to_server.write_all(text).await?;
-            to_server.flush().await?;
+            self.connection.carry(self.grant, Way::Out, text.len()).await?;
+            to_server.write_all(text).await.map_err(|_| Stop::Stuck)?;
+            to_server.flush().await.map_err(|_| Stop::Stuck)?;
             let carrier = self.carrier(Way::Out, self.head.framing == Framing::Chunked);
-            carrier.carry(&mut from_client, &mut to_server, self.head.framing).await
+            carrier.carry(&mut from_client, &mut to_server, self.head.framing).await?;
+            self.is_sent.store(true, Ordering::Relaxed);
+            Ok(())
         };
         let receive = self.receive(&mut from_server, &mut to_client, is_answered);
         tokio::pin!(send, receive);
@@ -116,7 +122,7 @@ impl Exchange<'_> {
             sent = &mut send => match sent {
                 Ok(()) => Ok((receive.await?, true)),
                 // Perhaps the target has stopped reading because it has answered.
-                Err(Stop::Broken) => Ok((receive.await?, false)),
+                Err(Stop::Stuck) => Ok((receive.await?, false)),
                 Err(stop) => Err(stop),
             },
         }
@@ -146,7 +152,8 @@ impl Exchange<'_> {
             }
             let framing =
                 response.framing(&self.head.method).map_err(|_| malformed("its length can be read in two ways"))?;
-            let is_client_kept = self.head.keeps_alive() && framing != Framing::UntilClose && !is_websocket;
+            let is_whole = self.is_sent.load(Ordering::Relaxed) && framing != Framing::UntilClose;
+            let is_client_kept = self.head.keeps_alive() && is_whole && !is_websocket;
             let is_chunked_out = framing == Framing::Chunked && self.head.version == Version::Http11;
             let text = response_text(&response, framing, is_chunked_out, is_client_kept, is_websocket);
             *is_answered = true;
@@ -176,7 +183,7 @@ impl Exchange<'_> {
             if from.buffer.len() >= head::RESPONSE_BYTES_MAX {
                 return Err(malformed("its head is too large"));
             }
-            if head::is_hopeless(from.buffer) {
+            if head::hopeless(from.buffer).is_some() {
                 return Err(malformed("its head is not valid"));
             }
             if from.more().await? == 0 {
@@ -186,7 +193,7 @@ impl Exchange<'_> {
     }
 
     async fn write_head(&self, to: &mut (impl AsyncWrite + Unpin), text: &[u8]) -> Result<(), Stop> {
-        self.grant.carry(Way::In, text.len()).await?;
+        self.connection.carry(self.grant, Way::In, text.len()).await?;
         to.write_all(text).await?;
         to.flush().await?;
         self.connection.activity.touch();
@@ -233,6 +240,6 @@ fn response_text(
 }
 
 fn malformed(reason: &str) -> Stop {
-    let fault = Fault::new(Code::RESPONSE_MALFORMED, "the answer of the target is not valid HTTP").detail(reason);
-    Stop::Unreachable { fault, address: None }
+let fault = Fault::new(Code::RESPONSE_MALFORMED, format!("the answer of the target is not valid HTTP: {reason}"));
+    Stop::Unreachable { fault: Box::new(fault), address: None }
 }

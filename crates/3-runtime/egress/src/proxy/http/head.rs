@@ -84,18 +84,15 @@ pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Whether what is there of a head cannot become one: a line that ends without its carriage return would be waited for
-/// until the time is over.
-pub fn is_hopeless(bytes: &[u8]) -> bool {
-    let mut before = 0;
-    for byte in bytes {
-        if *byte == b'\n' && before != b'\r' {
-            return true;
-        }
-        before = *byte;
-    }
+/// Why what is there of a head cannot become one: a line that ends without its carriage return would be waited for until
+/// the time is over.
+pub fn hopeless(bytes: &[u8]) -> Option<Defect> {
     // An empty line before the first is allowed to be skipped by the book, and is a trick in practice.
-    bytes.first().is_some_and(|first| !is_token(*first))
+    if bytes.first().is_some_and(|first| !is_token(*first)) {
+        return Some(Defect::Malformed);
+    }
+    let is_bare = |pair: &[u8]| matches!(pair, [before, b'\n'] if *before != b'\r');
+    bytes.windows(2).any(is_bare).then_some(Defect::Ambiguous)
 }
 
 impl RequestHead {

@@ -81,14 +81,17 @@ async fn serve(connection: &Connection, client: &mut Wire<impl Stream>, door: &D
             Ok(None) => return Ok(Next::Nothing),
             Ok(Some(head)) if head.method == "CONNECT" => match connect::target_of(&head, door) {
                 Ok(target) => return Ok(Next::Connect(target)),
-                Err(stop) => Err(stop),
+                Err(stop) => Err(stop.into()),
             },
             Ok(Some(head)) => one(connection, client, door, &head, &mut kept).await,
             Err(stop) => Err(stop),
         };
         match outcome {
             Ok(After::GoOn) => {}
-            Ok(After::Close) => break,
+            Ok(After::Close) => {
+                answer::end(client).await;
+                break;
+            }
             Err(Failed { stop, is_answered }) => {
                 if !is_answered {
                     answer::refuse(client, &stop).await;
@@ -130,13 +133,14 @@ async fn next_head(
     connection.activity.touch();
     let head = async {
         loop {
-            if let Some(end) = head::end_of_head(reader.buffer)
-                && end <= head::REQUEST_BYTES_MAX
-            {
-                return Ok(reader.buffer.split_to(end));
+            let end = head::end_of_head(reader.buffer);
+            if let Some(defect) = head::hopeless(reader.buffer.get(..end.unwrap_or(usize::MAX)).unwrap_or(reader.buffer)) {
+                return Err(Stop::refused(defect.into()));
             }
-            if reader.buffer.len() >= head::REQUEST_BYTES_MAX || head::is_hopeless(reader.buffer) {
-                return Err(Stop::refused(Refusal::NotUnderstood));
+            match end {
+                Some(end) if end <= head::REQUEST_BYTES_MAX => return Ok(reader.buffer.split_to(end)),
+                None if reader.buffer.len() < head::REQUEST_BYTES_MAX => {}
+                _ => return Err(Stop::refused(Refusal::NotUnderstood)),
             }
             if reader.more().await? == 0 {
                 return Err(Stop::refused(Refusal::NotUnderstood));

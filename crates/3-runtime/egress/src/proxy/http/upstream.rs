@@ -42,7 +42,7 @@ pub(super) async fn reach(
     let stream: Box<dyn Stream> = if target.is_tls {
         let _hold = connection.activity.hold();
         let wrapped = connection.outside.tls.wrap(reached.stream, &target.host).await;
-        Box::new(wrapped.map_err(|fault| Stop::Unreachable { fault, address: Some(address) })?)
+        Box::new(wrapped.map_err(|fault| Stop::Unreachable { fault: Box::new(fault), address: Some(address) })?)
     } else {
         Box::new(reached.stream)
     };

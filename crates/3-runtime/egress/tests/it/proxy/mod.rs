@@ -5,5 +5,13 @@ mod network;
 mod servers;
 mod stage;
 
+mod answers;
+mod bodies;
+mod credentials;
+mod hello;
+mod limits;
 mod names;
+mod program;
+mod smuggling;
+mod targets;
 mod ways;

@@ -178,6 +178,17 @@ impl Stage {
         })
     }
 
+    /// Waits for more and more messages until the condition holds.
+    pub fn wait_until(&self, condition: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !condition() {
+            let messages = self.heard.messages.lock().unwrap();
+            assert!(Instant::now() < until, "it never came to be; heard {messages:#?}");
+            // What has come between the look and the lock is seen after a moment.
+            drop(self.heard.more.wait_timeout(messages, Duration::from_millis(50)).unwrap());
+        }
+    }
+
     /// How the `number`-th granted wish that has ended did so, with its bytes out and in.
     pub fn ending(&self, number: usize) -> (WishEnd, u64, u64) {
         let until = Instant::now() + PATIENCE;
