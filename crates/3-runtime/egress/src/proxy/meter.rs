@@ -116,4 +116,15 @@ mod tests {
         assert_eq!(meter.pass(Way::In, 1).await, Err(Refusal::ByteLimit));
         assert_eq!((meter.news(), meter.news()), (Some((999, 2)), None));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_no_limit() {
+        let meter = meter(0, 0);
+        let started = Instant::now();
+        for _ in 0..3 {
+            meter.check().unwrap();
+            meter.pass(Way::In, 1 << 40).await.unwrap();
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
 }
