@@ -57,10 +57,13 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     /// Returns when it is ready.
-    pub(crate) async fn start(options: &SandboxOptions, profile: Profile) -> Result<Arc<Self>> {
+    pub(crate) async fn start(options: &SandboxOptions, profile: Profile, has_trial: bool) -> Result<Arc<Self>> {
         let (ours, theirs) = packet::pair().map_err(Fault::internal)?;
         sockopt::set_socket_timeout(&ours, sockopt::Timeout::Send, Some(SEND_TIMEOUT)).map_err(Fault::internal)?;
-        let command = command(options, profile, theirs);
+        let mut command = command(options, profile, theirs);
+        if !has_trial {
+            command.args(["--trial", "no"]);
+        }
         let (told, is_ready) = oneshot::channel();
         let (begun, has_begun) = oneshot::channel();
         let desk = Arc::new(Desk::new(profile, told));
