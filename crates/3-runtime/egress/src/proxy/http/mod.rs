@@ -134,16 +134,6 @@ async fn next_head(
     let head = async {
         let mut seen = 0;
         loop {
-            let end = head::end_of_head(reader.buffer);
-            if let Some(defect) =
-                head::hopeless(reader.buffer.get(..end.unwrap_or(usize::MAX)).unwrap_or(reader.buffer))
-            {
-                return Err(Stop::refused(defect.into()));
-            }
-            match end {
-                Some(end) if end <= head::REQUEST_BYTES_MAX => return Ok(reader.buffer.split_to(end)),
-                None if reader.buffer.len() < head::REQUEST_BYTES_MAX => {}
-                _ => return Err(Stop::refused(Refusal::NotUnderstood)),
             match head::scan(reader.buffer, seen) {
                 Scan::Hopeless(defect) => return Err(Stop::refused(defect.into())),
                 Scan::End(end) if end <= head::REQUEST_BYTES_MAX => return Ok(reader.buffer.split_to(end)),
