@@ -19,6 +19,7 @@ use crate::{
 
 use super::{
     Child,
+    devices::Devices,
     place::{self, Kind},
     proc,
 };
@@ -26,16 +27,6 @@ use super::{
 /// Names, links and the small files of the order, whose content one packet bounds.
 const ROOT_BYTES: &str = "1m";
 const ROOT_INODES: &str = "2048";
-/// Enough for the named semaphores and segments of a few programs.
-const SHM_INODES: &str = "1024";
-
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-const LINKS: [(&str, &str); 4] = [
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-];
 
 /// The tree of a bind.
 pub fn copy(source: &str, writable: bool, executable: bool) -> Result<Tree, String> {
@@ -67,10 +58,9 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
         files::move_to(tree.into_fd(), PROGRAM, true).map_err(|error| format!("the init's program: {error}"))?;
     }
     let mut trees = binds(child)?.into_iter();
-    let nodes = match child.order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) {
-        true => DEVICES.iter().map(|name| device(name)).collect::<Result<Vec<_>, _>>()?,
-        false => Vec::new(),
-    };
+    let devices = Devices::collect(child)?;
+    // Who may read what is made here is said with it. The mask for the program comes later.
+    sys::set_file_mask(0);
     let forbidden = Attributes { read_only: false, no_devices: true, no_programs: true };
     let options = [(c"size", ROOT_BYTES), (c"nr_inodes", ROOT_INODES), (c"mode", "755")];
     let root = tmpfs(&options, forbidden).map_err(|error| format!("the root could not be made: {error}"))?;
@@ -84,7 +74,7 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
             }
             // The host's are there.
             Mount::Devices { .. } | Mount::File { .. } if left_out::is("mounts") => {}
-            Mount::Devices { shm_bytes } => devices(root.as_fd(), &nodes, *shm_bytes)?,
+            Mount::Devices { shm_bytes } => devices.mount(root.as_fd(), *shm_bytes)?,
             other => small(root.as_fd(), other)?,
         }
     }
@@ -109,7 +99,7 @@ fn binds(child: &mut Child<'_>) -> Result<Vec<Tree>, String> {
     copies.collect()
 }
 
-fn attach(root: BorrowedFd<'_>, tree: &Tree, target: &str) -> Result<(), String> {
+pub fn attach(root: BorrowedFd<'_>, tree: &Tree, target: &str) -> Result<(), String> {
     let is_directory = files::is_directory(tree.as_fd()).map_err(|error| format!("{target}: {error}"))?;
     let place = place::reach(root, target, if is_directory { Kind::Directory } else { Kind::File })?;
     tree.attach(place.as_fd()).map_err(|error| format!("{target} could not be mounted: {error}"))
@@ -129,11 +119,7 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
             let (directory, name) = place::parent(root, target)?;
             let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
             files::open_in(directory.as_fd(), &name, flags, 0o444)
-                .and_then(|file| {
-                    files::write_all(file.as_fd(), content.as_bytes())?;
-                    // The file mask of this process must not decide who may read it.
-                    files::set_mode(file.as_fd(), 0o444)
-                })
+                .and_then(|file| files::write_all(file.as_fd(), content.as_bytes()))
                 .map_err(|error| format!("{target}: {error}"))
         }
         Mount::Bind { target, .. } => Err(format!("{target} is a bind")),
@@ -141,33 +127,16 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
     }
 }
 
-fn tmpfs(options: &[(&std::ffi::CStr, &str)], attributes: Attributes) -> std::io::Result<Tree> {
+pub fn tmpfs(options: &[(&std::ffi::CStr, &str)], attributes: Attributes) -> std::io::Result<Tree> {
     let values = options.iter().map(|(_, value)| CString::new(*value)).collect::<Result<Vec<_>, _>>()?;
     let pairs: Vec<_> = options.iter().zip(&values).map(|((name, _), value)| (*name, value.as_c_str())).collect();
     Tree::make(c"tmpfs", &pairs, attributes)
 }
 
-fn link(root: BorrowedFd<'_>, target: &str, to: &str) -> Result<(), String> {
+pub fn link(root: BorrowedFd<'_>, target: &str, to: &str) -> Result<(), String> {
     let to = CString::new(to).map_err(|_| format!("{target} leads to a NUL byte"))?;
     let (directory, name) = place::parent(root, target)?;
     files::make_link_in(directory.as_fd(), &name, &to).map_err(|error| format!("{target}: {error}"))
-}
-
-fn device(name: &str) -> Result<Tree, String> {
-    copy_with(&format!("/dev/{name}"), Attributes { read_only: true, no_devices: false, no_programs: true })
-}
-
-fn devices(root: BorrowedFd<'_>, nodes: &[Tree], shm_bytes: u64) -> Result<(), String> {
-    for (name, node) in DEVICES.iter().zip(nodes) {
-        let target = format!("/dev/{name}");
-        let place = place::reach(root, &target, Kind::File)?;
-        node.attach(place.as_fd()).map_err(|error| format!("{target}: {error}"))?;
-    }
-    LINKS.iter().try_for_each(|(target, to)| link(root, target, to))?;
-    let bytes = shm_bytes.to_string();
-    let options = [(c"size", bytes.as_str()), (c"nr_inodes", SHM_INODES), (c"mode", "1777")];
-    let tree = tmpfs(&options, attributes(true, false)).map_err(|error| format!("/dev/shm: {error}"))?;
-    attach(root, &tree, "/dev/shm")
 }
 
 /// The working directory is the new root already. What was the root is gone afterwards, with all that hung on it.

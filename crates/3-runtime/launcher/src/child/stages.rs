@@ -1,7 +1,11 @@
 //! The stages of each back end, from top to bottom; the first failure ends the sandbox. A new wall is a function and a row,
 //! at the place where its rights are still there and its predecessors are done.
 
-use std::{ffi::CString, fs, io};
+use std::{
+    ffi::{CStr, CString, OsStr},
+    fs, io,
+    os::unix::ffi::OsStrExt,
+};
 
 use crate::{
     channel::{CHANNEL, PLAN, PROGRAM},
@@ -89,15 +93,20 @@ pub const NONE: &[Stage] = &[
 
 /// Raised so that the kernel ends an agent before it ends the server when memory runs out.
 const OOM_SCORE_ADJUSTMENT: i32 = 500;
+const OOM_SCORE: &CStr = c"/proc/self/oom_score_adj";
 
 /// Best effort: only the kernel's choice under memory pressure is worse without it.
-fn volunteer_for_oom(_: &mut Child<'_>) -> Result<(), String> {
-    const PATH: &str = "/proc/self/oom_score_adj";
-    let present = fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    if present.is_some_and(|score| score < OOM_SCORE_ADJUSTMENT) {
-        let _ = fs::write(PATH, OOM_SCORE_ADJUSTMENT.to_string());
+fn volunteer_for_oom(child: &mut Child<'_>) -> Result<(), String> {
+    if child.volunteers_for_oom {
+        let _ = files::write_file(OOM_SCORE, OOM_SCORE_ADJUSTMENT.to_string().as_bytes());
     }
     Ok(())
+}
+
+/// Whether this process's own score, which its children inherit, is below that.
+pub fn should_volunteer() -> bool {
+    let present = fs::read_to_string(OsStr::from_bytes(OOM_SCORE.to_bytes())).ok();
+    present.and_then(|text| text.trim().parse::<i32>().ok()).is_some_and(|score| score < OOM_SCORE_ADJUSTMENT)
 }
 
 /// What the launcher inherited does not go on: it has reset itself as far as it may, and here comes the order's own level.

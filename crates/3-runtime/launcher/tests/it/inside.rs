@@ -251,6 +251,8 @@ os.write(fd, b\"#!/bin/sh\\necho ran\\n\"); os.execve(f\"/proc/self/fd/{fd}\", [
         let sealed = "exec python3 -c 'import os; os.write(os.memfd_create(\"x\", 8), b\"data\"); print(\"written\")'";
         let (_, text) = server.run(SandboxOrder { anonymous_programs: false, ..order(sealed) });
         assert_eq!(text, "written\n", "one that can never be executed is there");
+        let (_, text) = server.run(order(script));
+        assert!(!text.contains("memfd_create") && text.contains("ran"), "{text}");
     });
 }
 
