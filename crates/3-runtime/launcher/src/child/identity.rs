@@ -1,6 +1,6 @@
 //! Whose process this is: its parent, its user, its cgroup, and the settings that only a namespace's creator may change.
 
-use std::io;
+use std::{fs, io};
 
 use agentos_protocol::sandbox::INNER_ID;
 
@@ -71,7 +71,10 @@ pub fn settings(child: &mut Child<'_>) -> Result<(), String> {
 /// The profile takes effect at the next `execve`. Before the change of user, because afterwards the file is root's.
 pub fn apparmor(child: &mut Child<'_>) -> Result<(), String> {
     let Some(name) = &child.order.apparmor else { return Ok(()) };
-    let command = format!("exec {name}");
+    // Whoever is in a profile keeps it: without new privileges only another one can be added.
+    let own = fs::read_to_string("/proc/self/attr/apparmor/current").unwrap_or_default();
+    let is_free = own.starts_with("unconfined") || own.trim_end().ends_with("(unconfined)");
+    let command = format!("{} {name}", if is_free { "exec" } else { "stack" });
     files::write_file(c"/proc/self/attr/apparmor/exec", command.as_bytes()).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             format!("AppArmor is not active in this kernel, so profile {name} cannot be entered")

@@ -63,7 +63,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| read("/proc/kcore"),
     },
     Attempt { name: "read-kallsyms", what: "read addresses of the kernel", walls: &[Proc, Kernel], run: kallsyms },
-    Attempt { name: "read-keys", what: "read keys of the kernel", walls: &[Proc], run: |_| read("/proc/keys") },
+    Attempt { name: "read-keys", what: "read keys of the kernel", walls: &[Proc, Machine], run: |_| read("/proc/keys") },
     Attempt {
         name: "read-timer-list",
         what: "read the timers of all processes",
@@ -153,7 +153,11 @@ pub const ATTEMPTS: &[Attempt] = &[
 fn read(path: &str) -> Outcome {
     use std::io::Read;
     let mut first = [0; 64];
-    Outcome::of_io(fs::File::open(path).and_then(|mut file| file.read(&mut first)))
+    match fs::File::open(path).and_then(|mut file| file.read(&mut first)) {
+        // What is masked is there, and holds nothing.
+        Ok(0) => Outcome::blocked("empty"),
+        read => Outcome::of_io(read),
+    }
 }
 
 /// Opened and not written: what would be harmed is the host.
