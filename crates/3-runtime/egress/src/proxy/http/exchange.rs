@@ -240,6 +240,6 @@ fn response_text(
 }
 
 fn malformed(reason: &str) -> Stop {
-let fault = Fault::new(Code::RESPONSE_MALFORMED, format!("the answer of the target is not valid HTTP: {reason}"));
+    let fault = Fault::new(Code::RESPONSE_MALFORMED, format!("the answer of the target is not valid HTTP: {reason}"));
     Stop::Unreachable { fault: Box::new(fault), address: None }
 }

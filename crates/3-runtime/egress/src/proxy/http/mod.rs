@@ -134,7 +134,9 @@ async fn next_head(
     let head = async {
         loop {
             let end = head::end_of_head(reader.buffer);
-            if let Some(defect) = head::hopeless(reader.buffer.get(..end.unwrap_or(usize::MAX)).unwrap_or(reader.buffer)) {
+            if let Some(defect) =
+                head::hopeless(reader.buffer.get(..end.unwrap_or(usize::MAX)).unwrap_or(reader.buffer))
+            {
                 return Err(Stop::refused(defect.into()));
             }
             match end {
