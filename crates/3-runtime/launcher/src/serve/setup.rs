@@ -74,7 +74,7 @@ impl Setup {
             user,
             group: process::effective_group(),
         };
-        setup.layers = layers::probe(&setup);
+        setup.layers = if options.has_trial { layers::probe(&setup) } else { layers::known(&setup) };
         Ok(setup)
     }
 
