@@ -13,7 +13,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity, authority::Authority, grant::{Grant, Way}, line::Line, meter::Meter, names::Names, stop::Stop,
+    activity::Activity,
+    authority::Authority,
+    grant::{Grant, Way},
+    line::Line,
+    meter::Meter,
+    names::Names,
+    stop::Stop,
 };
 
 /// From the lookup to the open connection. Slower ones are down for who waits.
@@ -103,7 +109,9 @@ impl Connection {
             if grant.private_allowed { reach.connect_opened(target).await } else { reach.connect(target).await }
         };
         match timeout(DIAL, attempt).await {
-            Ok(outcome) => outcome.map_err(|Unreached { fault, address }| Stop::Unreachable { fault: Box::new(fault), address }),
+            Ok(outcome) => {
+                outcome.map_err(|Unreached { fault, address }| Stop::Unreachable { fault: Box::new(fault), address })
+            }
             Err(_) => {
                 let fault = Fault::new(Code::CONNECT_FAILED, format!("no connection to {target} in {DIAL:?}"));
                 Err(Stop::Unreachable { fault: Box::new(fault), address: None })
