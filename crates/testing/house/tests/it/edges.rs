@@ -57,7 +57,7 @@ fn every_edge_goes_down() {
             let down = is_in(target, floor) || allowed.iter().any(|on| is_in(target, on) || target.name == *on);
             let testing = is_in(target, "crates/testing");
             let fits = if testing {
-                *only_tests || is_in(package, "crates/testing") || *floor == "benches"
+                *only_tests || is_in(package, "crates/testing") || ["benches", "xtask"].contains(floor)
             } else {
                 down || *only_tests
             };
