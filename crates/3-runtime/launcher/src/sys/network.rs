@@ -161,8 +161,10 @@ pub fn receive_udp(port: u16, has_v6: bool) -> io::Result<OwnedFd> {
         set_option(&receiver, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         // An answer comes from the address that was asked, which no device has.
         set_option(&receiver, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
+        // Tells the address of IPv4 as well. Asking both ways brings it twice, for which a reader may have no room.
+    } else {
+        set_option(&receiver, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
     }
-    set_option(&receiver, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
     Ok(receiver)
 }
 
