@@ -147,6 +147,12 @@ metrics! {
     AGENT_EGRESS_IN = "agentos_agent_egress_in_bytes_total" counter ["agent"] "Bytes that came to an agent through the egress proxy.";
     AGENT_EGRESS_OUT = "agentos_agent_egress_out_bytes_total" counter ["agent"] "Bytes that an agent sent through the egress proxy.";
     AGENT_ENDS = "agentos_agent_ends_total" counter ["reason"] "Ends of agents' processes that nobody had asked for, by reason.";
+    EGRESS_DECISIONS = "agentos_egress_decisions_total" counter ["decision"] "Names, connections and requests by what was decided: allowed, denied, or refused by the proxy itself.";
+    EGRESS_BYTES = "agentos_egress_bytes_total" counter ["direction"] "Bytes that the egress proxy carried, out of sandboxes and in.";
+    EGRESS_OPEN = "agentos_egress_connections" gauge [] "Connections and requests that were allowed and have not ended.";
+    EGRESS_SANDBOXES = "agentos_egress_sandboxes" gauge [] "Sandboxes with a way out.";
+    EGRESS_RESTARTS = "agentos_egress_proxy_restarts_total" counter [] "Egress proxies that ended or hung and were replaced.";
+    EGRESS_UP = "agentos_egress_proxy_up" gauge [] "1 while the egress proxy answers.";
     AUDIT_RECORDS = "agentos_audit_records_total" counter [] "Records in the audit log.";
     WITNESS_RECORDS = "agentos_witness_records" gauge ["target"] "Records of the own log under the newest checkpoint at a witness.";
     WITNESS_FAILURES = "agentos_witness_failures_total" counter ["target"] "Attempts to reach a witness that failed.";

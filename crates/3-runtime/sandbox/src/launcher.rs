@@ -82,7 +82,8 @@ impl Launcher {
         launcher.layers = layers??;
         launcher.pid = pid.unwrap_or_default();
         for layer in &launcher.layers {
-            tracing::debug!(profile = profile.as_str(), layer = layer.name, active = layer.is_active, layer.detail);
+            let (name, active, detail) = (&layer.name, layer.is_active, &layer.detail);
+            tracing::debug!(profile = profile.as_str(), %name, active, %detail, "a wall of sandboxes");
         }
         Ok(Arc::new(launcher))
     }

@@ -26,6 +26,7 @@ mod quarters;
 mod supervisor;
 mod surroundings;
 mod syscalls;
+mod ways_out;
 
 pub use commands::{Captured, Command, CommandReport, Commands};
 pub use controls::controls;
@@ -34,3 +35,4 @@ pub use options::SupervisorOptions;
 pub use quarters::Quarters;
 pub use supervisor::{AgentCommand, Deployment, Supervisor};
 pub use syscalls::Syscalls;
+pub use ways_out::WaysOut;

@@ -8,7 +8,7 @@ use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
 use agentos_types::{machine::Machine, manifest::LimitEnforcement};
 
-use crate::Quarters;
+use crate::{Quarters, WaysOut};
 
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
@@ -23,6 +23,8 @@ pub struct SupervisorOptions {
     pub enforcement: LimitEnforcement,
     /// User number of the first agent on the host. Absent: the server is an ordinary user, and agents are the same one.
     pub first_host_id: Option<u32>,
+    /// Absent: nothing leaves any sandbox, whatever its manifest says.
+    pub ways_out: Option<WaysOut>,
     /// What no sandbox may ever show: the data directory.
     pub closed: Vec<PathBuf>,
     /// Installed packages: `PACKAGES/AGENT/VERSION/`.

@@ -94,6 +94,9 @@ impl Supervisor {
         background: Background,
         syscalls: Arc<dyn Syscalls>,
     ) -> Result<Self> {
+        if let Some(ways) = options.ways_out.clone() {
+            spawn_blocking(move || ways.clear()).await.map_err(Fault::internal)??;
+        }
         let notices = store.subscribe();
         let stop = background.shutdown().child_token();
         let shared = Arc::new(Shared {

@@ -1,7 +1,10 @@
 //! What one life of an agent has around its processes: the group that bounds and counts them, and the workspace. Made before
 //! the sandbox, taken away after it. All of it reads and makes files: not for async threads.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, OnceLock},
+};
 
 use agentos_limits::{Group, GroupLimits, Resource, quota::Workspace};
 use agentos_protocol::sandbox::{Descriptor, Mount};
@@ -14,7 +17,7 @@ use agentos_types::{
 
 use tokio::task::spawn_blocking;
 
-use crate::{SupervisorOptions, processes};
+use crate::{SupervisorOptions, processes, ways_out::WayOut};
 
 /// With less than this a workspace counts as full: the next write of a program does not fit.
 const DISK_REST_BYTES: u64 = 64 << 10;
@@ -27,6 +30,8 @@ pub(crate) struct Surroundings {
     workspace: Workspace,
     cpu_seconds_max: u64,
     host_id: Option<u32>,
+    /// Open from the birth of the sandbox, where its manifest leads anywhere.
+    way_out: OnceLock<WayOut>,
 }
 
 impl Surroundings {
@@ -44,7 +49,7 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id })
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id, way_out: OnceLock::new() })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
@@ -60,6 +65,18 @@ impl Surroundings {
 
     pub(crate) fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// Once in a life.
+    pub(crate) fn hold(&self, way_out: WayOut) -> Result<()> {
+        self.way_out.set(way_out).map_err(|_| Fault::internal("a life has two ways out"))
+    }
+
+    /// Nothing of the life is left that could use it.
+    pub(crate) async fn end_way_out(&self) {
+        if let Some(way_out) = self.way_out.get() {
+            way_out.end().await;
+        }
     }
 
     /// Onto `/workspace`.
@@ -96,6 +113,7 @@ impl Surroundings {
     /// A reading of this life. `init` is the first process of the sandbox; what no group counts is read from `/proc`.
     pub(crate) fn reading(&self, init: u32) -> Usage {
         let usage = self.group.usage();
+        let moved = self.way_out.get().map(WayOut::bytes).unwrap_or_default();
         let own = match (usage.cpu, usage.memory, usage.processes, usage.disk) {
             (Some(_), Some(_), Some(_), Some(_)) => Usage::default(),
             _ => processes::sample(init),
@@ -115,8 +133,8 @@ impl Surroundings {
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             throttled_ms: usage.cpu.map_or(0, |cpu| cpu.throttled_us / 1_000),
             workspace_bytes: self.workspace.usage().bytes,
-            egress_in_bytes: 0,
-            egress_out_bytes: 0,
+            egress_in_bytes: moved.r#in,
+            egress_out_bytes: moved.out,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentos_api::body::{CHECK_PUBLISHED, Check, CheckOutcome};
+use agentos_api::body::{CHECK_EGRESS, CHECK_PUBLISHED, Check, CheckOutcome};
 use agentos_base::{Ambient, config::Config};
 use agentos_sandbox::Backend;
 use agentos_store::Store;
@@ -17,7 +17,7 @@ use agentos_types::{
     machine::{IsolationLevel, Machine, MachineRow},
 };
 
-use crate::{install, layout::Layout, sandboxes, witness};
+use crate::{install, layout::Layout, programs, sandboxes, witness};
 
 /// Everything that a check may look at.
 struct Subject<'s> {
@@ -41,6 +41,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     ("gateway is encrypted or local", gateway),
     ("database is encrypted or local", database_protected),
     ("launcher is installed", launcher),
+    (CHECK_EGRESS, egress),
     ("clock is plausible", clock),
     ("root key is offline", root_key_offline),
     ("server is not root", not_root),
@@ -199,6 +200,15 @@ fn launcher(subject: &Subject<'_>) -> (CheckOutcome, String) {
         return pass(subject.launcher.display().to_string());
     }
     fail(format!("{}: {} is missing", Code::LAUNCHER_MISSING, subject.launcher.display()))
+}
+
+/// Whether it is there; whether it answers is seen when it runs.
+fn egress(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let program = subject.launcher.with_file_name(programs::EGRESS);
+    if program.is_file() {
+        return pass(program.display().to_string());
+    }
+    fail(format!("{}: {} is missing", Code::LAUNCHER_MISSING, program.display()))
 }
 
 fn clock(subject: &Subject<'_>) -> (CheckOutcome, String) {

@@ -84,6 +84,11 @@ impl Layout {
         self.root.join("work")
     }
 
+    /// Certificates of lives that have credentials put in; nothing in there is secret.
+    pub fn certificates(&self) -> PathBuf {
+        self.root.join("certificates")
+    }
+
     pub fn cli_token(&self) -> PathBuf {
         self.root.join(agentos_cli::TOKEN_FILE)
     }

@@ -4,6 +4,7 @@
 mod checks;
 mod descriptors;
 mod detach;
+mod egress;
 mod host;
 mod install;
 mod kernel;

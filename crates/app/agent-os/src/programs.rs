@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use agentos_types::{Fault, Result};
 
 const LAUNCHER: &str = "agent-os-launch";
-const EGRESS: &str = "agent-os-egress";
+pub const EGRESS: &str = "agent-os-egress";
 
 /// This program's own path, with links resolved.
 pub fn own_path() -> Result<PathBuf> {

@@ -20,6 +20,9 @@ use crate::layout::Layout;
 /// Which numbers of users there are where this process runs: `FIRST OUTSIDE COUNT` in each line.
 const USER_NUMBERS: &str = "/proc/self/uid_map";
 
+/// Users of the host that agents can have; one more is the proxy's.
+const AGENTS: u32 = AGENTS_MAX as u32;
+
 pub struct Walls {
     pub sandboxes: Sandboxes,
     pub host: Arc<HostRoot>,
@@ -27,6 +30,8 @@ pub struct Walls {
     pub workspaces: Workspaces,
     pub enforcement: LimitEnforcement,
     pub first_host_id: Option<u32>,
+    /// The user of the egress proxy on the host: the number after those of the agents.
+    pub proxy_host_id: Option<u32>,
 }
 
 impl Walls {
@@ -70,6 +75,7 @@ impl Walls {
             workspaces: given.workspaces,
             enforcement: enforcement(config),
             first_host_id: given.first_host_id,
+            proxy_host_id: given.first_host_id.map(|first| first.saturating_add(AGENTS)),
         })
     }
 }
@@ -123,7 +129,7 @@ pub fn first_host_id(config: &Config) -> Result<Option<u32>> {
     }
     let first = config.sandbox_first_host_id();
     let map = std::fs::read_to_string(USER_NUMBERS).map_err(Fault::internal)?;
-    let count = u32::try_from(AGENTS_MAX).unwrap_or(u32::MAX);
+    let count = AGENTS + 1;
     if has_numbers(&map, first, count) {
         return Ok(Some(first));
     }
@@ -132,7 +138,7 @@ pub fn first_host_id(config: &Config) -> Result<Option<u32>> {
         Code::CONFIG_INVALID_VALUE,
         format!("sandbox.first_host_id: users {first} to {last} do not exist here; {USER_NUMBERS} has no such numbers"),
     )
-    .hint("set it to the first of 10,000 numbers that exist in this container and that nobody else uses"))
+    .hint("set it to the first of 10,001 numbers that exist in this container and that nobody else uses"))
 }
 
 fn has_numbers(map: &str, first: u32, count: u32) -> bool {

@@ -11,7 +11,6 @@ use std::{
 };
 
 use agentos_audit::{AuditLog, LogWriter, Upkeep};
-use agentos_authority::HostRule;
 use agentos_base::{
     Ambient, Background,
     config::{self, Config},
@@ -23,7 +22,7 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
-use agentos_monitor::{Bounds, Monitor, egress::EgressRules};
+use agentos_monitor::{Bounds, Monitor};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
@@ -42,7 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    checks, descriptors, install,
+    checks, descriptors, egress, install,
     install::Installation,
     kernel::{ServerKernel, retention},
     layout::Layout,
@@ -155,7 +154,7 @@ impl Server {
         let bounds = Bounds::new(&config.tools_allowed_commands())?;
         let monitor =
             Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds)
-                .ruled(egress_rules(&config)?);
+                .ruled(egress::rules(&config)?);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
@@ -169,8 +168,12 @@ impl Server {
         witnesses.record_contradictions().await?;
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
+        let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
+        let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
+        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
+        options.ways_out = ways_out;
         let supervisor = Supervisor::start(
-            supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor),
+            options,
             store.clone(),
             tasks.clone(),
             ambient.clone(),
@@ -198,6 +201,7 @@ impl Server {
             secrets,
             retention,
             supervisor,
+            egress,
             witnesses,
             ambient: ambient.clone(),
             layout,
@@ -318,14 +322,6 @@ fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
     texts.iter().map(|text| text.parse()).collect()
 }
 
-fn egress_rules(config: &Config) -> Result<EgressRules> {
-    let parsed = |texts: Vec<String>| texts.iter().map(|text| HostRule::parse(text)).collect::<Result<Vec<_>>>();
-    Ok(EgressRules {
-        allowed_domains: config.egress_allowed_domains().map(parsed).transpose()?,
-        private_exceptions: targets(&config.dialer_private_exceptions())?,
-    })
-}
-
 fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upkeep) -> Retention {
     let policy = Policy {
         task_days: config.retention_task_days(),
@@ -369,6 +365,7 @@ fn supervisor_options(
         machine,
         enforcement: walls.enforcement,
         first_host_id: walls.first_host_id,
+        ways_out: None,
         closed: vec![layout.root().to_owned()],
         packages: layout.packages(),
         cancel_grace: config.tasks_cancel_grace(),

@@ -300,10 +300,12 @@ pub struct Check {
 
 /// Name of the check of the places that the audit log's checkpoints go to.
 pub const CHECK_PUBLISHED: &str = "checkpoints reach witnesses";
+/// The check of the one way out of sandboxes: at the start whether its program is there, later whether it answers.
+pub const CHECK_EGRESS: &str = "egress proxy answers";
 /// Name of the check of the logs that this node witnesses.
 pub const CHECK_WITNESSED: &str = "witnessed logs are consistent";
 /// Checks whose outcome only the running server knows; in its health they stand for the present moment.
-pub const LIVE_CHECKS: [&str; 2] = [CHECK_PUBLISHED, CHECK_WITNESSED];
+pub const LIVE_CHECKS: [&str; 3] = [CHECK_PUBLISHED, CHECK_EGRESS, CHECK_WITNESSED];
 
 /// `fail` always refuses the start; `warn` refuses it under ENFORCE_PRODUCTION_HARDENING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -36,6 +36,11 @@ impl Package {
         Self::python(name, include_str!("fetcher.py"), rest)
     }
 
+    /// A worker that runs the command of each task's input in its sandbox and answers with status and output.
+    pub fn runner(name: &str, rest: &str) -> Self {
+        Self::python(name, include_str!("runner.py"), rest)
+    }
+
     /// The Monitor with further grants.
     pub fn monitor(grants: &str) -> Self {
         let package = Self::empty("monitor", &["agent-os-monitor"], "");

@@ -76,6 +76,12 @@ impl Volume {
         words.to_vec()
     }
 
+    /// Names of hosts that programs in it know, in the place of those of the machine.
+    pub fn name_hosts(&self, lines: &str) {
+        std::fs::write(self.outside.join("hosts"), lines).expect("the volume is writable");
+        self.run(&format!("mount --bind '{}/hosts' /etc/hosts", self.inside.display()));
+    }
+
     /// Takes all the room there is.
     pub fn fill(&self) {
         let script = format!("cat /dev/zero > '{}/filler' 2>/dev/null || true", self.inside.display());

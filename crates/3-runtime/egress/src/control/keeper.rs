@@ -86,6 +86,11 @@ impl Shared {
         self.told.send_replace(Some(generation));
     }
 
+    /// Whether there is a proxy that knows of sandboxes.
+    pub fn is_any_told(&self) -> bool {
+        self.told.borrow().is_some()
+    }
+
     pub async fn settled(&self) {
         let wanted = self.generation();
         // Fails only when the sender is gone, which is this value.
@@ -98,7 +103,7 @@ impl Shared {
 
     pub fn counts(&self) -> Counts {
         let (is_up, open) = self.with(|(state, desk)| (matches!(state, State::Up(_)), desk.len()));
-        Counts { is_up, open: open as u64, sandboxes: self.table.len() as u64, ..self.counters.read() }
+        Counts { is_up, open: open as u64, sandboxes: self.table.all_living().len() as u64, ..self.counters.read() }
     }
 
     pub fn begin(&self, desk: Arc<Desk>) {
@@ -181,8 +186,9 @@ struct Forgotten<'s>(&'s Arc<Shared>);
 impl Drop for Forgotten<'_> {
     fn drop(&mut self) {
         self.0.told.send_replace(None);
-        for entry in self.0.table.all().values() {
+        for (sandbox, entry) in self.0.table.all() {
             entry.meter.proxy_ended();
+            self.0.table.gone(sandbox);
         }
         // Also when the session was dropped in the middle.
         let desk = self.0.with(|(_, desk)| desk.clone());

@@ -31,11 +31,22 @@ use super::{
 
 /// Questions that are judged at once: as many as a proxy has open. More come only from one that has been taken over.
 const JUDGED_MAX: usize = 4_096;
+/// Pings from this number on are farewells: the answer says that everything about the sandbox with the rest of the number
+/// has been told. No server lives for so many seconds.
+const FAREWELLS: u64 = 1 << 63;
 /// Pings that wait to be sent; one is enough to find out.
 const PINGS_MAX: usize = 1;
 
 /// Why the proxy is no more, or no longer believed.
 pub(super) type Ending = String;
+
+/// What this proxy was told.
+#[derive(Default)]
+struct Known {
+    attached: BTreeSet<u64>,
+    /// Detached, and the last word about it is owed.
+    parting: BTreeSet<u64>,
+}
 
 pub(super) struct Session {
     shared: Arc<Shared>,
@@ -106,6 +117,7 @@ impl Session {
                     self.shared.counters.add(entry.meter.moved(Bytes { out: bytes_out, r#in: bytes_in }));
                 }
             }
+            FromProxy::Pong { n } if n >= FAREWELLS => self.shared.table.gone(n - FAREWELLS),
             FromProxy::Pong { n } => {
                 self.answered.fetch_max(n, Ordering::Relaxed);
             }
@@ -123,7 +135,7 @@ impl Session {
 
     /// Judged beside the socket, and to its end also when the proxy dies: what was recorded needs its outcome.
     fn on_ask(&self, ask: u64, sandbox: u64, wish: Wish) {
-        let (entry, turn) = (self.shared.table.get(sandbox), Arc::clone(&self.judged).try_acquire_owned());
+        let (entry, turn) = (self.shared.table.living(sandbox), Arc::clone(&self.judged).try_acquire_owned());
         let (shared, desk, verdicts) = (self.shared.clone(), self.desk.clone(), self.verdicts.clone());
         let (Some(entry), Ok(turn)) = (entry, turn) else {
             one_more(&self.shared.counters.denied);
@@ -179,7 +191,7 @@ impl Session {
         // Fails only when the sender is gone, which is this session.
         let _ = self.is_ready.subscribe().wait_for(|is_ready| *is_ready).await;
         on_ready();
-        let mut known = BTreeSet::new();
+        let mut known = Known::default();
         loop {
             let sent = tokio::select! {
                 biased;
@@ -194,16 +206,23 @@ impl Session {
     }
 
     /// Tells of what has begun and ended since the last time. After a restart that is everything that there is.
-    async fn bring_in_line(&self, known: &mut BTreeSet<u64>) -> io::Result<()> {
+    async fn bring_in_line(&self, known: &mut Known) -> io::Result<()> {
         let generation = self.shared.generation();
-        let all = self.shared.table.all();
-        let gone: Vec<u64> = known.iter().filter(|sandbox| !all.contains_key(sandbox)).copied().collect();
-        for sandbox in gone {
-            self.send(&ToProxy::Detach { sandbox }).await?;
-            known.remove(&sandbox);
+        let rows = self.shared.table.all();
+        let (leaving, living): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, entry)| entry.is_leaving());
+        known.parting.retain(|sandbox| rows.contains_key(sandbox));
+        for (&sandbox, _) in leaving {
+            if known.attached.remove(&sandbox) {
+                known.parting.insert(sandbox);
+                self.send(&ToProxy::Detach { sandbox }).await?;
+                self.send(&ToProxy::Ping { n: FAREWELLS + sandbox }).await?;
+            } else if !known.parting.contains(&sandbox) {
+                // It began and ended before this proxy could be told.
+                self.shared.table.gone(sandbox);
+            }
         }
-        for (sandbox, entry) in all {
-            if known.insert(sandbox) {
+        for (&sandbox, entry) in living {
+            if known.attached.insert(sandbox) {
                 let message = ToProxy::Attach(Box::new(entry.attachment(sandbox)));
                 let bytes = Zeroizing::new(serde_json::to_vec(&message)?);
                 self.channel.send(&bytes, &entry.sockets).await?;

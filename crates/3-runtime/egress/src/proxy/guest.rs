@@ -13,7 +13,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity, authority::Authority, grant::{Grant, Way}, line::Line, meter::Meter, names::Names, stop::Stop,
+    activity::Activity,
+    authority::Authority,
+    grant::{Grant, Way},
+    line::Line,
+    meter::Meter,
+    names::Names,
+    stop::Stop,
 };
 
 /// From the lookup to the open connection. Slower ones are down for who waits.
@@ -103,7 +109,9 @@ impl Connection {
             if grant.private_allowed { reach.connect_opened(target).await } else { reach.connect(target).await }
         };
         match timeout(DIAL, attempt).await {
-            Ok(outcome) => outcome.map_err(|Unreached { fault, address }| Stop::Unreachable { fault: Box::new(fault), address }),
+            Ok(outcome) => {
+                outcome.map_err(|Unreached { fault, address }| Stop::Unreachable { fault: Box::new(fault), address })
+            }
             Err(_) => {
                 let fault = Fault::new(Code::CONNECT_FAILED, format!("no connection to {target} in {DIAL:?}"));
                 Err(Stop::Unreachable { fault: Box::new(fault), address: None })
@@ -121,6 +129,7 @@ impl Connection {
     /// Runs `work` for a grant and writes down how it ended: by itself, by the clocks of the connection, or not at all, if
     /// the sandbox ends first.
     pub async fn under<T>(&self, grant: &Grant, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+        let _guard = self.activity.guard();
         let outcome = tokio::select! {
             biased;
             outcome = work => outcome,

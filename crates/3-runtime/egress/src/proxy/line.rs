@@ -101,7 +101,8 @@ impl Line {
 
     pub async fn refuse(&self, sandbox: u64, target: Option<String>, reason: Refusal) {
         // What a program calls a name can be as long as a head.
-        let target = target.map(|text| text.chars().filter(|character| !character.is_control()).take(TARGET_MAX).collect());
+        let target =
+            target.map(|text| text.chars().filter(|character| !character.is_control()).take(TARGET_MAX).collect());
         let Ok(turn) = Arc::clone(&self.refusals).acquire_owned().await else { return };
         self.post_in_turn(FromProxy::Refused { sandbox, target, reason }, Some(turn));
     }

@@ -7,6 +7,8 @@ mod ends;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod groups;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod inherited;

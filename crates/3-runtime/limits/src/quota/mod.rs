@@ -39,6 +39,7 @@ use copy::Cap;
 use image::Images;
 use place::{Home, Places, check_name, make_private, unavailable};
 use programs::Programs;
+use project::Projects;
 
 /// Where every workspace is inside of a sandbox.
 pub const WORKSPACE_TARGET: &str = "/workspace";
@@ -148,7 +149,7 @@ impl Workspaces {
             QuotaDriver::Project => {
                 self.at_home(opened, name, bounds, owner)?;
                 let _one = opened.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                project::bound(places, programs, name, bounds)?;
+                Projects { places, programs }.bound(name, bounds, owner)?;
             }
             QuotaDriver::Watchdog => self.at_home(opened, name, bounds, owner)?,
             QuotaDriver::Tmpfs => {}

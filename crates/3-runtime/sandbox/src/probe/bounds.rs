@@ -6,7 +6,11 @@ use agentos_limits::{
 };
 use agentos_types::machine::{IsolationLevel, MachineRow, RowStanding};
 
-use super::{Bounds, facts::Facts};
+use super::{
+    Bounds,
+    facts::Facts,
+    why::{Why, no_users},
+};
 
 use IsolationLevel::{Reduced, Strong};
 
@@ -114,6 +118,9 @@ fn quota(driver: QuotaDriver, examined: &[Examined]) -> MachineRow {
 
 /// A second wall: agents cannot meet each other's processes and files anyway.
 fn users(facts: &Facts) -> MachineRow {
+    if let Some(Why { detail, remedy }) = no_users(facts) {
+        return row("user for each agent", RowStanding::Partial, detail, Some(remedy), Strong);
+    }
     if facts.is_root() {
         let detail = "every agent has a user number of its own on the host, from sandbox.first_host_id on";
         return row("user for each agent", RowStanding::Present, detail, None, Strong);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use agentos_authority::{Caller, GrantSet};
+use agentos_authority::Caller;
 use agentos_base::{
     Ambient, names,
     trace::{Kind, Span},
 };
 use agentos_failpoint::{Point, hit};
 use agentos_protocol::KernelFrame;
-use agentos_sandbox::Evidence;
+use agentos_sandbox::{Evidence, plan::Plan};
 use agentos_types::{
     Actor, AgentName, Code, Fault, InstanceId, Manifest, TaskId, Timestamp,
     agent::{AgentState, Usage},
@@ -31,6 +31,7 @@ use crate::{
     lifecycle::Event,
     package::{self, Blueprint},
     process::{Ends, Process},
+    supervisor::Shared,
     surroundings::Surroundings,
 };
 
@@ -121,23 +122,29 @@ impl<'r> Life<'r> {
         let Blueprint { manifest, grants, surroundings, plan } = prepare(run).await?;
         run.health = manifest.health.clone();
         run.card.say_degraded(surroundings.degraded());
+        let caller = Caller {
+            agent: run.name.clone(),
+            instance: run.shared.ambient.instance_id(),
+            grants,
+            calls_per_minute: manifest.limits.calls_per_minute,
+        };
         let surroundings = Arc::new(surroundings);
-        let sandboxes = &run.shared.options.sandboxes;
-        let (process, ends) = match Process::start(sandboxes, plan, surroundings.clone()).await {
-            Ok(started) => started,
+        match start(&run.shared, &manifest, &caller, plan, surroundings.clone()).await {
+            Ok((process, ends)) => {
+                hit(Point::SupervisorSpawned);
+                Self::attach(run, manifest, caller, process, ends)
+            }
             Err(fault) => {
                 Surroundings::remove(surroundings).await;
-                return Err(fault);
+                Err(fault)
             }
-        };
-        hit(Point::SupervisorSpawned);
-        Self::attach(run, manifest, grants, process, ends)
+        }
     }
 
     fn attach(
         run: &'r mut Run,
         manifest: Manifest,
-        grants: Arc<GrantSet>,
+        caller: Caller,
         process: Process,
         ends: Ends,
     ) -> Result<Self, Fault> {
@@ -145,15 +152,9 @@ impl<'r> Life<'r> {
         let mut pumps = JoinSet::new();
         pumps.spawn(run.card.logs.clone().pump("stdout", ends.stdout));
         pumps.spawn(run.card.logs.clone().pump("stderr", ends.stderr));
-        let instance = run.shared.ambient.instance_id();
+        let instance = caller.instance.clone();
         run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
         run.shared.options.quarters.enter(run.name.clone(), process.surroundings(), &manifest);
-        let caller = Caller {
-            agent: run.name.clone(),
-            instance: instance.clone(),
-            grants,
-            calls_per_minute: manifest.limits.calls_per_minute,
-        };
         Ok(Self {
             desk: Desk::new(run.shared.tasks.clone(), run.name.clone(), instance, manifest.limits.concurrent_tasks),
             calls: Calls::new(link.replies()),
@@ -379,6 +380,29 @@ async fn prepare(run: &mut Run) -> agentos_types::Result<Blueprint> {
     let prepare = move || package::prepare(&options, manifest, host_id, now);
     let prepared = timeout(PREPARE_TIMEOUT, spawn_blocking(prepare)).await;
     prepared.map_err(|_| silent("the package could not be checked in time".into()))?.map_err(Fault::internal)?
+}
+
+/// The sandbox with its way out. What its programs try before the way is open waits in the kernel.
+async fn start(
+    shared: &Shared,
+    manifest: &Manifest,
+    caller: &Caller,
+    mut plan: Plan,
+    surroundings: Arc<Surroundings>,
+) -> agentos_types::Result<(Process, Ends)> {
+    let options = &shared.options;
+    let Some(ways) = &options.ways_out else {
+        return Process::start(&options.sandboxes, plan, surroundings).await;
+    };
+    let (made_by, caller, manifest, now) = (ways.clone(), caller.clone(), manifest.clone(), shared.ambient.now());
+    let prepare = move || made_by.prepare(caller, &manifest, &mut plan, now).map(|prepared| (plan, prepared));
+    let (plan, prepared) = spawn_blocking(prepare).await.map_err(Fault::internal)??;
+    let (mut process, ends) = Process::start(&options.sandboxes, plan, surroundings).await?;
+    if let Some(prepared) = prepared {
+        let way_out = prepared.open(ways, process.take_listeners())?;
+        process.surroundings().hold(way_out)?;
+    }
+    Ok((process, ends))
 }
 
 /// The agent's own user on the host, where the server may give it one.

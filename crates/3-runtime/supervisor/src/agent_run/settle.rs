@@ -69,6 +69,7 @@ impl Life<'_> {
                 (Ended { end: Exit::Killed, rusage: Rusage::default(), is_launcher_lost: false }, Reason::Killed)
             }
         };
+        self.process.surroundings().end_way_out().await;
         let card = self.run.card.clone();
         match spawn_blocking(move || card.meter.end(&ended)).await {
             Ok(usage) => self.store_usage(usage).await,

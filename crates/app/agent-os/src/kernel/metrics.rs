@@ -10,6 +10,7 @@ use std::{
 };
 
 use agentos_base::names::{self, AGENTS_LABELLED_MAX, Metric, OTHER_AGENTS};
+use agentos_egress::control::Counts;
 use agentos_types::{
     Fault, Result,
     agent::Agent,
@@ -55,6 +56,9 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         page.family(&names::RETENTION_LAST_RUN, [(Vec::new(), (at.as_millis() / 1_000) as f64)]);
     }
     page.family(&names::SCHEMA_VERSION, [(Vec::new(), schema as f64)]);
+    if let Some(egress) = &kernel.egress {
+        render_egress(&mut page, &egress.counts());
+    }
     if let Some(stats) = kernel.ambient.tracer().stats() {
         let outcomes = [("exported", &stats.exported), ("dropped", &stats.dropped), ("failed", &stats.failed)];
         let series = outcomes.map(|(outcome, count)| (vec![outcome.to_owned()], count.load(Ordering::Relaxed) as f64));
@@ -91,6 +95,21 @@ fn render_agents(page: &mut Page, labelled: &Labelled, agents: &[Agent]) {
                 (labels, value)
             }),
         );
+    }
+}
+
+fn render_egress(page: &mut Page, counts: &Counts) {
+    let decisions = [("allowed", counts.allowed), ("denied", counts.denied), ("refused", counts.refused)];
+    let labelled = |(label, value): (&str, u64)| (vec![label.to_owned()], value as f64);
+    page.family(&names::EGRESS_DECISIONS, decisions.map(labelled));
+    page.family(&names::EGRESS_BYTES, [("out", counts.out_bytes), ("in", counts.in_bytes)].map(labelled));
+    for (metric, value) in [
+        (&names::EGRESS_OPEN, counts.open),
+        (&names::EGRESS_SANDBOXES, counts.sandboxes),
+        (&names::EGRESS_RESTARTS, counts.restarts),
+        (&names::EGRESS_UP, u64::from(counts.is_up)),
+    ] {
+        page.family(metric, [(Vec::new(), value as f64)]);
     }
 }
 

@@ -28,6 +28,7 @@ use agentos_api::{
 };
 use agentos_audit::{AuditLog, Upkeep};
 use agentos_base::Ambient;
+use agentos_egress::control::Egress;
 use agentos_failpoint::{Point, hit};
 use agentos_identity::Tokens;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
@@ -65,6 +66,8 @@ pub struct ServerKernel {
     /// Age from which a day of the log may be pruned.
     pub audit_retention: Duration,
     pub supervisor: Supervisor,
+    /// Absent where there are no walls.
+    pub egress: Option<Egress>,
     pub witnesses: Witnesses,
     pub trust: TrustRoot,
     pub ambient: Ambient,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use agentos_api::body::{AgentCounts, CHECK_PUBLISHED, Check, CheckOutcome, Health};
+use agentos_api::body::{AgentCounts, CHECK_EGRESS, CHECK_PUBLISHED, Check, CheckOutcome, Health};
 use agentos_types::{
     Result,
     agent::{AgentState, Control, Enforcement},
 };
 
 use super::ServerKernel;
-use crate::witness;
+use crate::{egress, witness};
 
 /// A write that takes longer is as good as none for whoever asks for readiness.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
@@ -44,10 +44,11 @@ pub(super) async fn health(kernel: &ServerKernel) -> Result<Health> {
     })
 }
 
-/// Those of the start, and in the place of what the settings say about witnesses, how it goes with them.
+/// Those of the start, and in the place of what could be said of witnesses and proxy then, how it goes with them.
 async fn checks(kernel: &ServerKernel) -> Result<Vec<Check>> {
     let published = witness::published(&kernel.witnesses.publisher.status().await?);
     let witnessed = witness::witnessed(&kernel.witnesses.witness.list().await?);
-    let at_start = kernel.checks.iter().filter(|check| check.name != CHECK_PUBLISHED).cloned();
-    Ok(at_start.chain([published]).chain(witnessed).collect())
+    let at_start =
+        kernel.checks.iter().filter(|check| ![CHECK_PUBLISHED, CHECK_EGRESS].contains(&check.name.as_str())).cloned();
+    Ok(at_start.chain([published, egress::check(kernel.egress.as_ref())]).chain(witnessed).collect())
 }

@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod disk;
 mod doors;
+mod egress;
 mod failpoints;
 mod first_light;
 mod gateway;

@@ -67,7 +67,8 @@ impl Door {
             interval_min: std::time::Duration::from_secs(1),
         };
         let tasks = Tasks::new(store.clone(), ambient.clone(), options);
-        let monitor = Monitor::new(store.clone(), tasks, ambient, Box::new(NoCalls), redactor.clone(), Bounds::default());
+        let monitor =
+            Monitor::new(store.clone(), tasks, ambient, Box::new(NoCalls), redactor.clone(), Bounds::default());
         Self { judge: MonitorJudge { monitor, secrets }, store, redactor, _directory: directory }
     }
 

@@ -132,6 +132,33 @@ async fn bytes_are_counted_over_restarts_and_count_against_the_limit() {
     assert_eq!(proxy.attachments(1).await[&1].0.limits.bytes, 1, "what is used up is not without limit");
 }
 
+/// The last bytes come after the end, and are waited for.
+#[tokio::test]
+async fn the_count_of_a_sandbox_is_complete_when_it_has_ended() {
+    let mut stage = Stage::open(Care::default());
+    let (one, two) = (stage.attach("one"), stage.attach("two"));
+    let proxy = stage.proxy().await.ready();
+    proxy.attachments(2).await;
+    within("the control", stage.egress.settled()).await;
+    let ending = tokio::spawn(async move { one.end().await });
+    assert!(matches!(proxy.hear().await.0, ToProxy::Detach { sandbox: 1 }));
+    let ToProxy::Ping { n } = proxy.next_with_pings().await.0 else { panic!("no farewell") };
+    // Another sandbox comes and goes in between.
+    drop(stage.attach("three"));
+    proxy.say(&FromProxy::Moved { sandbox: 1, bytes_out: 5, bytes_in: 6 });
+    proxy.say(&FromProxy::Pong { n });
+    let bytes = within("the last count", ending).await.unwrap();
+    assert_eq!((bytes.out, bytes.r#in), (5, 6));
+    // Without a proxy nothing more can come.
+    proxy.die();
+    let next = stage.proxy().await;
+    within("an end without a proxy", two.end()).await;
+    let next = next.ready();
+    assert_eq!(stage.egress.counts().sandboxes, 0);
+    stage.attach("four").end().await;
+    drop(next);
+}
+
 #[test]
 fn a_guest_listens_where_it_may_connect_and_nowhere_without_a_grant() {
     let guest = |resources: &[&str]| Guest::new(caller("a", resources), Vec::new(), Timestamp::ZERO).unwrap();

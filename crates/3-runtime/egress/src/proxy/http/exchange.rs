@@ -17,7 +17,7 @@ use super::{
     Target,
     body::Carrier,
     fields,
-    head::{self, Framing, RequestHead, ResponseHead, Version},
+    head::{self, Framing, RequestHead, ResponseHead, Scan, Version},
     upstream::{self, Kept},
 };
 
@@ -172,20 +172,19 @@ impl Exchange<'_> {
     }
 
     async fn response_head(&self, from: &mut Reader<'_, impl AsyncRead + Unpin>) -> Result<ResponseHead, Stop> {
+        let mut seen = 0;
         loop {
-            if let Some(end) = head::end_of_head(from.buffer)
-                && end <= head::RESPONSE_BYTES_MAX
-            {
-                let bytes = from.buffer.split_to(end);
-                self.connection.activity.touch();
-                return ResponseHead::parse(&bytes).map_err(|_| malformed("its head is not valid"));
+            match head::scan(from.buffer, seen) {
+                Scan::End(end) if end <= head::RESPONSE_BYTES_MAX => {
+                    let bytes = from.buffer.split_to(end);
+                    self.connection.activity.touch();
+                    return ResponseHead::parse(&bytes).map_err(|_| malformed("its head is not valid"));
+                }
+                Scan::Incomplete if from.buffer.len() < head::RESPONSE_BYTES_MAX => {}
+                Scan::Hopeless(_) => return Err(malformed("its head is not valid")),
+                Scan::End(_) | Scan::Incomplete => return Err(malformed("its head is too large")),
             }
-            if from.buffer.len() >= head::RESPONSE_BYTES_MAX {
-                return Err(malformed("its head is too large"));
-            }
-            if head::hopeless(from.buffer).is_some() {
-                return Err(malformed("its head is not valid"));
-            }
+            seen = from.buffer.len();
             if from.more().await? == 0 {
                 return Err(Stop::Broken);
             }
@@ -240,6 +239,6 @@ fn response_text(
 }
 
 fn malformed(reason: &str) -> Stop {
-let fault = Fault::new(Code::RESPONSE_MALFORMED, format!("the answer of the target is not valid HTTP: {reason}"));
+    let fault = Fault::new(Code::RESPONSE_MALFORMED, format!("the answer of the target is not valid HTTP: {reason}"));
     Stop::Unreachable { fault: Box::new(fault), address: None }
 }

@@ -6,7 +6,9 @@ use agentos_protocol::egress::{CertificateAuthority, Refusal, Verdict, Wish, Wis
 
 use super::{
     network::inside,
-    servers::{Authority, OK, OUTSIDE, PROXY, connect, echo, http, https, next, none, read_head, read_rest, say, tunnel},
+    servers::{
+        Authority, OK, OUTSIDE, PROXY, connect, echo, http, https, next, none, read_head, read_rest, say, tunnel,
+    },
     stage::{SANDBOX, Stage, allowed, denied, limits},
 };
 

@@ -62,7 +62,10 @@ fn refused(stage: &Stage, bytes: &[u8], reason: Refusal) {
     assert_eq!(answer, DENIED, "{reason:?}");
     stage.wait_until(|| stage.heard().len() > before);
     let last = stage.heard().pop().unwrap();
-    assert!(matches!(&last, FromProxy::Refused { reason: found, .. } if *found == reason), "{last:?} is not {reason:?}");
+    assert!(
+        matches!(&last, FromProxy::Refused { reason: found, .. } if *found == reason),
+        "{last:?} is not {reason:?}"
+    );
 }
 
 inside! {

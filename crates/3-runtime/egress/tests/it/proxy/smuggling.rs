@@ -113,7 +113,12 @@ fn check(texts: &[&str], reason: Refusal, status: &str) {
         assert!(answer.starts_with(status), "{text:?}: {answer:?}");
         assert!(stage.wishes().is_empty(), "{text:?} was asked for");
         let refusals = || {
-            stage.heard().iter().filter(|message| matches!(message, FromProxy::Refused { .. })).cloned().collect::<Vec<_>>()
+            stage
+                .heard()
+                .iter()
+                .filter(|message| matches!(message, FromProxy::Refused { .. }))
+                .cloned()
+                .collect::<Vec<_>>()
         };
         // The report is written after the answer.
         stage.wait_until(|| refusals().len() > number);

@@ -52,7 +52,7 @@ impl Field {
         assert_eq!(set.code, 0, "{}", set.stderr);
         let rest = manifest(ports, files.path().to_str().unwrap());
         for agent in ["steady", "frail"] {
-            os.deploy(&Package::python(agent, &worker(), &rest)).await;
+            os.deploy(&Package::python(agent, &worker(ports[0]), &rest)).await;
         }
         for name in ["tick", "tock"] {
             let input = json!({"steps": [["count", "", null]]}).to_string();
@@ -187,18 +187,19 @@ impl Field {
     }
 }
 
-fn worker() -> String {
+fn worker(sink_port: u16) -> String {
     let echo = include_str!("../../../../../../examples/python/echo/echo_agent.py");
     let library = echo.split("if __name__").next().unwrap();
-    format!("{library}\n{}", include_str!("worker.py"))
+    let load = include_str!("worker.py").replace("SINK_PORT", &sink_port.to_string());
+    format!("{library}\n{load}")
 }
 
 fn configuration(ports: [u16; 2]) -> String {
     format!(
-        "[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n\
+        "[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\", \"127.0.0.1:{}\", \"localhost:{}\"]\n\
          [gateway]\nrequests_per_second = 100000\n[tasks]\nlease_ms = 1500\ncancel_grace_ms = 2000\n\
          [agents]\nshutdown_grace_ms = 1000\n",
-        ports[0], ports[1]
+        ports[0], ports[1], ports[0]
     )
 }
 
@@ -213,6 +214,7 @@ fn manifest(ports: [u16; 2], files: &str) -> String {
     let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}/*")).collect();
     [
         grant("net", "\"fetch\"", &urls),
+        grant("net", "\"connect\"", &[format!("tcp://localhost:{}", ports[0])]),
         grant("notify", "\"webhook\"", &urls),
         grant("notify", "\"event\"", &["event:load.*".into()]),
         grant("secret", "\"use\"", &["hook@127.0.0.1".into()]),

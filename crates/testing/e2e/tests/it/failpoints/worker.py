@@ -38,4 +38,20 @@ def load(task):
     return {"steps": len(task.input["steps"])}
 
 
+def surf(port):
+    """What the program wants of the network by itself, over and over: one thing that is granted and one that is not."""
+    import socket, time
+    while True:
+        for target in (f"localhost:{port}", "elsewhere.test:80"):
+            try:
+                with socket.create_connection(("127.0.0.1", 3128), timeout=5) as stream:
+                    stream.sendall(f"GET http://{target}/mark HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n".encode())
+                    while stream.recv(4096):
+                        pass
+            except OSError:
+                pass
+        time.sleep(0.3)
+
+
+threading.Thread(target=surf, args=(SINK_PORT,), daemon=True).start()
 Worker(load).run()

@@ -84,8 +84,7 @@ fn shares_are_seen_under_neutral_names_and_as_they_were_given() {
             "cat /mnt/shown/file /data/file; echo new > /data/new; echo own > own
             (echo no > /mnt/shown/new) 2>/dev/null || echo read-only
             (echo no > /usr/new) 2>/dev/null || echo read-only
-            ls -a / | tr '\\n' ' '; grep -c . /proc/self/mountinfo > /dev/null
-            grep -e shared -e shown -e secret /proc/self/mountinfo | grep -v -e ' /data ' -e ' /mnt/shown ' | wc -l",
+            ls -a / | tr '\\n' ' '; wc -l < /proc/self/mountinfo",
         );
         let root = ". .. bin data dev etc lib lib32 lib64 libx32 mnt proc sbin tmp usr var workspace ";
         let lines: Vec<_> = seen.lines().collect();
