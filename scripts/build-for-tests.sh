@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Builds what the tests need, into target/debug: the programs, the tests, and agent-os-failpoints, which is agent-os with
-# the instants at which a test lets it die. `make test` calls it; arguments go to the last call of cargo.
+# Builds what the tests need, into target/debug: the programs, the tests, agent-os-failpoints, which is agent-os with the
+# instants at which a test lets it die, and agent-os-launch-open, which is the launcher that leaves walls out when a test asks
+# for it. `make test` calls it; arguments go to the last call of cargo.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 need_tools
 cd "$ROOT"
-# First the armed program, because it is built under the name of the ordinary one. The example gives this call the features
-# that the tests' dependencies have, so that nothing is built a second time but the crates with points.
-cargo build --workspace --locked --quiet --bin agent-os --example failpoints --features agent-os/failpoints
-cp target/debug/agent-os target/debug/agent-os-failpoints.new
-mv target/debug/agent-os-failpoints.new target/debug/agent-os-failpoints
+# First the programs for tests alone, because they are built under the names of the ordinary ones. The example gives this call
+# the features that the tests' dependencies have, so that nothing is built a second time but the crates with points.
+cargo build --workspace --locked --quiet --bin agent-os --bin agent-os-launch --example failpoints \
+  --features agent-os/failpoints,agentos-launcher/walls-left-out
+for pair in agent-os:agent-os-failpoints agent-os-launch:agent-os-launch-open; do
+  cp "target/debug/${pair%:*}" "target/debug/${pair#*:}.new"
+  mv "target/debug/${pair#*:}.new" "target/debug/${pair#*:}"
+done
 # One call, so that programs and tests share their dependencies.
 cargo build --workspace --locked --quiet --bins --tests "$@"

@@ -10,7 +10,7 @@ dev) BIN="$ROOT/target/debug" ;;
 *) printf 'error: PROFILE is %s; write release or dev\n' "$PROFILE" >&2 && exit 2 ;;
 esac
 # The programs of a running installation, in the order in which they are built.
-PACKAGES=(agent-os agentos-launcher agentos-proof agentos-agent-monitor)
+PACKAGES=(agent-os agentos-launcher agentos-egress agentos-proof agentos-agent-monitor)
 
 step() { printf '\n==> %s\n' "$*" >&2; }
 say() { printf '%s\n' "$*" >&2; }

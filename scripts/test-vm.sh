@@ -8,6 +8,7 @@
 # REPORT=FILE         where the report goes (docs/quality/vm-DATE.md)
 # VM_SECONDS=N        the machine is ended after this time (900)
 # VM_ACCELERATOR=kvm  where there is a /dev/kvm that works (tcg)
+# ONLY='groups'       parts that run: groups, product (both)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -16,8 +17,10 @@ today=$(date -u +%F)
 REPORT=${REPORT:-"$ROOT/docs/quality/vm-$today.md"}
 VM_SECONDS=${VM_SECONDS:-900}
 VM_ACCELERATOR=${VM_ACCELERATOR:-tcg}
+ONLY=${ONLY:-groups product}
 vm="$ROOT/target/vm"
 root="$vm/root"
+start="$vm/start"
 
 need_tools
 need qemu-system-x86_64 qemu-system-x86 'it is the virtual machine'
@@ -42,7 +45,7 @@ modules=$(echo "$vm/$kernel_package"/lib/modules/*/kernel)
 
 step 'building the programs'
 cd "$ROOT"
-cargo build --locked --quiet -p agentos-launcher --bins
+cargo build --locked --quiet -p agentos-launcher -p agent-os --bins
 # The path of the one test program of a package.
 test_program() {
     cargo test --locked --quiet -p "$1" --test "$2" --no-run --message-format json |
@@ -50,44 +53,53 @@ test_program() {
 }
 limits_program=$(test_program agentos-limits limits_it)
 
-step 'making the initial file system'
-rm -rf "$root"
-mkdir -p "$root"/{bin,dev,proc,sys,tmp,mnt,disk,etc,root,modules,usr/bin}
+step 'making the disk'
+rm -rf "$root" "$start"
+mkdir -p "$root"/{dev,proc,sys,tmp,mnt,disk,etc/apparmor,root,run,usr/bin,usr/sbin,usr/lib,usr/lib64}
+for name in bin sbin lib lib64; do ln -s "usr/$name" "$root/$name"; done
 busybox_path=$(command -v busybox)
 if ldd "$busybox_path" >/dev/null 2>&1; then die 'busybox is not static' 'apt-get install busybox-static'; fi
 cp "$busybox_path" "$root/bin/busybox"
-cp "$ROOT/scripts/vm/init" "$root/init"
-cp "$ROOT/target/debug/agent-os-launch" "$limits_program" "$root/bin/"
-mv "$root/bin/$(basename "$limits_program")" "$root/bin/limits_it"
+cp "$ROOT/scripts/vm/init" "$ROOT"/scripts/vm/parts-* "$root/"
+touch "$root/etc/apparmor/parser.conf"
+cp "$limits_program" "$root/bin/limits_it"
 # What busybox lacks, with the libraries that it names.
 with_libraries() {
     local program
     program=$(readlink -f "$(command -v "$1")")
-    install -D "$program" "$root/usr/bin/$1"
-    ldd "$program" | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "$root$library"; done
+    install -D "$program" "$root/usr/bin/${1##*/}"
+    strip "$root/usr/bin/${1##*/}" 2>/dev/null || true
+    { ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true; } | while read -r library; do install -D "$library" "$root$library"; done
 }
+for program in agent-os agent-os-launch; do with_libraries "$ROOT/target/debug/$program"; done
 with_libraries apparmor_parser
 with_libraries perl
 with_libraries setpriv
 for program in setquota chattr mkfs.ext4 mount losetup; do with_libraries "$program"; done
 cp -r /etc/apparmor.d "$root/etc/"
-if [ -d "$ROOT/deploy/apparmor" ]; then cp -r "$ROOT/deploy/apparmor" "$root/profiles"; fi
+cp -r "$ROOT/deploy/apparmor" "$root/profiles"
+# A root that sandboxes can leave: the initial file system is none, so it only goes on to the disk.
+truncate -s 0 "$vm/disk" && truncate -s 768M "$vm/disk" && mkfs.ext4 -q -d "$root" "$vm/disk"
+mkdir -p "$start"/{bin,dev,modules,disk}
+cp "$busybox_path" "$start/bin/busybox"
 for module in virtio/virtio_ring virtio/virtio virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev virtio/virtio_pci block/virtio_blk; do
-    cp "$modules/drivers/$module.ko" "$root/modules/"
-    basename "$module.ko" >>"$root/modules/order"
+    cp "$modules/drivers/$module.ko" "$start/modules/"
+    basename "$module.ko" >>"$start/modules/order"
 done
 for module in fs/quota/quota_tree fs/quota/quota_v2 drivers/block/loop; do
-    cp "$modules/$module.ko" "$root/modules/"
-    basename "$module.ko" >>"$root/modules/order"
+    cp "$modules/$module.ko" "$start/modules/"
+    basename "$module.ko" >>"$start/modules/order"
 done
-(cd "$root" && find . -print0 | cpio --null --create --format newc --quiet | gzip -1) >"$vm/initramfs.gz"
-truncate -s 0 "$vm/disk" && truncate -s 64M "$vm/disk" && mkfs.ext4 -q -O quota,project "$vm/disk"
+truncate -s 0 "$vm/data" && truncate -s 64M "$vm/data" && mkfs.ext4 -q -O quota,project "$vm/data"
+cp "$ROOT/scripts/vm/start" "$start/init"
+(cd "$start" && find . -print0 | cpio --null --create --format newc --quiet | gzip -1) >"$vm/initramfs.gz"
 
 step "booting $(basename "$kernel") (at most $VM_SECONDS s)"
 begin=$SECONDS
 timeout "$VM_SECONDS" qemu-system-x86_64 -accel "$VM_ACCELERATOR" -smp 2 -m 1536 -nodefaults -nographic -no-reboot -nic none \
     -kernel "$kernel" -initrd "$vm/initramfs.gz" -drive "file=$vm/disk,if=virtio,format=raw,cache=unsafe" \
-    -append 'console=ttyS0 quiet loglevel=3 panic=-1 lsm=landlock,yama,apparmor,bpf' \
+    -drive "file=$vm/data,if=virtio,format=raw,cache=unsafe" \
+    -append "console=ttyS0 quiet loglevel=3 panic=-1 lsm=landlock,yama,apparmor,bpf vm_parts=${ONLY// /,}" \
     -serial stdio </dev/null 2>"$vm/qemu.log" | tr -d '\r' | tee "$vm/serial.log" | grep --line-buffered '^VM ' >&2 || true
 seconds=$((SECONDS - begin))
 
@@ -104,7 +116,9 @@ if [ "${#failed[@]}" -gt 0 ]; then verdict="Failed: ${failed[*]}."; fi
 
 {
     printf '# Tests in a virtual machine, %s\n\n' "$today"
-    printf '```sh\nmake test-vm\n```\n\n'
+    printf '```sh\nmake test-vm'
+    if [ "$ONLY" != 'groups product' ]; then printf " ONLY='%s'" "$ONLY"; fi
+    printf '\n```\n\n'
     printf 'QEMU (%s), %s. %s The machine ran for %s s.\n\n' "$VM_ACCELERATOR" "$(basename "$kernel")" "$verdict" "$seconds"
     printf 'What it printed, without the backtraces:\n\n```text\n'
     grep -E '^VM |^test |^left out|^test result' "$vm/serial.log" || true

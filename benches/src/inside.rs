@@ -1,6 +1,7 @@
 //! Figures that are measured in this process, over the kernel's own crates on a real store.
 
 pub mod audit;
+pub mod egress;
 pub mod syscalls;
 pub mod tasks;
 pub mod traced;

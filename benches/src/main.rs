@@ -71,6 +71,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("sandbox-run", "agent-os sandbox run from start to end, beside bubblewrap"),
     ("density", "a thousand idle sandboxes at once"),
     ("bombs", "a neighbour of one that takes CPU, memory, processes or the disk"),
+    ("egress", "connections, requests and bytes through the egress proxy, beside direct ones"),
     ("tracing", "the same call and durable tasks, with every trace exported and with none"),
 ];
 
@@ -137,6 +138,7 @@ async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<F
         "bombs" => sandbox::bombs::measure(place, progress).await,
         "tracing" => inside::traced::measure(place, progress).await,
         "backlog" => outside::backlog::measure(place, progress).await,
+        "egress" => inside::egress::measure(progress),
         "audit" => inside::audit::measure(place, progress).await,
         "start" => outside::start::measure(place, progress),
         "memory" => outside::memory::measure(place, progress).await,

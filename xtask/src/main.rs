@@ -2,6 +2,7 @@
 //! --check` writes nothing and fails when a committed file differs.
 
 mod errors;
+mod escapes;
 mod failpoints;
 mod files;
 mod settings;
@@ -58,6 +59,7 @@ fn everything(root: &Path) -> Result<Vec<Generated>> {
     let mut all = errors::pages();
     all.push(errors::summary(root)?);
     all.push(failpoints::page(root)?);
+    all.push(escapes::page(root)?);
     all.push(Generated::new(".env.example", settings::env_example()));
     all.push(Generated::new("docs/src/reference/configuration.md", settings::page()));
     all.push(Generated::new("docs/src/reference/telemetry.md", telemetry::page()));

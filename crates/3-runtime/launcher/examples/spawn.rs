@@ -45,7 +45,7 @@ fn main() {
     println!("bwrap --unshare-all        {bwrap}");
 }
 
-/// Medians of: first byte, told as running, told as ended.
+/// Percentiles of: first byte, told as running, told as ended.
 fn sample(count: usize, mut run: impl FnMut() -> [Duration; 2]) -> String {
     let mut columns = [const { Vec::new() }; 3];
     for _ in 0..count {
@@ -57,7 +57,7 @@ fn sample(count: usize, mut run: impl FnMut() -> [Duration; 2]) -> String {
     let show = |(name, column): (&str, &mut Vec<Duration>)| {
         column.sort();
         let at = |percent: usize| column[(column.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
-        format!("{name} p50 {:.2} p99 {:.2} ms   ", at(50), at(99))
+        format!("{name} p10 {:.2} p50 {:.2} p99 {:.2} ms   ", at(10), at(50), at(99))
     };
     names.into_iter().zip(&mut columns).filter(|(_, column)| column[0] > Duration::ZERO).map(show).collect()
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use agentos_protocol::sandbox::Profile;
 
 pub const USAGE: &str = "usage: agent-os-launch --serve --parent PID --profile PROFILE [--backend native|bwrap|none] \
+                         [--trial yes|no] \
                          (started by agent-os, not by hand)";
 
 /// Who makes the walls.
@@ -20,6 +21,9 @@ pub struct ServeOptions {
     pub parent: i32,
     pub profile: Profile,
     pub backend: Backend,
+    /// Make a whole sandbox first, to be able to tell which walls there are. One that is made for a single command goes
+    /// without: each wall of it stands, or it is not made.
+    pub has_trial: bool,
 }
 
 /// What a launcher inside of bwrap's namespaces cannot know by itself.
@@ -61,13 +65,19 @@ pub fn parse(words: &[OsString]) -> Mode {
 }
 
 fn serve(words: &[&str]) -> Result<ServeOptions, String> {
-    let (mut parent, mut profile, mut backend) = (None, None, None);
+    let (mut parent, mut profile, mut backend, mut trial) = (None, None, None, None);
     for pair in words.chunks(2) {
         let [flag, value] = pair else { return Err(USAGE.to_owned()) };
         let is_new = match *flag {
             "--parent" => replace(&mut parent, value.parse().ok().filter(|pid| *pid > 0)),
             "--profile" => replace(&mut profile, Profile::parse(value)),
             "--backend" => replace(&mut backend, backend_named(value)),
+            "--trial" => replace(
+                &mut trial,
+                [("yes", true), ("no", false)]
+                    .into_iter()
+                    .find_map(|(word, is_wanted)| (word == *value).then_some(is_wanted)),
+            ),
             _ => false,
         };
         if !is_new {
@@ -75,7 +85,7 @@ fn serve(words: &[&str]) -> Result<ServeOptions, String> {
         }
     }
     let (Some(parent), Some(profile)) = (parent, profile) else { return Err(USAGE.to_owned()) };
-    Ok(ServeOptions { parent, profile, backend: backend.unwrap_or(Backend::Native) })
+    Ok(ServeOptions { parent, profile, backend: backend.unwrap_or(Backend::Native), has_trial: trial.unwrap_or(true) })
 }
 
 /// False for a word that is not valid, and for a flag that comes twice.
@@ -102,10 +112,12 @@ mod tests {
 
     #[test]
     fn a_server_names_parent_profile_and_back_end() {
-        let wanted = ServeOptions { parent: 17, profile: Profile::Agent, backend: Backend::Bwrap };
+        let wanted = ServeOptions { parent: 17, profile: Profile::Agent, backend: Backend::Bwrap, has_trial: true };
         let words = ["--serve", "--parent", "17", "--profile", "agent", "--backend", "bwrap"];
         assert_eq!(parsed(&words), Mode::Serve(wanted.clone()));
-        assert_eq!(parsed(&words[..5]), Mode::Serve(ServeOptions { backend: Backend::Native, ..wanted }));
+        assert_eq!(parsed(&words[..5]), Mode::Serve(ServeOptions { backend: Backend::Native, ..wanted.clone() }));
+        let untried = [&words[..], &["--trial", "no"]].concat();
+        assert_eq!(parsed(&untried), Mode::Serve(ServeOptions { has_trial: false, ..wanted }));
     }
 
     #[test]
@@ -120,6 +132,7 @@ mod tests {
             &["--serve", "--parent", "17", "--profile", "agent", "--parent", "18"],
             &["--serve", "--parent", "17", "--profile", "agent", "--backend", "docker"],
             &["--serve", "--parent", "17", "--profile", "agent", "--more", "1"],
+            &["--serve", "--parent", "17", "--profile", "agent", "--trial", "maybe"],
             &["--inside", "none"],
             &["--init", "none"],
             &["--parent", "17"],

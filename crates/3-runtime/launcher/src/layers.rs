@@ -42,16 +42,23 @@ pub fn probe(setup: &Setup) -> Vec<Layer> {
     if setup.backend == Backend::None {
         return without_walls();
     }
-    let memfd = memfd(setup);
-    let mut layers = match trial(setup, memfd.is_active) {
+    let tried = trial(setup);
+    let mut layers = match &tried {
         Ok(()) => all_up(setup),
-        Err(failure) => one_by_one(setup, &failure),
+        Err(failure) => one_by_one(setup, failure),
     };
-    let abi = setup.landlock;
-    layers.push(layer("landlock", abi.has_files(), abi.detail()));
-    layers.push(apparmor());
-    layers.push(memfd);
+    layers.extend(known(setup));
+    layers.push(match tried {
+        Ok(()) => memfd(setup),
+        Err(failure) => layer("memfd", false, reason(&failure)),
+    });
     layers
+}
+
+/// What the kernel tells without a trial: the walls that a sandbox goes without where the kernel does not have them.
+pub fn known(setup: &Setup) -> Vec<Layer> {
+    let abi = setup.landlock;
+    vec![layer("landlock", abi.has_files(), abi.detail()), apparmor()]
 }
 
 fn without_walls() -> Vec<Layer> {
@@ -84,12 +91,16 @@ fn all_up_row(setup: &Setup, name: &str) -> Layer {
 
 /// No sandbox can be made. What can be had of it is still worth telling, so that the remedy is found.
 fn one_by_one(setup: &Setup, failure: &Failure) -> Vec<Layer> {
-    let reason = format!("no sandbox starts: {}: {}", failure.stage, failure.message);
+    let reason = reason(failure);
     let namespaces = NAMESPACES.map(|(name, flags)| match setup.backend {
         Backend::Native => namespace(name, flags, &reason),
         Backend::Bwrap | Backend::None => layer(name, false, reason.clone()),
     });
     namespaces.into_iter().chain(OTHERS.map(|name| layer(name, false, reason.clone()))).collect()
+}
+
+fn reason(failure: &Failure) -> String {
+    format!("no sandbox starts: {}: {}", failure.stage, failure.message)
 }
 
 fn namespace(name: &str, flags: libc::c_int, reason: &str) -> Layer {
@@ -112,23 +123,21 @@ fn apparmor() -> Layer {
     }
 }
 
-/// Whether memory files can be closed for execution.
+/// The filter of system calls closes memory files everywhere; the kernel's own setting is the second lock.
 fn memfd(setup: &Setup) -> Layer {
-    let row = |is_active, detail: &str| layer("memfd", is_active, detail);
-    if !std::fs::exists("/proc/sys/vm/memfd_noexec").unwrap_or(false) {
-        return row(false, "vm.memfd_noexec needs Linux 6.3");
-    }
-    if !setup.is_privileged() || setup.backend == Backend::Bwrap {
-        return row(false, "only root may set vm.memfd_noexec in a sandbox's process namespace");
-    }
-    match trial(setup, true) {
-        Err(failure) if failure.stage == "kernel-settings" => row(false, &failure.message),
-        _ => row(true, "closed for execution where an order asks for it"),
-    }
+    let is_known = std::fs::exists("/proc/sys/vm/memfd_noexec").unwrap_or(false);
+    let by_kernel = is_known && setup.is_privileged() && setup.backend == Backend::Native;
+    let detail = match by_kernel {
+        true => "closed for execution by filter and kernel, where an order asks for it",
+        false => {
+            "closed for execution by the filter alone, where an order asks for it (vm.memfd_noexec: root, Linux 6.3)"
+        }
+    };
+    layer("memfd", true, detail)
 }
 
 /// A sandbox like any other, whose program is this one.
-fn trial(setup: &Setup, closes_memory_files: bool) -> Result<(), Failure> {
+fn trial(setup: &Setup) -> Result<(), Failure> {
     let network = match setup.profile {
         Profile::Proxy => Network::Host,
         _ => Network::Own { listeners: vec![Listener::Tcp(80), Listener::Udp(53)], loopback: false },
@@ -154,7 +163,7 @@ fn trial(setup: &Setup, closes_memory_files: bool) -> Result<(), Failure> {
         proc: ProcView::Processes,
         network,
         limits: ProcessLimits { open_files: 64, file_bytes: 0, ..ProcessLimits::default() },
-        anonymous_programs: !closes_memory_files,
+        anonymous_programs: false,
         nice: 0,
         apparmor: None,
         descriptors: Vec::new(),

@@ -17,6 +17,7 @@ pub mod child;
 pub mod init;
 pub mod landlock;
 pub mod layers;
+pub mod left_out;
 pub mod order;
 pub mod seccomp;
 pub mod serve;
@@ -38,6 +39,12 @@ pub struct Failure {
 
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = arguments.collect();
+    #[cfg(feature = "walls-left-out")]
+    let words = {
+        let mut words = words;
+        left_out::take(&mut words);
+        words
+    };
     let failure = match arguments::parse(&words) {
         Mode::Init(profile) => return init::run(profile),
         Mode::Inside(inside) => return child::bwrap::run_inside(inside),

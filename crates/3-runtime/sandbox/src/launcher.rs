@@ -57,10 +57,13 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     /// Returns when it is ready.
-    pub(crate) async fn start(options: &SandboxOptions, profile: Profile) -> Result<Arc<Self>> {
+    pub(crate) async fn start(options: &SandboxOptions, profile: Profile, has_trial: bool) -> Result<Arc<Self>> {
         let (ours, theirs) = packet::pair().map_err(Fault::internal)?;
         sockopt::set_socket_timeout(&ours, sockopt::Timeout::Send, Some(SEND_TIMEOUT)).map_err(Fault::internal)?;
-        let command = command(options, profile, theirs);
+        let mut command = command(options, profile, theirs);
+        if !has_trial {
+            command.args(["--trial", "no"]);
+        }
         let (told, is_ready) = oneshot::channel();
         let (begun, has_begun) = oneshot::channel();
         let desk = Arc::new(Desk::new(profile, told));
@@ -79,7 +82,8 @@ impl Launcher {
         launcher.layers = layers??;
         launcher.pid = pid.unwrap_or_default();
         for layer in &launcher.layers {
-            tracing::debug!(profile = profile.as_str(), layer = layer.name, active = layer.is_active, layer.detail);
+            let (name, active, detail) = (&layer.name, layer.is_active, &layer.detail);
+            tracing::debug!(profile = profile.as_str(), %name, active, %detail, "a wall of sandboxes");
         }
         Ok(Arc::new(launcher))
     }

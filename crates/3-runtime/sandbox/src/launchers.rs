@@ -73,6 +73,7 @@ pub struct Sandboxes {
 #[derive(Debug)]
 struct Shared {
     options: SandboxOptions,
+    has_trial: bool,
     next_id: AtomicU64,
     slots: HashMap<Profile, Mutex<Slot>>,
 }
@@ -88,13 +89,23 @@ struct Slot {
 impl Sandboxes {
     /// Starts nothing yet.
     pub fn open(options: SandboxOptions) -> Result<Self> {
+        Self::new(options, true)
+    }
+
+    /// For a single sandbox, which is its own trial: a launcher is ready at once, and [`Sandboxes::layers`] tells only what
+    /// the kernel tells by itself.
+    pub fn open_for_one(options: SandboxOptions) -> Result<Self> {
+        Self::new(options, false)
+    }
+
+    fn new(options: SandboxOptions, has_trial: bool) -> Result<Self> {
         if !std::fs::metadata(&options.launcher).is_ok_and(|found| found.is_file()) {
             return Err(Fault::new(Code::LAUNCHER_MISSING, "the program agent-os-launch is missing")
                 .hint("install it beside agent-os")
                 .detail(options.launcher.display()));
         }
         let slots = Profile::ALL.into_iter().map(|profile| (profile, Mutex::default())).collect();
-        let shared = Arc::new(Shared { options, next_id: AtomicU64::new(1), slots });
+        let shared = Arc::new(Shared { options, has_trial, next_id: AtomicU64::new(1), slots });
         Ok(Self { shared, apparmor: AppArmor::default() })
     }
 
@@ -149,7 +160,7 @@ impl Sandboxes {
             slot.failures = if since.elapsed() >= HEALTHY { 1 } else { slot.failures.saturating_add(1) };
         }
         sleep(backoff(slot.failures)).await;
-        match Launcher::start(&self.shared.options, profile).await {
+        match Launcher::start(&self.shared.options, profile, self.shared.has_trial).await {
             Ok(launcher) => {
                 slot.launcher = Some((launcher.clone(), Instant::now()));
                 Ok(launcher)

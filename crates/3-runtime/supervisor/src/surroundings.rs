@@ -29,9 +29,9 @@ pub(crate) struct Surroundings {
     group: Group,
     workspace: Workspace,
     cpu_seconds_max: u64,
+    host_id: Option<u32>,
     /// Open from the birth of the sandbox, where its manifest leads anywhere.
     way_out: OnceLock<WayOut>,
-    host_id: Option<u32>,
 }
 
 impl Surroundings {
@@ -49,14 +49,22 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        let cpu_seconds_max = manifest.limits.cpu_seconds;
-        Ok(Self { group, workspace, cpu_seconds_max, way_out: OnceLock::new(), host_id })
+        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id, way_out: OnceLock::new() })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
     pub(crate) async fn remove(surroundings: Arc<Self>) {
         // Fails only when the runtime goes down, and then it is dropped there.
         let _ = spawn_blocking(move || drop(surroundings)).await;
+    }
+
+    /// The user of this agent on the host.
+    pub(crate) fn host_id(&self) -> Option<u32> {
+        self.host_id
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Once in a life.
@@ -69,15 +77,6 @@ impl Surroundings {
         if let Some(way_out) = self.way_out.get() {
             way_out.end().await;
         }
-    }
-
-    /// The user of this agent on the host.
-    pub(crate) fn host_id(&self) -> Option<u32> {
-        self.host_id
-    }
-
-    pub(crate) fn group(&self) -> &Group {
-        &self.group
     }
 
     /// Onto `/workspace`.

@@ -11,7 +11,8 @@ pub mod seeds;
 mod targets;
 
 pub use targets::{
-    bodies, cadence, checkpoint, envelope, frames, grants, json, manifest, record, sandbox, segment, url,
+    bodies, cadence, checkpoint, client_hello, dns, envelope, frames, grants, http_head, json, manifest, record,
+    sandbox, segment, url,
 };
 
 /// One reader of bytes from outside.
@@ -38,5 +39,8 @@ pub const TARGETS: &[Target] = &[
     target("checkpoint", checkpoint),
     target("record", record),
     target("segment", segment),
+    target("client_hello", client_hello),
+    target("dns", dns),
+    target("http_head", http_head),
     target("sandbox", sandbox),
 ];

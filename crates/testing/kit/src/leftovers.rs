@@ -28,7 +28,9 @@ pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     let Ok(directory) = fs::canonicalize(directory) else { return Vec::new() };
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    places.filter(|place| place.starts_with(&directory)).collect()
+    let mut found: Vec<_> = places.filter(|place| place.starts_with(&directory)).collect();
+    found.sort();
+    found
 }
 
 /// After the end of all its servers.

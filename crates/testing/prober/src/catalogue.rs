@@ -7,6 +7,8 @@ use crate::{Facts, Outcome, attempts};
 pub enum Wall {
     /// A root of its own: minimal, read-only but for the workspace and temporary files, nosuid, nodev.
     Mounts,
+    /// The root is attached nowhere: no list of mounts, no mount on it, no user namespace from it.
+    Root,
     /// What `/proc` shows.
     Proc,
     /// Process namespace.
@@ -25,19 +27,26 @@ pub enum Wall {
     Seccomp,
     /// The init is a program of its own with an empty environment, and cannot be looked into.
     Init,
+    /// Bytes and files of the workspace.
+    Quota,
+    /// Memory of everything inside together.
+    Cgroup,
     /// Memory files cannot be executed.
     MemoryFiles,
     /// Namespace of the cgroups' paths.
     CgroupNames,
     /// Descriptors above the channel are closed, the environment is the ordered one.
     Inheritance,
+    /// A setting or a missing part that some machines have. No promise is built on it.
+    Machine,
     /// The user namespace and what the kernel grants nobody in it. Without it there is no sandbox.
     Kernel,
 }
 
 impl Wall {
-    pub const ALL: [Wall; 15] = [
+    pub const ALL: [Wall; 19] = [
         Wall::Mounts,
+        Wall::Root,
         Wall::Proc,
         Wall::Processes,
         Wall::Network,
@@ -48,16 +57,30 @@ impl Wall {
         Wall::Landlock,
         Wall::Seccomp,
         Wall::Init,
+        Wall::Quota,
+        Wall::Cgroup,
         Wall::MemoryFiles,
         Wall::CgroupNames,
         Wall::Inheritance,
+        Wall::Machine,
         Wall::Kernel,
     ];
+
+    /// The launcher for tests can do without all but these.
+    pub fn can_be_left_out(&self) -> bool {
+        !matches!(self, Wall::Inheritance | Wall::Machine | Wall::Kernel)
+    }
+
+    /// Left out by the order of the sandbox, not by the launcher.
+    pub fn is_of_the_order(&self) -> bool {
+        matches!(self, Wall::Quota | Wall::Cgroup | Wall::MemoryFiles)
+    }
 
     /// As in `--without`.
     pub fn name(self) -> &'static str {
         match self {
             Wall::Mounts => "mounts",
+            Wall::Root => "root",
             Wall::Proc => "proc",
             Wall::Processes => "processes",
             Wall::Network => "network",
@@ -68,9 +91,12 @@ impl Wall {
             Wall::Landlock => "landlock",
             Wall::Seccomp => "seccomp",
             Wall::Init => "init",
+            Wall::Quota => "quota",
+            Wall::Cgroup => "cgroup",
             Wall::MemoryFiles => "memory-files",
             Wall::CgroupNames => "cgroup-names",
             Wall::Inheritance => "inheritance",
+            Wall::Machine => "machine",
             Wall::Kernel => "kernel",
         }
     }

@@ -19,8 +19,8 @@ pub struct Facts {
     /// Of a unix socket on the host: its abstract name, and its path.
     pub abstract_name: String,
     pub socket_path: String,
-    /// A System V queue of the host with a message in it.
-    pub queue_key: i32,
+    /// Of System V semaphores of the host.
+    pub semaphore_key: i32,
     /// A program in a mounted directory whose owner is root and which has the setuid bit and capabilities.
     #[serde(default)]
     pub raised_program: Option<String>,
@@ -32,4 +32,9 @@ pub struct Facts {
     pub tmp_bytes_max: u64,
     pub tmp_inodes_max: u64,
     pub shm_bytes_max: u64,
+    pub workspace_bytes_max: u64,
+    pub workspace_files_max: u64,
+    /// Of everything inside together, where a cgroup bounds it.
+    #[serde(default)]
+    pub memory_bytes_max: Option<u64>,
 }

@@ -67,7 +67,7 @@ async fn handle(stream: TcpStream, port: u16, guest: Arc<Guest>, outside: Arc<Ou
         () = guest.ended.cancelled() => Ok(()),
         outcome = Box::pin(speak(&connection, stream, port)) => outcome,
         // Where a wish is granted this is seen there first; here nothing was.
-        () = connection.activity.expired() => Err(Refusal::TooSlow.into()),
+        () = connection.activity.expired_unguarded() => Err(Refusal::TooSlow.into()),
     };
     if let Err(Stop::Refused { reason, target }) = outcome {
         outside.line.refuse(guest.id, target, reason).await;

@@ -19,7 +19,11 @@ pub(super) struct Activity {
     last: Mutex<Instant>,
     /// Somebody waits for us, for the server or for a lookup: that is not idleness.
     holds: AtomicU32,
+    guards: AtomicU32,
 }
+
+/// See [`Activity::guard`].
+pub(super) struct Guard<'a>(&'a Activity);
 
 /// While it lives the connection is not idle.
 pub(super) struct Hold<'a>(&'a Activity);
@@ -32,6 +36,7 @@ impl Activity {
             ends: now + Duration::from_millis(guest.limits.connection_ms.min(LIFE_MS_MAX)),
             last: Mutex::new(now),
             holds: AtomicU32::new(0),
+            guards: AtomicU32::new(0),
         }
     }
 
@@ -42,6 +47,23 @@ impl Activity {
     pub fn hold(&self) -> Hold<'_> {
         self.holds.fetch_add(1, Ordering::Relaxed);
         Hold(self)
+    }
+
+    /// From here on a granted wish has its own eye on the clocks, so that the report of its end can tell what it was.
+    pub fn guard(&self) -> Guard<'_> {
+        self.guards.fetch_add(1, Ordering::Relaxed);
+        Guard(self)
+    }
+
+    /// Ends when the connection must, and nothing is granted that would see that itself.
+    pub async fn expired_unguarded(&self) {
+        loop {
+            self.expired().await;
+            if self.guards.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            sleep_until(Instant::now() + GUARDED).await;
+        }
     }
 
     /// Ends when the connection must.
@@ -59,8 +81,16 @@ impl Activity {
     }
 }
 
+/// Between two looks whether what was granted has ended.
+const GUARDED: Duration = Duration::from_millis(100);
 /// A year, so that no sum of instants overflows.
 const LIFE_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.guards.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {

@@ -129,6 +129,7 @@ impl Connection {
     /// Runs `work` for a grant and writes down how it ended: by itself, by the clocks of the connection, or not at all, if
     /// the sandbox ends first.
     pub async fn under<T>(&self, grant: &Grant, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+        let _guard = self.activity.guard();
         let outcome = tokio::select! {
             biased;
             outcome = work => outcome,

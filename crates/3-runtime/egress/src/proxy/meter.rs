@@ -30,9 +30,10 @@ pub(super) struct Meter {
 
 impl Meter {
     pub fn new(limits: &EgressLimits) -> Self {
+        let bounded = |value: u64| if value == 0 { u64::MAX } else { value };
         Self {
-            bytes_max: limits.bytes,
-            bytes_per_second: limits.bytes_per_second.max(1),
+            bytes_max: bounded(limits.bytes),
+            bytes_per_second: bounded(limits.bytes_per_second),
             out: AtomicU64::new(0),
             inward: AtomicU64::new(0),
             told: AtomicU64::new(0),
@@ -114,5 +115,16 @@ mod tests {
         assert_eq!(meter.check(), Err(Refusal::ByteLimit));
         assert_eq!(meter.pass(Way::In, 1).await, Err(Refusal::ByteLimit));
         assert_eq!((meter.news(), meter.news()), (Some((999, 2)), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_no_limit() {
+        let meter = meter(0, 0);
+        let started = Instant::now();
+        for _ in 0..3 {
+            meter.check().unwrap();
+            meter.pass(Way::In, 1 << 40).await.unwrap();
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

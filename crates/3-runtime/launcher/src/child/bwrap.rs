@@ -79,6 +79,8 @@ pub fn run_inside(inside: Inside) -> ExitCode {
             landlock: Abi::probe(),
             user: User::Own,
             trees: Vec::new(),
+            volunteers_for_oom: false,
+            devices: None,
             program: Some(program),
         },
     )

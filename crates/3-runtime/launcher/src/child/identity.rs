@@ -1,11 +1,12 @@
 //! Whose process this is: its parent, its user, its cgroup, and the settings that only a namespace's creator may change.
 
-use std::io;
+use std::{fs, io};
 
 use agentos_protocol::sandbox::INNER_ID;
 
 use crate::{
     channel::{CHANNEL, GO},
+    left_out,
     sys::{self, files, packets, process, rights},
 };
 
@@ -54,22 +55,26 @@ const SHMMAX: &[u8] = b"4096";
 /// Settings of the new pid and ipc namespaces. The kernel takes them from the machine's own root alone, so they come before
 /// the change of user.
 pub fn settings(child: &mut Child<'_>) -> Result<(), String> {
-    if !child.order.anonymous_programs {
-        files::write_file(MEMFD_NOEXEC, NOEXEC_ENFORCED).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => "memory files cannot be closed for execution: this needs Linux 6.3".to_owned(),
-            _ => format!("memory files cannot be closed for execution: {error} (the launcher must run as root)"),
-        })?;
+    // Without a namespace of its own this would be the machine's setting.
+    if !child.order.anonymous_programs && !left_out::is("processes") {
+        // Best effort: it needs root and Linux 6.3, and the filter of system calls says the same.
+        let _ = files::write_file(MEMFD_NOEXEC, NOEXEC_ENFORCED);
     }
     // Best effort: without it the memory cgroup counts the segments all the same, and the filter of system calls decides
     // whether there are any.
-    let _ = files::write_file(c"/proc/sys/kernel/shmmax", SHMMAX);
+    if !left_out::is("ipc") {
+        let _ = files::write_file(c"/proc/sys/kernel/shmmax", SHMMAX);
+    }
     Ok(())
 }
 
 /// The profile takes effect at the next `execve`. Before the change of user, because afterwards the file is root's.
 pub fn apparmor(child: &mut Child<'_>) -> Result<(), String> {
     let Some(name) = &child.order.apparmor else { return Ok(()) };
-    let command = format!("exec {name}");
+    // Whoever is in a profile keeps it: without new privileges only another one can be added.
+    let own = fs::read_to_string("/proc/self/attr/apparmor/current").unwrap_or_default();
+    let is_free = own.starts_with("unconfined") || own.trim_end().ends_with("(unconfined)");
+    let command = format!("{} {name}", if is_free { "exec" } else { "stack" });
     files::write_file(c"/proc/self/attr/apparmor/exec", command.as_bytes()).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             format!("AppArmor is not active in this kernel, so profile {name} cannot be entered")

@@ -2,6 +2,7 @@
 //! other, and then becomes the init. It runs in a copy of the launcher's memory, and never returns.
 
 pub mod bwrap;
+pub mod devices;
 mod identity;
 mod mounts;
 mod network;
@@ -20,12 +21,13 @@ use libc::sock_filter;
 use crate::{
     channel::{CHANNEL, FIRST_FREE, Message, ORDER, PLAN, PROGRAM, STDERR},
     landlock::Abi,
+    left_out,
     sys::{self, files, mount::Tree, packets, process},
 };
 
 pub use identity::{die_with_parent, still_wanted};
 pub use mounts::copy;
-pub use stages::{BWRAP_INSIDE, BWRAP_OUTSIDE, NATIVE, NONE, Stage};
+pub use stages::{BWRAP_INSIDE, BWRAP_OUTSIDE, NATIVE, NONE, Run, Stage, should_volunteer};
 
 /// Status of a process that could not become what it should; the message on the channel says why.
 const EXIT_FAILED: i32 = 126;
@@ -42,6 +44,9 @@ pub struct Child<'a> {
     /// Trees that the launcher has copied with rights that this process does not have, one for each bind of the order, in
     /// that order. Empty: this process copies them by itself.
     pub trees: Vec<Tree>,
+    pub volunteers_for_oom: bool,
+    /// A copy of the launcher's folder of devices, if it has one.
+    pub devices: Option<Tree>,
     /// Where the launcher's own program is, unless the launcher has opened it.
     pub program: Option<CString>,
 }
@@ -75,7 +80,8 @@ pub struct HandOver<'a> {
 /// Puts up the walls. The launcher's end of the channel is closed already.
 pub fn run(stages: &[Stage], child: &mut Child<'_>) -> ! {
     for stage in stages {
-        if let Err(message) = (stage.run)(child) {
+        let run = left_out::instead(stage).unwrap_or(stage.run);
+        if let Err(message) = run(child) {
             fail(stage.name, message);
         }
     }
@@ -91,7 +97,7 @@ pub fn fail(stage: &str, message: String) -> ! {
 
 /// Descriptors 0 to 6 as everybody expects them, `keep` besides, and nothing else. What is closed here belongs to objects of
 /// the launcher's memory, of which this is a copy that nobody drops.
-pub fn sort(belongings: Belongings<'_>, keep: &[Tree]) -> Result<(), String> {
+pub fn sort<'a>(belongings: Belongings<'_>, keep: impl Iterator<Item = &'a Tree>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("the descriptors could not be sorted: {error}");
     files::copy_to(belongings.channel.as_raw_fd(), CHANNEL, false).map_err(failed)?;
     files::copy_to(belongings.plan.as_raw_fd(), PLAN, false).map_err(failed)?;
@@ -119,8 +125,7 @@ pub fn sort(belongings: Belongings<'_>, keep: &[Tree]) -> Result<(), String> {
         files::copy_to(hand_over.complaints.as_raw_fd(), libc::STDERR_FILENO, false).map_err(failed)?;
         first = STDERR + 1;
     }
-    let mut kept: Vec<i32> =
-        keep.iter().map(|tree| tree.as_fd().as_raw_fd()).filter(|number| *number >= FIRST_FREE).collect();
+    let mut kept: Vec<i32> = keep.map(|tree| tree.as_fd().as_raw_fd()).filter(|number| *number >= FIRST_FREE).collect();
     kept.sort_unstable();
     for number in kept {
         files::close_between(first, number - 1).map_err(failed)?;

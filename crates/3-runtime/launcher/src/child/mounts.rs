@@ -10,6 +10,7 @@ use agentos_protocol::sandbox::{Descriptor, Mount, SandboxOrder};
 
 use crate::{
     channel::PROGRAM,
+    left_out,
     sys::{
         self, files,
         mount::{self, Attributes, Tree},
@@ -18,6 +19,7 @@ use crate::{
 
 use super::{
     Child,
+    devices::Devices,
     place::{self, Kind},
     proc,
 };
@@ -25,16 +27,6 @@ use super::{
 /// Names, links and the small files of the order, whose content one packet bounds.
 const ROOT_BYTES: &str = "1m";
 const ROOT_INODES: &str = "2048";
-/// Enough for the named semaphores and segments of a few programs.
-const SHM_INODES: &str = "1024";
-
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-const LINKS: [(&str, &str); 4] = [
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-];
 
 /// The tree of a bind.
 pub fn copy(source: &str, writable: bool, executable: bool) -> Result<Tree, String> {
@@ -53,6 +45,9 @@ pub fn copy_with(source: &str, attributes: Attributes) -> Result<Tree, String> {
 
 /// What a bind of the order forbids.
 pub fn attributes(writable: bool, executable: bool) -> Attributes {
+    if left_out::is("mounts") {
+        return Attributes::default();
+    }
     Attributes { read_only: !writable, no_devices: true, no_programs: !executable }
 }
 
@@ -63,26 +58,31 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
         files::move_to(tree.into_fd(), PROGRAM, true).map_err(|error| format!("the init's program: {error}"))?;
     }
     let mut trees = binds(child)?.into_iter();
-    let nodes = match child.order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) {
-        true => DEVICES.iter().map(|name| device(name)).collect::<Result<Vec<_>, _>>()?,
-        false => Vec::new(),
-    };
+    let devices = Devices::collect(child)?;
+    // Who may read what is made here is said with it. The mask for the program comes later.
+    sys::set_file_mask(0);
     let forbidden = Attributes { read_only: false, no_devices: true, no_programs: true };
     let options = [(c"size", ROOT_BYTES), (c"nr_inodes", ROOT_INODES), (c"mode", "755")];
     let root = tmpfs(&options, forbidden).map_err(|error| format!("the root could not be made: {error}"))?;
     mount::attach_over_root(&root).map_err(|error| format!("the root could not be mounted: {error}"))?;
+    left_out::add_host(root.as_fd(), &child.order.mounts)?;
     for entry in &child.order.mounts {
         match entry {
             Mount::Bind { target, .. } => {
                 let tree = trees.next().ok_or_else(|| format!("{target} has no tree"))?;
                 attach(root.as_fd(), &tree, target)?;
             }
-            Mount::Devices { shm_bytes } => devices(root.as_fd(), &nodes, *shm_bytes)?,
+            // The host's are there.
+            Mount::Devices { .. } | Mount::File { .. } if left_out::is("mounts") => {}
+            Mount::Devices { shm_bytes } => devices.mount(root.as_fd(), *shm_bytes)?,
             other => small(root.as_fd(), other)?,
         }
     }
     proc::mount(root.as_fd(), child.order.proc)?;
     files::enter(root.as_fd()).map_err(|error| format!("the new root could not be entered: {error}"))?;
+    if left_out::is("mounts") {
+        return Ok(());
+    }
     root.restrict(Attributes { read_only: true, ..forbidden })
         .map_err(|error| format!("the root could not be made read-only: {error}"))
 }
@@ -99,7 +99,7 @@ fn binds(child: &mut Child<'_>) -> Result<Vec<Tree>, String> {
     copies.collect()
 }
 
-fn attach(root: BorrowedFd<'_>, tree: &Tree, target: &str) -> Result<(), String> {
+pub fn attach(root: BorrowedFd<'_>, tree: &Tree, target: &str) -> Result<(), String> {
     let is_directory = files::is_directory(tree.as_fd()).map_err(|error| format!("{target}: {error}"))?;
     let place = place::reach(root, target, if is_directory { Kind::Directory } else { Kind::File })?;
     tree.attach(place.as_fd()).map_err(|error| format!("{target} could not be mounted: {error}"))
@@ -109,8 +109,9 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
     match entry {
         Mount::Tmpfs { target, bytes, inodes, executable } => {
             let (bytes, inodes) = (bytes.to_string(), inodes.to_string());
-            let options = [(c"size", bytes.as_str()), (c"nr_inodes", inodes.as_str()), (c"mode", "1777")];
-            let tree = tmpfs(&options, attributes(true, *executable)).map_err(|error| format!("{target}: {error}"))?;
+            let options = [(c"mode", "1777"), (c"size", bytes.as_str()), (c"nr_inodes", inodes.as_str())];
+            let options = if left_out::is("mounts") { &options[..1] } else { &options };
+            let tree = tmpfs(options, attributes(true, *executable)).map_err(|error| format!("{target}: {error}"))?;
             attach(root, &tree, target)
         }
         Mount::Symlink { target, to } => link(root, target, to),
@@ -118,11 +119,7 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
             let (directory, name) = place::parent(root, target)?;
             let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
             files::open_in(directory.as_fd(), &name, flags, 0o444)
-                .and_then(|file| {
-                    files::write_all(file.as_fd(), content.as_bytes())?;
-                    // The file mask of this process must not decide who may read it.
-                    files::set_mode(file.as_fd(), 0o444)
-                })
+                .and_then(|file| files::write_all(file.as_fd(), content.as_bytes()))
                 .map_err(|error| format!("{target}: {error}"))
         }
         Mount::Bind { target, .. } => Err(format!("{target} is a bind")),
@@ -130,39 +127,25 @@ fn small(root: BorrowedFd<'_>, entry: &Mount) -> Result<(), String> {
     }
 }
 
-fn tmpfs(options: &[(&std::ffi::CStr, &str)], attributes: Attributes) -> std::io::Result<Tree> {
+pub fn tmpfs(options: &[(&std::ffi::CStr, &str)], attributes: Attributes) -> std::io::Result<Tree> {
     let values = options.iter().map(|(_, value)| CString::new(*value)).collect::<Result<Vec<_>, _>>()?;
     let pairs: Vec<_> = options.iter().zip(&values).map(|((name, _), value)| (*name, value.as_c_str())).collect();
     Tree::make(c"tmpfs", &pairs, attributes)
 }
 
-fn link(root: BorrowedFd<'_>, target: &str, to: &str) -> Result<(), String> {
+pub fn link(root: BorrowedFd<'_>, target: &str, to: &str) -> Result<(), String> {
     let to = CString::new(to).map_err(|_| format!("{target} leads to a NUL byte"))?;
     let (directory, name) = place::parent(root, target)?;
     files::make_link_in(directory.as_fd(), &name, &to).map_err(|error| format!("{target}: {error}"))
-}
-
-fn device(name: &str) -> Result<Tree, String> {
-    copy_with(&format!("/dev/{name}"), Attributes { read_only: true, no_devices: false, no_programs: true })
-}
-
-fn devices(root: BorrowedFd<'_>, nodes: &[Tree], shm_bytes: u64) -> Result<(), String> {
-    for (name, node) in DEVICES.iter().zip(nodes) {
-        let target = format!("/dev/{name}");
-        let place = place::reach(root, &target, Kind::File)?;
-        node.attach(place.as_fd()).map_err(|error| format!("{target}: {error}"))?;
-    }
-    LINKS.iter().try_for_each(|(target, to)| link(root, target, to))?;
-    let bytes = shm_bytes.to_string();
-    let options = [(c"size", bytes.as_str()), (c"nr_inodes", SHM_INODES), (c"mode", "1777")];
-    let tree = tmpfs(&options, attributes(true, false)).map_err(|error| format!("/dev/shm: {error}"))?;
-    attach(root, &tree, "/dev/shm")
 }
 
 /// The working directory is the new root already. What was the root is gone afterwards, with all that hung on it.
 pub fn enter(child: &mut Child<'_>) -> Result<(), String> {
     mount::pivot_here().map_err(|error| format!("the root could not be changed: {error}"))?;
     mount::detach_here().map_err(|error| format!("the old root could not be taken away: {error}"))?;
+    if !left_out::is("root") {
+        leave_the_list()?;
+    }
     sys::change_directory(c"/").map_err(|error| format!("the new root could not be entered: {error}"))?;
     own_null(child.order)
 }
@@ -176,4 +159,15 @@ fn own_null(order: &SandboxOrder) -> Result<(), String> {
         .filter(|(kind, _)| !order.descriptors.contains(kind))
         .try_for_each(|(_, number)| files::copy_to(null.as_raw_fd(), number, false))
         .map_err(|error| format!("/dev/null: {error}"))
+}
+
+/// The list of mounts in /proc tells where on the host each of them comes from, and cannot be masked: it is there for every
+/// process. It holds what can be reached from the process's root, so the root becomes a copy of the tree that is attached
+/// nowhere: then the list is empty. Nobody inside can make a user namespace from such a root either.
+fn leave_the_list() -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the root could not be taken off the list of mounts: {error}");
+    let here = files::find(c"/").map_err(failed)?;
+    let copy = mount::copy_all(here.as_fd()).map_err(failed)?;
+    files::enter(copy.as_fd()).map_err(failed)?;
+    mount::root_here().map_err(failed)
 }

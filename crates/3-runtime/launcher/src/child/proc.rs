@@ -8,9 +8,12 @@ use std::{
 
 use agentos_protocol::sandbox::ProcView;
 
-use crate::sys::{
-    files,
-    mount::{Attributes, Tree},
+use crate::{
+    left_out,
+    sys::{
+        files,
+        mount::{Attributes, Tree},
+    },
 };
 
 use super::place::{self, Kind};
@@ -51,7 +54,11 @@ const MASKED: [&str; 26] = [
 const READ_ONLY: [&str; 3] = ["fs", "irq", "sys"];
 
 pub fn mount(root: BorrowedFd<'_>, view: ProcView) -> Result<(), String> {
+    if left_out::is("processes") {
+        return keep_hosts(root);
+    }
     let options: &[_] = match view {
+        _ if left_out::is("proc") => &[],
         ProcView::Processes => &[HIDE, OWN],
         ProcView::MaskedFull => &[HIDE],
     };
@@ -65,12 +72,20 @@ pub fn mount(root: BorrowedFd<'_>, view: ProcView) -> Result<(), String> {
     let place = place::reach(root, "/proc", Kind::Directory)?;
     tree.attach(place.as_fd()).map_err(|error| format!("/proc could not be mounted: {error}"))?;
     match view {
+        _ if left_out::is("proc") => Ok(()),
         ProcView::Processes => Ok(()),
         ProcView::MaskedFull => {
             READ_ONLY.iter().try_for_each(|name| make_read_only(tree.as_fd(), name))?;
             MASKED.iter().try_for_each(|name| mask(tree.as_fd(), name))
         }
     }
+}
+
+/// A process without a namespace of its own can have no other.
+fn keep_hosts(root: BorrowedFd<'_>) -> Result<(), String> {
+    let failed = |error: io::Error| format!("the host's /proc: {error}");
+    let tree = Tree::copy(files::find(c"/proc").map_err(failed)?.as_fd(), Attributes::default()).map_err(failed)?;
+    tree.attach(place::reach(root, "/proc", Kind::Directory)?.as_fd()).map_err(failed)
 }
 
 fn find(tree: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>, String> {

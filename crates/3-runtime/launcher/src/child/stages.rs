@@ -1,7 +1,11 @@
 //! The stages of each back end, from top to bottom; the first failure ends the sandbox. A new wall is a function and a row,
 //! at the place where its rights are still there and its predecessors are done.
 
-use std::{ffi::CString, fs, io};
+use std::{
+    ffi::{CStr, CString, OsStr},
+    fs, io,
+    os::unix::ffi::OsStrExt,
+};
 
 use crate::{
     channel::{CHANNEL, PLAN, PROGRAM},
@@ -16,10 +20,12 @@ use super::{Child, bwrap, identity, mounts, network};
 #[derive(Clone, Copy, Debug)]
 pub struct Stage {
     pub name: &'static str,
-    pub run: fn(&mut Child<'_>) -> Result<(), String>,
+    pub run: Run,
 }
 
-const fn stage(name: &'static str, run: fn(&mut Child<'_>) -> Result<(), String>) -> Stage {
+pub type Run = fn(&mut Child<'_>) -> Result<(), String>;
+
+const fn stage(name: &'static str, run: Run) -> Stage {
     Stage { name, run }
 }
 
@@ -49,7 +55,6 @@ pub const NATIVE: &[Stage] = &[
 pub const BWRAP_OUTSIDE: &[Stage] = &[
     stage("parent", identity::await_launcher),
     stage("memory-victim", volunteer_for_oom),
-    stage("apparmor", identity::apparmor),
     stage("user", identity::become_host_user),
     stage("bwrap", bwrap::execute),
 ];
@@ -58,6 +63,8 @@ pub const BWRAP_OUTSIDE: &[Stage] = &[
 pub const BWRAP_INSIDE: &[Stage] = &[
     stage("parent", identity::await_bwrap),
     stage("kernel-settings", identity::settings),
+    // Not before bwrap, which would be the program that enters the profile.
+    stage("apparmor", identity::apparmor),
     stage("network", network::prepare),
     stage("hostname", network::hostname),
     stage("mounts", mounts::build),
@@ -87,15 +94,20 @@ pub const NONE: &[Stage] = &[
 
 /// Raised so that the kernel ends an agent before it ends the server when memory runs out.
 const OOM_SCORE_ADJUSTMENT: i32 = 500;
+const OOM_SCORE: &CStr = c"/proc/self/oom_score_adj";
 
 /// Best effort: only the kernel's choice under memory pressure is worse without it.
-fn volunteer_for_oom(_: &mut Child<'_>) -> Result<(), String> {
-    const PATH: &str = "/proc/self/oom_score_adj";
-    let present = fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    if present.is_some_and(|score| score < OOM_SCORE_ADJUSTMENT) {
-        let _ = fs::write(PATH, OOM_SCORE_ADJUSTMENT.to_string());
+fn volunteer_for_oom(child: &mut Child<'_>) -> Result<(), String> {
+    if child.volunteers_for_oom {
+        let _ = files::write_file(OOM_SCORE, OOM_SCORE_ADJUSTMENT.to_string().as_bytes());
     }
     Ok(())
+}
+
+/// Whether this process's own score, which its children inherit, is below that.
+pub fn should_volunteer() -> bool {
+    let present = fs::read_to_string(OsStr::from_bytes(OOM_SCORE.to_bytes())).ok();
+    present.and_then(|text| text.trim().parse::<i32>().ok()).is_some_and(|score| score < OOM_SCORE_ADJUSTMENT)
 }
 
 /// What the launcher inherited does not go on: it has reset itself as far as it may, and here comes the order's own level.
@@ -127,17 +139,30 @@ fn reset_signals(_: &mut Child<'_>) -> Result<(), String> {
     sys::unblock_all_signals().map_err(|error| format!("signals could not be unblocked: {error}"))
 }
 
+/// The same for everybody. 1 is a core dump of one byte, which is none, and unlike 0 it keeps the kernel from starting the
+/// machine's own program for crashes as well.
+const FIXED_LIMITS: [(sys::Resource, u64); 6] = [
+    (sys::Resource::Core, 1),
+    (sys::Resource::LockedMemory, 8 << 20),
+    (sys::Resource::PendingSignals, 4096),
+    (sys::Resource::Queues, 800 << 10),
+    (sys::Resource::Nice, 0),
+    (sys::Resource::RealTime, 0),
+];
+
 /// Hard and soft limit alike, so that nobody inside can raise them.
 fn set_limits(child: &mut Child<'_>) -> Result<(), String> {
     let limits = &child.order.limits;
     let rows = [
-        ("core dump size", sys::Resource::Core, Some(0)),
         ("file size", sys::Resource::FileSize, Some(limits.file_bytes)),
         ("open files", sys::Resource::OpenFiles, Some(limits.open_files)),
         ("address space", sys::Resource::AddressSpace, limits.address_space_bytes),
         ("CPU seconds", sys::Resource::CpuSeconds, limits.cpu_seconds),
         ("processes", sys::Resource::Processes, limits.processes),
     ];
+    for (resource, value) in FIXED_LIMITS {
+        sys::lower_limit(resource, value).map_err(|error| format!("{resource:?} could not be limited: {error}"))?;
+    }
     for (name, resource, value) in rows {
         let Some(value) = value else { continue };
         sys::set_limit(resource, value).map_err(|error| {
@@ -172,7 +197,12 @@ fn restrict_by_landlock(child: &mut Child<'_>) -> Result<(), String> {
 }
 
 fn filter_system_calls(child: &mut Child<'_>) -> Result<(), String> {
-    seccomp::install(child.filter).map_err(|error| format!("the system call filter could not be installed: {error}"))
+    let failed = |error: io::Error| format!("the system call filter could not be installed: {error}");
+    seccomp::install(child.filter).map_err(failed)?;
+    match child.order.anonymous_programs {
+        true => Ok(()),
+        false => seccomp::install(&seccomp::closing::memory_files(seccomp::Architecture::NATIVE)).map_err(failed),
+    }
 }
 
 /// A fresh program without environment: nothing of the launcher's memory or of other orders goes on.
@@ -181,7 +211,9 @@ fn become_init(child: &mut Child<'_>) -> Result<(), String> {
         files::set_close_on_exec(number, false).map_err(|error| format!("descriptor {number}: {error}"))?;
     }
     let profile = CString::new(child.profile.as_str()).map_err(|error| format!("the profile: {error}"))?;
-    let words = [c"init".into(), c"--init".into(), profile];
+    let words = vec![c"init".into(), c"--init".into(), profile];
+    #[cfg(feature = "walls-left-out")]
+    let words: Vec<CString> = words.into_iter().chain(crate::left_out::words()).collect();
     let error = process::execute_descriptor(files::kept(PROGRAM), &words, &[]);
     Err(format!("the sandbox's first program could not start: {error}"))
 }

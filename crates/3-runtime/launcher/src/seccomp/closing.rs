@@ -76,6 +76,18 @@ pub fn filter(architecture: Architecture, pointers: [u64; 3]) -> Vec<sock_filter
     Decision::switch(NUMBER, u32::MAX, starts).compile()
 }
 
+/// Where only mounted programs may run: a memory file must be made as one that can never be executed, which the kernel seals.
+/// A kernel that does not know the flag makes none at all. The setting `vm.memfd_noexec` says the same, but only root can set
+/// it.
+pub fn memory_files(architecture: Architecture) -> Vec<sock_filter> {
+    const NOEXEC_SEAL: u32 = 0x8;
+    let sealed = Decision::switch(low(1), NOEXEC_SEAL, vec![(0, Decision::REFUSE), (1, Decision::ALLOW)]);
+    match number_of(architecture, "memfd_create") {
+        Some(number) => Decision::only(NUMBER, number, sealed, Decision::ALLOW).compile(),
+        None => Decision::REFUSE.compile(),
+    }
+}
+
 fn number_of(architecture: Architecture, name: &str) -> Option<u32> {
     let calls = GROUPS.iter().flat_map(|groups| groups.iter()).flat_map(|group| group.calls);
     calls.into_iter().find(|call: &&Call| call.name == name).and_then(|call| architecture.number_of(call))

@@ -15,6 +15,7 @@ use crate::{
     Failure,
     arguments::{Backend, ServeOptions},
     channel::FIRST_FREE,
+    child,
     landlock::Abi,
     layers, seccomp,
     sys::{
@@ -35,6 +36,9 @@ pub struct Setup {
     /// Own program, closed for writing; `None` where only a child can copy a mount.
     pub program: Option<OwnedFd>,
     pub program_path: CString,
+    pub volunteers_for_oom: bool,
+    /// Made once, where this process may make nodes.
+    pub devices: Option<Tree>,
     pub user: u32,
     pub group: u32,
 }
@@ -65,10 +69,12 @@ impl Setup {
             layers: Vec::new(),
             program,
             program_path,
+            volunteers_for_oom: child::should_volunteer(),
+            devices: (options.backend == Backend::Native && user == 0).then(child::devices::folder).flatten(),
             user,
             group: process::effective_group(),
         };
-        setup.layers = layers::probe(&setup);
+        setup.layers = if options.has_trial { layers::probe(&setup) } else { layers::known(&setup) };
         Ok(setup)
     }
 
@@ -123,7 +129,8 @@ fn reset_self() {
     let _ = sys::set_nice_level(0);
     sys::default_all_signals();
     let _ = sys::unblock_all_signals();
-    sys::set_file_mask(0o077);
+    // What is made for sandboxes says by itself who may read it; programs get a mask of their own.
+    sys::set_file_mask(0);
 }
 
 /// A copy of the mount that can only be read and executed, attached nowhere: no path of the machine leads to it.

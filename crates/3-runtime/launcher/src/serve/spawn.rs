@@ -12,7 +12,8 @@ use crate::{
     arguments::Backend,
     channel::GO,
     child::{self, Belongings, Child, HandOver, User},
-    order::Plan,
+    left_out,
+    order::{Plan, without_walls},
     sys::{files, mount::Tree, packets, process},
 };
 
@@ -32,8 +33,10 @@ pub fn spawn(
         return Err(failed("order")("this launcher has as many sandboxes as it can have".into()));
     }
     check_permitted(setup, &order).map_err(failed("order"))?;
+    let order = if setup.backend == Backend::None { without_walls(&order) } else { order };
     let given: Vec<(Descriptor, OwnedFd)> = order.descriptors.iter().copied().zip(descriptors).collect();
     let trees = trees(setup, &order).map_err(failed("mounts"))?;
+    let devices = devices(setup, &order).map_err(failed("mounts"))?;
     let plan = memory(c"plan", &Plan::encode(&order)).map_err(failed("plan"))?;
     let handed_over = match setup.backend {
         Backend::Bwrap => Some(hand_over(&order).map_err(failed("bwrap"))?),
@@ -49,7 +52,7 @@ pub fn spawn(
             become_child(
                 setup,
                 &order,
-                trees,
+                (trees, devices),
                 Belongings {
                     channel: theirs,
                     plan: plan.as_fd(),
@@ -80,7 +83,12 @@ pub fn spawn(
 }
 
 /// The first steps of the child, while it still has the launcher's descriptors: its cgroups, then order among what it has.
-fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belongings: Belongings<'_>) -> ! {
+fn become_child(
+    setup: &Setup,
+    order: &SandboxOrder,
+    (trees, devices): (Vec<Tree>, Option<Tree>),
+    belongings: Belongings<'_>,
+) -> ! {
     // Until it is sorted, failures go by the unsorted channel.
     let channel = belongings.channel.as_raw_fd();
     let fail = |stage: &str, message: String| -> ! {
@@ -95,7 +103,7 @@ fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belonging
             fail("cgroup", format!("the cgroup could not be entered: {error}"));
         }
     }
-    if let Err(message) = child::sort(belongings, &trees) {
+    if let Err(message) = child::sort(belongings, trees.iter().chain(&devices)) {
         fail("descriptors", message);
     }
     let user = if is_other_user(setup, order) { User::Other } else { User::Own };
@@ -114,6 +122,8 @@ fn become_child(setup: &Setup, order: &SandboxOrder, trees: Vec<Tree>, belonging
             landlock: setup.landlock,
             user,
             trees,
+            volunteers_for_oom: setup.volunteers_for_oom,
+            devices,
             program,
         },
     )
@@ -142,13 +152,13 @@ fn check_permitted(setup: &Setup, order: &SandboxOrder) -> Result<(), String> {
     }
 }
 
-/// For development: what an order wants beyond this is refused, not left out.
+/// For development. The layers say that nothing walls the program off; what would be an answer to a question of its own is
+/// refused, not left out.
 fn check_without_walls(order: &SandboxOrder) -> Result<(), String> {
+    let has_listeners = matches!(&order.network, Network::Own { listeners, .. } if !listeners.is_empty());
     let wanted = [
-        (!order.mounts.is_empty(), "mounts"),
-        (order.network != Network::Host, "a network of its own"),
+        (has_listeners, "listeners in a network of its own"),
         (order.host_id.is_some(), "another user"),
-        (!order.anonymous_programs, "memory files closed for execution"),
         (order.apparmor.is_some(), "an AppArmor profile"),
     ];
     match wanted.iter().find(|(is_wanted, _)| *is_wanted) {
@@ -165,6 +175,11 @@ fn namespaces(backend: Backend, order: &SandboxOrder) -> libc::c_int {
     if backend != Backend::Native {
         return 0;
     }
+    let wanted = namespaces_of(order);
+    wanted & !left_out::namespaces()
+}
+
+fn namespaces_of(order: &SandboxOrder) -> libc::c_int {
     let common = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match order.network {
         Network::Host => common,
@@ -192,6 +207,15 @@ fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<Tree>, String> {
         _ => None,
     });
     copies.collect()
+}
+
+fn devices(setup: &Setup, order: &SandboxOrder) -> Result<Option<Tree>, String> {
+    match &setup.devices {
+        Some(folder) if order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) => {
+            child::devices::copy_folder(folder).map(Some).map_err(|error| format!("/dev could not be copied: {error}"))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn memory(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, String> {

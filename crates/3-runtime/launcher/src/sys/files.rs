@@ -185,7 +185,9 @@ pub fn kept(number: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-pub fn set_mode(descriptor: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-    // SAFETY: fchmod takes two integers.
-    check(unsafe { libc::fchmod(descriptor.as_raw_fd(), mode) }).map(drop)
+/// A character device that everybody may use.
+pub fn make_device_in(directory: BorrowedFd<'_>, name: &CStr, major: u32, minor: u32) -> io::Result<()> {
+    let device = libc::makedev(major, minor);
+    // SAFETY: the name is a live NUL-terminated string.
+    check(unsafe { libc::mknodat(directory.as_raw_fd(), name.as_ptr(), libc::S_IFCHR | 0o666, device) }).map(drop)
 }

@@ -155,22 +155,49 @@ pub enum Resource {
     FileSize,
     Core,
     Processes,
+    /// Memory that cannot be swapped.
+    LockedMemory,
+    /// Signals that wait, timers among them.
+    PendingSignals,
+    /// Bytes in POSIX queues.
+    Queues,
+    /// Highest priority, as 20 less the nice level.
+    Nice,
+    RealTime,
+}
+
+impl Resource {
+    fn number(self) -> libc::__rlimit_resource_t {
+        match self {
+            Resource::AddressSpace => libc::RLIMIT_AS,
+            Resource::CpuSeconds => libc::RLIMIT_CPU,
+            Resource::OpenFiles => libc::RLIMIT_NOFILE,
+            Resource::FileSize => libc::RLIMIT_FSIZE,
+            Resource::Core => libc::RLIMIT_CORE,
+            Resource::Processes => libc::RLIMIT_NPROC,
+            Resource::LockedMemory => libc::RLIMIT_MEMLOCK,
+            Resource::PendingSignals => libc::RLIMIT_SIGPENDING,
+            Resource::Queues => libc::RLIMIT_MSGQUEUE,
+            Resource::Nice => libc::RLIMIT_NICE,
+            Resource::RealTime => libc::RLIMIT_RTPRIO,
+        }
+    }
 }
 
 pub fn set_limit(resource: Resource, value: u64) -> io::Result<()> {
-    let resource = match resource {
-        Resource::AddressSpace => libc::RLIMIT_AS,
-        Resource::CpuSeconds => libc::RLIMIT_CPU,
-        Resource::OpenFiles => libc::RLIMIT_NOFILE,
-        Resource::FileSize => libc::RLIMIT_FSIZE,
-        Resource::Core => libc::RLIMIT_CORE,
-        Resource::Processes => libc::RLIMIT_NPROC,
-    };
     // At the soft limit of CPU time the kernel says why, with SIGXCPU; at the hard one it kills.
-    let most = value.saturating_add(u64::from(resource == libc::RLIMIT_CPU));
+    let most = value.saturating_add(u64::from(matches!(resource, Resource::CpuSeconds)));
     let limit = libc::rlimit { rlim_cur: value, rlim_max: most };
     // SAFETY: the pointer is to a live local.
-    check(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
+    check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
+}
+
+/// To this value, or to the present one if that is lower.
+pub fn lower_limit(resource: Resource, value: u64) -> io::Result<()> {
+    let mut present = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live local.
+    check(unsafe { libc::getrlimit(resource.number(), &raw mut present) })?;
+    set_limit(resource, value.min(present.rlim_max))
 }
 
 pub fn set_no_new_privileges() -> io::Result<()> {

@@ -96,6 +96,11 @@ impl Tree {
     }
 }
 
+/// A copy of the mounts at and below this place as they are.
+pub fn copy_all(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    copy(place, libc::AT_RECURSIVE)
+}
+
 fn copy(place: BorrowedFd<'_>, recursive: libc::c_int) -> io::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_EMPTY_PATH | recursive) as u32;
     // SAFETY: the path is a live NUL-terminated string.
@@ -181,6 +186,12 @@ pub fn attach_over_root(tree: &Tree) -> io::Result<()> {
 pub fn pivot_here() -> io::Result<()> {
     // SAFETY: both paths are live NUL-terminated strings.
     done(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })
+}
+
+/// The working directory becomes this process's root, and the namespace's stays what it is.
+pub fn root_here() -> io::Result<()> {
+    // SAFETY: the path is a live NUL-terminated string.
+    check(unsafe { libc::chroot(c".".as_ptr()) }).map(drop)
 }
 
 /// Takes the topmost mount at the working directory away, with everything below it.

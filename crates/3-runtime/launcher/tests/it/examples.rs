@@ -216,8 +216,7 @@ fn the_rogue_misbehaves_as_ordered() {
     }
     fn first_frame(mode: &str) -> WorkerFrame {
         let mut rogue = launch("rogue", &["rogue_agent.py"], json!({"ROGUE": mode}));
-        let frame = rogue.receive();
-        frame
+        rogue.receive()
     }
     assert_eq!(first_bytes("garbage", 5), b"GET /");
     assert_eq!(first_bytes("oversized", 4), [0xff; 4]);

@@ -7,6 +7,8 @@ mod ends;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod groups;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod inherited;
@@ -18,3 +20,5 @@ mod layers;
 mod orders;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod start;

@@ -121,13 +121,28 @@ fn nobody_inside_is_the_hosts_root() {
 #[test]
 fn without_walls_only_what_needs_none_is_done() {
     let mut server = serve("agent", "none", None);
-    let plain = |script: &str| SandboxOrder { mounts: vec![], network: Network::Host, ..order(script) };
-    let (end, text) = server.run(plain("grep NoNewPrivs /proc/self/status; echo $ONLY; exit 3"));
-    assert_eq!((end, text.as_str()), (End::Exited(3), "NoNewPrivs:\t1\nthis one\n"));
-    refused(&mut server, order("true"), "order", "wants mounts");
-    refused(&mut server, SandboxOrder { network: order("").network, ..plain("true") }, "order", "wants a network");
-    refused(&mut server, SandboxOrder { host_id: Some(HOST_ID), ..plain("true") }, "order", "wants another user");
-    refused(&mut server, SandboxOrder { anonymous_programs: false, ..plain("true") }, "order", "wants memory files");
+    let package = tempfile::tempdir().unwrap();
+    let source = package.path().canonicalize().unwrap().to_string_lossy().into_owned();
+    let in_package = |script: &str| {
+        let mut order = order(script);
+        let bind = |target: &str| Mount::Bind {
+            source: source.clone(),
+            target: target.into(),
+            writable: true,
+            executable: true,
+        };
+        order.mounts.push(bind("/app"));
+        order.directory = "/app".into();
+        order.environment.insert("PLACES".into(), "/app/bin:/usr".into());
+        order
+    };
+    let (end, text) = server.run(in_package("grep NoNewPrivs /proc/self/status; pwd; echo $ONLY $PLACES; exit 3"));
+    let expected = format!("NoNewPrivs:\t1\n{source}\nthis one {source}/bin:/usr\n");
+    assert_eq!((end, text), (End::Exited(3), expected));
+    let listeners = Network::Own { listeners: vec![Listener::Tcp(80)], loopback: false };
+    refused(&mut server, SandboxOrder { network: listeners, ..order("true") }, "order", "wants listeners");
+    refused(&mut server, SandboxOrder { host_id: Some(HOST_ID), ..order("true") }, "order", "wants another user");
+    refused(&mut server, SandboxOrder { apparmor: Some("x".into()), ..order("true") }, "order", "wants an AppArmor");
 }
 
 #[test]

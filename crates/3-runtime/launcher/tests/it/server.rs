@@ -24,6 +24,7 @@ pub struct Server {
     pub socket: OwnedFd,
     pub layers: Vec<Layer>,
     is_root: bool,
+    needs_user: bool,
     last_id: u64,
 }
 
@@ -47,7 +48,14 @@ pub fn serve_with(profile: &str, backend: &str, user: Option<u32>, before: fn() 
     unsafe { command.pre_exec(before) };
     let child = command.spawn().unwrap();
     let is_root = user.is_none() && agentos_launcher::sys::process::effective_user() == 0;
-    let mut server = Server { child, socket: ours, layers: Vec::new(), is_root, last_id: 0 };
+    let mut server = Server {
+        child,
+        socket: ours,
+        layers: Vec::new(),
+        is_root,
+        needs_user: is_root && backend != "none",
+        last_id: 0,
+    };
     match server.hear().0 {
         FromLauncher::Ready { version: SANDBOX_VERSION, layers, .. } => server.layers = layers,
         other => panic!("{other:?} instead of ready"),
@@ -123,7 +131,7 @@ impl Server {
     pub fn send(&mut self, mut order: SandboxOrder, descriptors: &[OwnedFd]) -> u64 {
         self.last_id += 1;
         order.id = self.last_id;
-        if self.is_root && order.host_id.is_none() && !order.mounts.is_empty() {
+        if self.needs_user && order.host_id.is_none() && !order.mounts.is_empty() {
             order.host_id = Some(HOST_ID);
         }
         let bytes = serde_json::to_vec(&ToLauncher::Spawn(Box::new(order))).unwrap();

@@ -80,7 +80,7 @@ fn everyone(directories: &[PathBuf]) -> BTreeSet<i32> {
 }
 
 /// A group and all below it, parents first.
-fn tree(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn tree(directory: &Path) -> Vec<PathBuf> {
     let mut all = vec![directory.to_owned()];
     let mut level = all.clone();
     for _ in 0..DEPTH_MAX {

@@ -274,10 +274,16 @@ fn write_all(directory: &Path, values: &[(&str, String)], resource: Resource, fa
 
 /// The same in both versions.
 fn pids(directory: &Path) -> Option<ProcessUsage> {
-    let events = files::text(directory, "pids.events").unwrap_or_default();
+    let refused = |group: &Path| {
+        let events = files::text(group, "pids.events").unwrap_or_default();
+        files::keyed(&events, "max").unwrap_or(0)
+    };
+    // Before Linux 6.11 a refusal was counted where the process was, and not by the groups above whose limit it was.
+    let is_summed = directory.join("pids.events.local").exists();
+    let groups = if is_summed { vec![directory.to_owned()] } else { kill::tree(directory) };
     Some(ProcessUsage {
         count: files::number(directory, "pids.current")?,
         peak: files::number(directory, "pids.peak"),
-        refused: files::keyed(&events, "max").unwrap_or(0),
+        refused: groups.iter().map(|group| refused(group)).fold(0, u64::saturating_add),
     })
 }

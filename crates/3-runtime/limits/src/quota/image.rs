@@ -265,7 +265,7 @@ fn entries(directory: &Path) -> Vec<(std::path::PathBuf, String)> {
 }
 
 /// What cannot be removed is in nobody's way: nothing counts on it.
-fn remove_tree(directory: &Path) {
+pub(super) fn remove_tree(directory: &Path) {
     if let Err(source) = fs::remove_dir_all(directory)
         && source.kind() != std::io::ErrorKind::NotFound
     {

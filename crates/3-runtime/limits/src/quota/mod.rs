@@ -39,6 +39,7 @@ use copy::Cap;
 use image::Images;
 use place::{Home, Places, check_name, make_private, unavailable};
 use programs::Programs;
+use project::Projects;
 
 /// Where every workspace is inside of a sandbox.
 pub const WORKSPACE_TARGET: &str = "/workspace";
@@ -148,7 +149,7 @@ impl Workspaces {
             QuotaDriver::Project => {
                 self.at_home(opened, name, bounds, owner)?;
                 let _one = opened.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                project::bound(places, programs, name, bounds)?;
+                Projects { places, programs }.bound(name, bounds, owner)?;
             }
             QuotaDriver::Watchdog => self.at_home(opened, name, bounds, owner)?,
             QuotaDriver::Tmpfs => {}
@@ -163,6 +164,11 @@ impl Workspaces {
         let own = opened.own(name);
         let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
         Images { places: &opened.places, programs: &self.0.programs }.release(name)
+    }
+
+    /// Unmounts all of them now, for a server that ends. The last handle does the same.
+    pub fn close(&self) {
+        self.0.release_all();
     }
 
     /// A plain directory with the data in it, wherever they were.
@@ -194,8 +200,14 @@ impl Opened {
 }
 
 impl Drop for Inner {
-    /// An unmount waits for the disk, and a server may have a thousand.
     fn drop(&mut self) {
+        self.release_all();
+    }
+}
+
+impl Inner {
+    /// An unmount waits for the disk, and a server may have a thousand.
+    fn release_all(&self) {
         let Ok(opened) = &self.opened else { return };
         let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
         let names: Vec<&String> = mounted.keys().collect();

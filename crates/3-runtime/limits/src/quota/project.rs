@@ -4,13 +4,17 @@
 //! The number of a project is ours alone when it was given out here; it is written down, because a number that two agents
 //! shared would be one quota for both. A process inside a user namespace cannot change the project of its files.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use agentos_types::{Code, Fault, Result};
+use rustix::fs::statvfs;
 
 use super::{
-    Bounds, mounts,
-    place::{Places, replace, unavailable},
+    Bounds,
+    copy::{Cap, copy},
+    mounts,
+    mounts::MountLine,
+    place::{Places, holds_something, make_private, replace, unavailable},
     programs::{Programs, text},
 };
 
@@ -20,46 +24,89 @@ const NUMBER_FIRST: u32 = 1_600_000_000;
 const NUMBERS_MAX: u32 = 1_000_000;
 const KIBIBYTE: u64 = 1024;
 
-/// Puts the directory of the workspace, which exists, under its bound.
-pub(super) fn bound(places: &Places, programs: &Programs, name: &str, bounds: Bounds) -> Result<()> {
-    let path = places.workspace(name);
-    let lines = mounts::read();
-    let mount = mounts::holding(&lines, &path).ok_or_else(|| unavailable(&path, &"its mount is not known"))?;
-    let number = number(places, name)?.to_string();
-    let (directory, top) = (text(&path)?, text(&mount.target)?);
-    let (kibibytes, files) = (bounds.bytes.div_ceil(KIBIBYTE), bounds.files.to_string());
-    for (program, arguments) in commands(&mount.kind, &number, directory, top, kibibytes, &files)? {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        programs.run(program, &arguments)?;
-    }
-    Ok(())
+pub(super) struct Projects<'p> {
+    pub(super) places: &'p Places,
+    pub(super) programs: &'p Programs,
 }
 
-type Commands = Vec<(&'static str, Vec<String>)>;
-
-/// First the directory with all that is in it joins the project, then the project has its bound.
-fn commands(kind: &str, number: &str, directory: &str, top: &str, kibibytes: u64, files: &str) -> Result<Commands> {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let kibibytes = kibibytes.to_string();
-    match kind {
-        "ext4" => Ok(vec![
-            ("chattr", words(&["-R", "-f", "-p", number, "+P", directory])),
-            ("setquota", words(&["-P", number, "0", &kibibytes, "0", files, top])),
-        ]),
-        // Its commands are one text each, so that a blank would divide a path.
-        "xfs" if directory.contains(char::is_whitespace) => {
-            Err(Fault::new(Code::WORKSPACE_UNAVAILABLE, "project quotas of xfs cannot be set on a path with blanks")
-                .detail(directory))
+impl Projects<'_> {
+    /// Puts the directory of the workspace, which exists, under its bound. A file joins the project in which it is made, so
+    /// that what was there before is copied into a directory that is of the project already, and that takes its place.
+    pub(super) fn bound(&self, name: &str, bounds: Bounds, owner: u32) -> Result<()> {
+        let path = self.places.workspace(name);
+        let lines = mounts::read();
+        let mount = mounts::holding(&lines, &path).ok_or_else(|| unavailable(&path, &"its mount is not known"))?;
+        let number = number(self.places, name)?.to_string();
+        let (kibibytes, files) = (bounds.bytes.div_ceil(KIBIBYTE), bounds.files);
+        self.run(limit(mount, &number, kibibytes, files)?)?;
+        if self.is_member(&path)? {
+            return Ok(());
         }
-        "xfs" => {
-            let limit = format!("limit -p bsoft=0 bhard={kibibytes}k isoft=0 ihard={files} {number}");
-            Ok(vec![
-                ("xfs_quota", words(&["-x", "-c", &format!("project -s -p {directory} {number}"), top])),
-                ("xfs_quota", words(&["-x", "-c", &limit, top])),
-            ])
+        if !holds_something(&path) {
+            return self.run(join(mount, &number, &path)?);
         }
-        other => Err(Fault::new(Code::WORKSPACE_UNAVAILABLE, format!("{other} has no project quotas"))),
+        let (filled, moved) = (self.places.staging(&format!("{name}.filled")), self.places.moved(name));
+        for leftover in [&filled, &moved] {
+            super::image::remove_tree(leftover);
+        }
+        make_private(&filled).map_err(|source| unavailable(&filled, &source))?;
+        self.run(join(mount, &number, &filled)?)?;
+        copy(&path, &filled, Cap { bytes: bounds.bytes, files: bounds.files }, owner)?;
+        // Between the two renames the start of the next server puts the first one back.
+        fs::rename(&path, &moved).map_err(|source| unavailable(&path, &source))?;
+        fs::rename(&filled, &path).map_err(|source| unavailable(&path, &source))?;
+        super::image::remove_tree(&moved);
+        Ok(())
     }
+
+    /// Inside of a bounded project the kernel tells the bound as the size of the file system.
+    fn is_member(&self, path: &Path) -> Result<bool> {
+        let blocks =
+            |path: &Path| statvfs(path).map(|found| found.f_blocks).map_err(|source| unavailable(path, &source));
+        Ok(blocks(path)? != blocks(self.places.root())?)
+    }
+
+    fn run(&self, (program, words): Line) -> Result<()> {
+        self.programs.run(program, &words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+/// A program and its arguments.
+type Line = (&'static str, Vec<String>);
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn limit(mount: &MountLine, number: &str, kibibytes: u64, files: u64) -> Result<Line> {
+    let top = text(&mount.target)?;
+    match mount.kind.as_str() {
+        "ext4" => Ok(("setquota", words(&["-P", number, "0", &kibibytes.to_string(), "0", &files.to_string(), top]))),
+        "xfs" => {
+            let order = format!("limit -p bsoft=0 bhard={kibibytes}k isoft=0 ihard={files} {number}");
+            Ok(("xfs_quota", words(&["-x", "-c", &order, top])))
+        }
+        other => Err(none(other)),
+    }
+}
+
+/// Of an empty directory: what is made in it from then on belongs to the project.
+fn join(mount: &MountLine, number: &str, directory: &Path) -> Result<Line> {
+    let (top, path) = (text(&mount.target)?, text(directory)?);
+    match mount.kind.as_str() {
+        "ext4" => Ok(("chattr", words(&["-p", number, "+P", path]))),
+        // Its commands are one text each, so that a blank would divide a path.
+        "xfs" if path.contains(char::is_whitespace) => {
+            let message = "project quotas of xfs cannot be set on a path with blanks";
+            Err(Fault::new(Code::WORKSPACE_UNAVAILABLE, message).detail(path))
+        }
+        "xfs" => Ok(("xfs_quota", words(&["-x", "-c", &format!("project -s -p {path} {number}"), top]))),
+        other => Err(none(other)),
+    }
+}
+
+fn none(kind: &str) -> Fault {
+    Fault::new(Code::WORKSPACE_UNAVAILABLE, format!("{kind} has no project quotas"))
 }
 
 /// The number that this workspace has, or the next free one.
@@ -88,15 +135,16 @@ fn number(places: &Places, name: &str) -> Result<u32> {
 mod tests {
     use super::*;
 
-    fn check(kind: &str, directory: &str, expected: Option<&[&str]>) {
-        let made = commands(kind, "1600000001", directory, "/", 1024, "2048").ok();
-        let lines = made.map(|commands| {
-            commands.into_iter().map(|(program, words)| format!("{program} {}", words.join(" "))).collect::<Vec<_>>()
-        });
-        assert_eq!(
-            lines.as_deref(),
-            expected.map(|lines| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>()).as_deref()
-        );
+    fn check(kind: &str, directory: &str, expected: Option<[&str; 2]>) {
+        let line = format!("27 1 254:0 / / rw - {kind} /dev/vda rw,prjquota");
+        let mount = mounts::parse(&line).pop().unwrap();
+        let told = |line: Result<Line>| line.ok().map(|(program, words)| format!("{program} {}", words.join(" ")));
+        let made =
+            [limit(&mount, "1600000001", 1024, 2048), join(&mount, "1600000001", Path::new(directory))].map(told);
+        match expected {
+            Some(lines) => assert_eq!(made, lines.map(|line| Some(line.to_owned()))),
+            None => assert!(made.contains(&None), "{made:?}"),
+        }
     }
 
     #[test]
@@ -104,14 +152,14 @@ mod tests {
         check(
             "ext4",
             "/work/a b",
-            Some(&["chattr -R -f -p 1600000001 +P /work/a b", "setquota -P 1600000001 0 1024 0 2048 /"]),
+            Some(["setquota -P 1600000001 0 1024 0 2048 /", "chattr -p 1600000001 +P /work/a b"]),
         );
         check(
             "xfs",
             "/work/a",
-            Some(&[
-                "xfs_quota -x -c project -s -p /work/a 1600000001 /",
+            Some([
                 "xfs_quota -x -c limit -p bsoft=0 bhard=1024k isoft=0 ihard=2048 1600000001 /",
+                "xfs_quota -x -c project -s -p /work/a 1600000001 /",
             ]),
         );
         check("xfs", "/work/a b", None);

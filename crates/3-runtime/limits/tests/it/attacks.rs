@@ -66,6 +66,18 @@ fn shared_memory_of_system_v_counts_as_memory() {
     assert!(bombed.usage().memory.unwrap().oom_kills >= 1);
 }
 
+/// The tool's bomb stands at the agent's limit, and the agent is told so.
+#[test]
+fn forks_of_a_tool_that_the_agents_limit_refuses_are_counted() {
+    let Some(cgroups) = cgroups("toolforks", &[Resource::Processes]) else { return };
+    let agent = group(&cgroups, "agent", &GroupLimits { processes: Some(12), ..GroupLimits::default() });
+    let tool = agent.child("tool", &GroupLimits::default()).unwrap();
+    let mut bomb = Shell::start(&tool, "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i + 1)); done");
+    assert!(!bomb.wait().success());
+    let used = agent.usage().processes.unwrap();
+    assert!(used.refused >= 1 && used.count <= 12, "{used:?}");
+}
+
 #[test]
 fn a_fork_bomb_stops_at_the_limit_and_its_neighbour_still_forks() {
     let Some(cgroups) = cgroups("forks", &[Resource::Processes]) else { return };

@@ -2,14 +2,14 @@
 
 use agentos_types::machine::{IsolationLevel::Strong, MachineRow, RowStanding};
 
-use super::facts::Facts;
+use super::{Trial, facts::Facts};
 
 /// Numbers of linux/capability.h that a server as root uses.
 const CAPABILITIES: &[(&str, u32)] =
     &[("CHOWN", 0), ("DAC_OVERRIDE", 1), ("FOWNER", 3), ("KILL", 5), ("SETGID", 6), ("SETUID", 7), ("SYS_ADMIN", 21)];
 
-pub(super) fn rows(facts: &Facts) -> Vec<MachineRow> {
-    vec![container(facts), restrictions(facts), apparmor(facts), memory_programs(facts), kvm(facts)]
+pub(super) fn rows(facts: &Facts, trial: &Trial) -> Vec<MachineRow> {
+    vec![container(facts), restrictions(facts), apparmor(facts), memory_programs(trial), kvm(facts)]
 }
 
 /// None of these lowers the level by itself: what they forbid shows in the row of what was forbidden.
@@ -64,18 +64,17 @@ fn apparmor(facts: &Facts) -> MachineRow {
     row(name, RowStanding::Present, format!("on, with {}", ours.join(", ")), None)
 }
 
-fn memory_programs(facts: &Facts) -> MachineRow {
+fn memory_programs(trial: &Trial) -> MachineRow {
     let name = "lock on programs in memory";
-    match facts.sysctl("vm/memfd_noexec") {
-        Some(_) => {
-            row(name, RowStanding::Present, "vm.memfd_noexec, for agents with sandbox.anonymous_programs = false", None)
-        }
-        None => row(
+    match trial.layer("memfd") {
+        Some(layer) if layer.is_active => row(name, RowStanding::Present, layer.detail.clone(), None),
+        Some(layer) => row(
             name,
             RowStanding::Partial,
-            "the kernel has no vm.memfd_noexec: agents with sandbox.anonymous_programs = false do not start",
-            Some("Linux 6.3 or later".to_owned()),
+            format!("{}: agents with sandbox.anonymous_programs = false do not start", layer.detail),
+            Some("Linux 6.3 or later, with the server as root".to_owned()),
         ),
+        None => row(name, RowStanding::Noted, "not tried", None),
     }
 }
 

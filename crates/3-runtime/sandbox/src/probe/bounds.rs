@@ -6,7 +6,11 @@ use agentos_limits::{
 };
 use agentos_types::machine::{IsolationLevel, MachineRow, RowStanding};
 
-use super::{Bounds, facts::Facts};
+use super::{
+    Bounds,
+    facts::Facts,
+    why::{Why, no_users},
+};
 
 use IsolationLevel::{Reduced, Strong};
 
@@ -104,7 +108,7 @@ fn quota(driver: QuotaDriver, examined: &[Examined]) -> MachineRow {
     match driver {
         QuotaDriver::Project | QuotaDriver::Image => row("disk quota", RowStanding::Present, detail, None, Strong),
         // The bound is exact; that nothing lasts costs comfort, not safety.
-        QuotaDriver::Tmpfs => row("disk quota", RowStanding::Partial, detail, remedy(), Strong),
+        QuotaDriver::Tmpfs => row("disk quota", RowStanding::Present, detail, remedy(), Strong),
         QuotaDriver::Watchdog => {
             let why = better.map(|row| format!("; {} cannot be had: {}", row.driver.as_str(), row.detail));
             row("disk quota", RowStanding::Partial, detail + &why.unwrap_or_default(), remedy(), Reduced)
@@ -114,6 +118,9 @@ fn quota(driver: QuotaDriver, examined: &[Examined]) -> MachineRow {
 
 /// A second wall: agents cannot meet each other's processes and files anyway.
 fn users(facts: &Facts) -> MachineRow {
+    if let Some(Why { detail, remedy }) = no_users(facts) {
+        return row("user for each agent", RowStanding::Partial, detail, Some(remedy), Strong);
+    }
     if facts.is_root() {
         let detail = "every agent has a user number of its own on the host, from sandbox.first_host_id on";
         return row("user for each agent", RowStanding::Present, detail, None, Strong);

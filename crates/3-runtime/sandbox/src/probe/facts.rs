@@ -14,7 +14,7 @@ use std::{
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Numbers under /proc/sys that allow or forbid.
-const SYSCTLS: [&str; 13] = [
+const SYSCTLS: [&str; 12] = [
     "user/max_user_namespaces",
     "user/max_mnt_namespaces",
     "user/max_pid_namespaces",
@@ -26,7 +26,6 @@ const SYSCTLS: [&str; 13] = [
     "kernel/apparmor_restrict_unprivileged_userns",
     "kernel/pid_max",
     "kernel/threads-max",
-    "vm/memfd_noexec",
     "fs/file-max",
 ];
 
@@ -248,7 +247,7 @@ mod tests {
             facts.no_new_privileges && facts.seccomp_mode == 2 && facts.has_capability(21) && !facts.has_capability(24)
         );
         assert_eq!(facts.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), ["net", "user"]);
-        assert_eq!((facts.sysctl("user/max_user_namespaces"), facts.sysctl("vm/memfd_noexec")), (Some(0), None));
+        assert_eq!((facts.sysctl("user/max_user_namespaces"), facts.sysctl("kernel/pid_max")), (Some(0), None));
         assert_eq!((facts.open_files_max, facts.memory_bytes), (Some(524_288), 2 << 20));
         assert_eq!(facts.apparmor_profile.as_deref(), Some("agent-os (enforce)"));
         assert_eq!(facts.apparmor_loaded, ["agent-os-launch", "unrelated"]);

@@ -109,7 +109,7 @@ impl Bounds {
 pub fn judge(facts: &Facts, backend: Backend, trial: &Trial, bounds: &Bounds) -> Machine {
     let mut rows = walls::rows(facts, backend, trial);
     rows.extend(bounds::rows(facts, bounds));
-    rows.extend(around::rows(facts));
+    rows.extend(around::rows(facts, trial));
     Machine::of(rows)
 }
 

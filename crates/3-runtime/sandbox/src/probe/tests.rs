@@ -20,9 +20,8 @@ const NAMES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
 
 fn whole() -> Case {
     let layer = |name: &str, detail: &str| Layer { name: name.to_owned(), is_active: true, detail: detail.to_owned() };
-    let names = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"].map(|name| format!("{name}-namespace"));
+    let names = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup", "proc", "rights", "memfd"];
     let mut layers: Vec<Layer> = names.iter().map(|name| layer(name, "one for each sandbox")).collect();
-    layers.extend(["proc", "rights"].map(|name| layer(name, "")));
     layers.push(layer("landlock", "ABI 7: files, TCP, scopes"));
     layers.push(layer("seccomp", "414 instructions"));
     Case {
@@ -30,7 +29,7 @@ fn whole() -> Case {
             user: 0,
             kernel: "6.18".to_owned(),
             namespaces: NAMES.iter().map(|name| (*name).to_owned()).collect(),
-            sysctls: BTreeMap::from([("vm/memfd_noexec".into(), 0), ("kernel/pid_max".into(), 4_194_304)]),
+            sysctls: BTreeMap::from([("kernel/pid_max".into(), 4_194_304)]),
             capabilities: u64::MAX,
             seccomp_actions: "kill_process errno allow".to_owned(),
             apparmor_enabled: true,
@@ -109,15 +108,15 @@ fn a_whole_machine_is_strong_and_every_row_is_named_once() {
 fn each_wall_can_be_missing() {
     use RowStanding::Missing;
     for (row, layer, level) in [
-        ("user namespaces", "user-namespace", NoLevel),
-        ("mount namespaces", "mount-namespace", NoLevel),
-        ("process namespaces", "pid-namespace", NoLevel),
-        ("network namespaces", "network-namespace", NoLevel),
+        ("user namespaces", "user", NoLevel),
+        ("mount namespaces", "mount", NoLevel),
+        ("process namespaces", "pid", NoLevel),
+        ("network namespaces", "network", NoLevel),
         ("own /proc", "proc", NoLevel),
         ("no new privileges", "rights", NoLevel),
-        ("IPC namespaces", "ipc-namespace", Reduced),
-        ("host name namespaces", "uts-namespace", Reduced),
-        ("cgroup namespaces", "cgroup-namespace", Reduced),
+        ("IPC namespaces", "ipc", Reduced),
+        ("host name namespaces", "uts", Reduced),
+        ("cgroup namespaces", "cgroup", Reduced),
     ] {
         let gone = |case: &mut Case| (case.layer(layer).is_active, case.layer(layer).detail) = (false, "EPERM".into());
         check(row, gone, Missing, level, false);
@@ -161,6 +160,29 @@ fn a_namespace_that_is_forbidden_has_its_number_as_the_reason() {
 }
 
 #[test]
+fn what_goes_down_with_the_others_is_not_called_missing() {
+    let down = |case: &mut Case| {
+        case.trial.refused = Some("mounts: EPERM".into());
+        for name in ["user", "proc", "seccomp"] {
+            (case.layer(name).is_active, case.layer(name).detail) =
+                (false, "could be, but no sandbox starts: x".into());
+        }
+    };
+    for row in ["user namespaces", "own /proc", "system call filter"] {
+        check(row, down, RowStanding::Partial, NoLevel, false);
+    }
+    let few = |case: &mut Case| {
+        case.trial.refused = Some("order: no user".into());
+        case.facts.user_map = "         0       1000          1\n".into();
+    };
+    let mut case = whole();
+    few(&mut case);
+    let machine = case.judge();
+    let row = machine.row("sandboxes").unwrap();
+    assert!(row.detail.contains("1 user number") && row.remedy.as_ref().unwrap().contains("first_host_id"), "{row:?}");
+}
+
+#[test]
 fn no_sandbox_is_no_level_whatever_the_reason() {
     let refused = |case: &mut Case| case.trial.refused = Some("mounts: EPERM".into());
     check("sandboxes", refused, RowStanding::Missing, NoLevel, true);
@@ -191,8 +213,9 @@ fn each_bound_can_be_missing() {
     check("control groups", |case| case.bounds.groups_version = Some(1), Partial, Strong, true);
     check("control groups", |case| case.bounds.groups_version = None, Missing, Strong, true);
     check("disk quota", |case| case.quota(QuotaDriver::Watchdog), Partial, Reduced, true);
-    check("disk quota", |case| case.quota(QuotaDriver::Tmpfs), Partial, Strong, true);
+    check("disk quota", |case| case.quota(QuotaDriver::Tmpfs), RowStanding::Present, Strong, true);
     check("user for each agent", |case| case.facts.user = 1000, Partial, Strong, true);
+    check("user for each agent", |case| case.facts.user_map = "0 100000 65".into(), Partial, Strong, true);
     let few = |case: &mut Case| _ = case.facts.sysctls.insert("kernel/pid_max".into(), 4096);
     check("room for processes", few, Partial, Strong, true);
     check("room for open files", |case| case.facts.open_files_max = Some(1024), Partial, Strong, true);
@@ -209,7 +232,9 @@ fn what_is_around_is_told_and_changes_no_level() {
     check("restrictions of the server", |case| case.facts.proc_masks = vec!["/proc/keys".into()], Noted, Strong, false);
     check("AppArmor", |case| case.facts.apparmor_enabled = false, Noted, Strong, false);
     check("AppArmor", |case| case.facts.apparmor_loaded.clear(), Partial, Strong, true);
-    let old = |case: &mut Case| _ = case.facts.sysctls.remove("vm/memfd_noexec");
+    let old = |case: &mut Case| {
+        (case.layer("memfd").is_active, case.layer("memfd").detail) = (false, "vm.memfd_noexec needs Linux 6.3".into());
+    };
     check("lock on programs in memory", old, Partial, Strong, true);
     check("KVM", |case| case.facts.kvm = Some("Permission denied".into()), Noted, Strong, false);
 }

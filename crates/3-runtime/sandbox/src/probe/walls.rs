@@ -6,7 +6,7 @@ use agentos_types::machine::{IsolationLevel, MachineRow, RowStanding};
 use super::{
     Trial,
     facts::Facts,
-    why::{Why, no_namespace, no_proc, no_user_namespace},
+    why::{Why, no_namespace, no_proc, no_user_namespace, no_users},
 };
 use crate::Backend;
 
@@ -40,49 +40,43 @@ use IsolationLevel::{None as NoLevel, Reduced, Strong};
 const WALLS: &[Wall] = &[
     namespace(
         "user namespaces",
-        "user-namespace",
+        "user",
         NoLevel,
         ("user", "user/max_user_namespaces"),
         "root inside would be nobody outside",
     ),
     namespace(
         "mount namespaces",
-        "mount-namespace",
+        "mount",
         NoLevel,
         ("mnt", "user/max_mnt_namespaces"),
         "an agent sees only what it is given",
     ),
     namespace(
         "process namespaces",
-        "pid-namespace",
+        "pid",
         NoLevel,
         ("pid", "user/max_pid_namespaces"),
         "an agent sees only its own processes",
     ),
     namespace(
         "network namespaces",
-        "network-namespace",
+        "network",
         NoLevel,
         ("net", "user/max_net_namespaces"),
         "the proxy is the only way out",
     ),
-    namespace(
-        "IPC namespaces",
-        "ipc-namespace",
-        Reduced,
-        ("ipc", "user/max_ipc_namespaces"),
-        "no shared memory with others",
-    ),
+    namespace("IPC namespaces", "ipc", Reduced, ("ipc", "user/max_ipc_namespaces"), "no shared memory with others"),
     namespace(
         "host name namespaces",
-        "uts-namespace",
+        "uts",
         Reduced,
         ("uts", "user/max_uts_namespaces"),
         "the machine's name stays outside",
     ),
     namespace(
         "cgroup namespaces",
-        "cgroup-namespace",
+        "cgroup",
         Reduced,
         ("cgroup", "user/max_cgroup_namespaces"),
         "groups of others are not seen",
@@ -117,6 +111,9 @@ const WALLS: &[Wall] = &[
     },
 ];
 
+/// How the launcher begins to tell of a wall that it could not try by itself.
+const ALL_DOWN: &str = "no sandbox starts";
+
 /// The first row says whether sandboxes start at all; the others, which walls they have.
 pub(super) fn rows(facts: &Facts, backend: Backend, trial: &Trial) -> Vec<MachineRow> {
     let mut rows = vec![sandbox(facts, backend, trial)];
@@ -139,7 +136,7 @@ fn sandbox(facts: &Facts, backend: Backend, trial: &Trial) -> MachineRow {
             "remove the setting; it is for development alone".to_owned(),
         ),
         (Some(refused), _) => {
-            let reason = no_user_namespace(facts).or_else(|| no_proc(facts));
+            let reason = no_user_namespace(facts).or_else(|| no_proc(facts)).or_else(|| no_users(facts));
             let Why { detail, remedy } = reason.unwrap_or_else(|| Why {
                 detail: "the kernel's files name no reason".to_owned(),
                 remedy: "see the runbook `No sandbox starts`".to_owned(),
@@ -169,7 +166,13 @@ fn row(wall: &Wall, facts: &Facts, backend: Backend, trial: &Trial) -> MachineRo
         return missing("not put up: sandbox.backend = none".to_owned(), Some("remove the setting".to_owned()));
     }
     let reason = || reason(wall, facts);
+    let not_tried = |detail: &str| made(RowStanding::Partial, detail.to_owned(), None, Strong);
     match (trial.layer(wall.layer), &trial.refused) {
+        // It goes down with the others; whether it could stand is not known, and the first row has the reason.
+        (Some(layer), _) if !layer.is_active && layer.detail.contains(ALL_DOWN) => match reason() {
+            Some(Why { detail, remedy }) => missing(detail, Some(remedy)),
+            None => not_tried(&layer.detail),
+        },
         (Some(layer), _) if !layer.is_active => {
             let found = reason();
             let detail =
@@ -182,7 +185,7 @@ fn row(wall: &Wall, facts: &Facts, backend: Backend, trial: &Trial) -> MachineRo
         (None, Some(_)) => match reason().filter(|_| wall.layer != "landlock") {
             Some(Why { detail, remedy }) => missing(detail, Some(remedy)),
             // What starts no sandbox is told in the first row; this part may be well. Landlock has no file that could tell.
-            None => made(RowStanding::Partial, "not tried, because no sandbox starts".to_owned(), None, Strong),
+            None => not_tried("not tried, because no sandbox starts"),
         },
     }
 }
@@ -206,7 +209,7 @@ fn present(wall: &Wall, layer: &Layer) -> MachineRow {
 
 fn reason(wall: &Wall, facts: &Facts) -> Option<Why> {
     match (wall.layer, wall.namespace) {
-        ("user-namespace", _) => no_user_namespace(facts),
+        ("user", _) => no_user_namespace(facts),
         (_, Some((file, sysctl))) => no_namespace(facts, file, sysctl),
         ("proc", _) => no_proc(facts),
         ("seccomp", _) if facts.seccomp_actions.is_empty() => Some(Why {

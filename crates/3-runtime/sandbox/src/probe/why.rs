@@ -118,6 +118,23 @@ pub(super) fn no_proc(facts: &Facts) -> Option<Why> {
     )
 }
 
+/// Agents of a server that is root have users of their own.
+const USERS_MIN: u64 = 10_000;
+
+/// Root of a container may have few user numbers to give away.
+pub(super) fn no_users(facts: &Facts) -> Option<Why> {
+    let counts = facts.user_map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    let count: u64 = counts.sum();
+    if !facts.is_root() || count == 0 || count >= USERS_MIN {
+        return None;
+    }
+    why(
+        format!("the server is root of a user namespace with {count} user numbers, and every agent needs one"),
+        "give the container at least 20,000 user numbers and set sandbox.first_host_id to the first that nobody uses; or run the \
+         server as an ordinary user",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};

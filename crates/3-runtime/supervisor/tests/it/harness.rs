@@ -108,17 +108,25 @@ impl World {
 
     pub async fn with_workspaces(driver: QuotaDriver) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        let mut world = Self::start(temporary.path(), driver).await;
+        let mut world = Self::start(temporary.path(), driver, Backend::Native).await;
         world._temporary = Some(temporary);
         world
     }
 
     /// A server start on a data directory, perhaps one with a history.
     pub async fn open(directory: &Path) -> Self {
-        Self::start(directory, QuotaDriver::Watchdog).await
+        Self::start(directory, QuotaDriver::Watchdog, Backend::Native).await
     }
 
-    async fn start(directory: &Path, driver: QuotaDriver) -> Self {
+    /// As on a machine for development that has no walls.
+    pub async fn without_walls() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut world = Self::start(temporary.path(), QuotaDriver::Watchdog, Backend::None).await;
+        world._temporary = Some(temporary);
+        world
+    }
+
+    async fn start(directory: &Path, driver: QuotaDriver, backend: Backend) -> Self {
         let ambient = Ambient::system();
         let audit = Arc::new(Mutex::new(Vec::new()));
         let store = Store::open(StoreOptions {
@@ -142,7 +150,7 @@ impl World {
         let monitor = Arc::new(FakeMonitor::default());
         let redactor = Redactor::default();
         redactor.know(["planted-secret-value"]);
-        let sandboxes = Sandboxes::open(SandboxOptions { launcher: launcher(), backend: Backend::Native }).unwrap();
+        let sandboxes = Sandboxes::open(SandboxOptions { launcher: launcher(), backend }).unwrap();
         let options = SupervisorOptions {
             sandboxes: sandboxes.clone(),
             host: Arc::new(HostRoot::survey(Path::new("/")).unwrap()),
@@ -154,7 +162,7 @@ impl World {
             }),
             machine: Arc::new(Machine::of(Vec::new())),
             enforcement: LimitEnforcement::Degraded,
-            first_host_id: rustix::process::geteuid().is_root().then_some(FIRST_HOST_ID),
+            first_host_id: (backend != Backend::None && rustix::process::geteuid().is_root()).then_some(FIRST_HOST_ID),
             ways_out: None,
             closed: vec![directory.into()],
             packages: directory.join("packages"),

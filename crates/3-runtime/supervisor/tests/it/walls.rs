@@ -131,6 +131,23 @@ done(found)
     assert!(listener.accept().is_err(), "nobody has knocked");
 }
 
+/// For development alone, and said so by the machine's table; but an agent runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_walls_an_agent_works_in_the_directories_of_the_host() {
+    let world = World::without_walls().await;
+    let agent = world.deploy("bare", json!({})).await;
+    let work = world.directory.join("work/bare").display().to_string();
+    assert_eq!(sh(&world, &agent, "pwd; echo $HOME; echo kept > note").await, format!("{work}\n{work}\n"));
+    let init = world.in_state(&agent, AgentState::Ready).await.pid.unwrap();
+    let program = std::fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
+    let program: u32 = program.split_whitespace().next().unwrap().parse().unwrap();
+    world.submit(&agent, json!({"do": "exit-once", "code": 5})).await;
+    world.until("a restart", async || (world.agent(&agent).await.restarts > 0).then_some(())).await;
+    world.gone(program).await;
+    assert!(world.supervisor.ends().any(|(name, count)| name == "exit" && count == 1));
+    assert_eq!(sh(&world, &agent, "cat note").await, "kept\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_agents_live_side_by_side_and_leave_nothing() {
     const AGENTS: usize = 100;

@@ -11,6 +11,8 @@ use super::{Outcome, egress::Passed};
 
 /// As `timeout` has it.
 const STATUS_TIME: u8 = 124;
+/// Not walls of every sandbox: a profile of AppArmor is named by nobody here, and memory files may be executed.
+const ADDITIONS: [&str; 2] = ["apparmor", "memfd"];
 /// Of the signal that nobody can refuse.
 const SIGKILL: i32 = 9;
 
@@ -49,7 +51,7 @@ pub(super) fn make(order: &RunOrder, facts: Facts) -> RunReport {
         cpu_ms: cpu_us(&outcome, &counted) / 1_000,
         usage: usage(&outcome, &counted, &passed),
         denials: denials(&evidence, reason).into_iter().chain(passed.denials).collect(),
-        not_enforced,
+        not_enforced: missing_walls(&walls).into_iter().chain(not_enforced).collect(),
         walls: walls
             .into_iter()
             .map(|layer| Wall { name: layer.name, is_active: layer.is_active, detail: layer.detail })
@@ -58,7 +60,7 @@ pub(super) fn make(order: &RunOrder, facts: Facts) -> RunReport {
 }
 
 pub(super) fn missing_walls(walls: &[Layer]) -> Vec<NotEnforced> {
-    let missing = walls.iter().filter(|layer| !layer.is_active);
+    let missing = walls.iter().filter(|layer| !layer.is_active && !ADDITIONS.contains(&layer.name.as_str()));
     missing.map(|layer| NotEnforced { what: layer.name.clone(), reason: layer.detail.clone() }).collect()
 }
 

@@ -1,10 +1,12 @@
 //! The targets, by what they read.
 
+mod egress;
 mod json;
 mod permissions;
 mod proofs;
 mod sandboxes;
 
+pub use egress::{client_hello, dns, http_head};
 pub use json::{bodies, frames, json};
 pub use permissions::{cadence, envelope, grants, manifest, url};
 pub use proofs::{checkpoint, record, segment};

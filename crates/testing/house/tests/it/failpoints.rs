@@ -1,4 +1,4 @@
-//! Failpoints: each at one place, none in what is shipped, and a page whose claims are true.
+//! Failpoints: each at one place, none in what is shipped, as no launcher that leaves walls out, and a page whose claims are true.
 
 use std::{collections::BTreeMap, fs};
 
@@ -7,7 +7,7 @@ use agentos_failpoint::Point;
 use crate::tree::{array, expect_none, files, metadata, product, root, text};
 
 const TABLE: &str = "crates/1-kernel/failpoint/src/points.rs";
-/// The one script that may build the program that dies on demand.
+/// The one script that may build programs for tests alone.
 const BUILDER: &str = "scripts/build-for-tests.sh";
 
 #[test]
@@ -29,16 +29,20 @@ fn every_failpoint_stands_at_exactly_one_place() {
 }
 
 #[test]
-fn what_is_shipped_has_no_failpoints() {
+fn what_is_shipped_has_no_failpoints_and_leaves_no_wall_out() {
     let members = array(&metadata()["packages"]);
-    let id = members.iter().find(|package| package["name"] == "agentos-failpoint").map(|package| text(&package["id"]));
-    let node = array(&metadata()["resolve"]["nodes"]).iter().find(|node| node["id"].as_str() == id).unwrap();
-    assert_eq!(array(&node["features"]), [] as [serde_json::Value; 0], "a default feature turns the failpoints on");
-    let builds = |text: &str| text.contains("/failpoints") || text.contains("--all-features");
+    for crate_name in ["agentos-failpoint", "agentos-launcher"] {
+        let id = members.iter().find(|package| package["name"] == crate_name).map(|package| text(&package["id"]));
+        let node = array(&metadata()["resolve"]["nodes"]).iter().find(|node| node["id"].as_str() == id).unwrap();
+        let features = array(&node["features"]);
+        assert_eq!(features, [] as [serde_json::Value; 0], "{crate_name}: what is for tests is on by default");
+    }
+    let words = ["/failpoints", "walls-left-out", "--all-features"];
+    let builds = |text: &str| words.iter().any(|word| text.contains(word));
     let mut scripts = files("scripts", &[".sh"]);
     scripts.extend(files(".ci", &["run"]));
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
-    assert!(!builds(&makefile), "the Makefile builds failpoints");
+    assert!(!builds(&makefile), "the Makefile builds what is for tests alone");
     let builders: Vec<&str> = scripts.iter().filter(|file| builds(&file.text)).map(|file| file.path.as_str()).collect();
     assert_eq!(builders, [BUILDER]);
 }

@@ -18,8 +18,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| make(libc::S_IFCHR),
     },
     Attempt { name: "open-mem", what: "open /dev/mem", walls: &[Mounts, Kernel], run: |_| open("/dev/mem") },
-    Attempt { name: "open-kvm", what: "open /dev/kvm", walls: &[Mounts, Kernel], run: |_| open("/dev/kvm") },
-    Attempt { name: "open-fuse", what: "open /dev/fuse", walls: &[Mounts, Kernel], run: |_| open("/dev/fuse") },
+    Attempt { name: "open-kvm", what: "open /dev/kvm", walls: &[Mounts, Landlock, Machine], run: |_| open("/dev/kvm") },
+    Attempt {
+        name: "open-fuse",
+        what: "open /dev/fuse",
+        walls: &[Mounts, Landlock, Machine],
+        run: |_| open("/dev/fuse"),
+    },
     Attempt { name: "open-disk", what: "open a disk", walls: &[Mounts, Kernel], run: open_disk },
     Attempt {
         name: "open-kmsg",
@@ -48,19 +53,19 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "open-tun",
         what: "make a network interface",
-        walls: &[Mounts, Landlock],
+        walls: &[Mounts, Landlock, Machine],
         run: |_| open("/dev/net/tun"),
     },
     Attempt {
         name: "open-vhost",
         what: "open /dev/vhost-net",
-        walls: &[Mounts, Kernel],
+        walls: &[Mounts, Landlock, Machine],
         run: |_| open("/dev/vhost-net"),
     },
     Attempt {
         name: "write-into-dev",
         what: "put a file into /dev",
-        walls: &[Mounts, Landlock],
+        walls: &[Mounts, Landlock, Kernel],
         run: |_| super::files::create("/dev/prober"),
     },
     Attempt { name: "overfill-shm", what: "fill /dev/shm beyond its size", walls: &[Mounts], run: overfill_shm },

@@ -22,7 +22,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "words-of-init",
         what: "paths of the host in the first process's command line",
-        walls: &[Init],
+        walls: &[Inheritance],
         run: words_of_init,
     },
     Attempt {

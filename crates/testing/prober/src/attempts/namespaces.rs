@@ -6,7 +6,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "new-user-namespace",
         what: "a user namespace, with all rights in it",
-        walls: &[Seccomp],
+        walls: &[Seccomp, Root],
         run: |_| unshare(libc::CLONE_NEWUSER),
     },
     Attempt {
@@ -42,7 +42,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "clone-into-user-namespace",
         what: "a child in a user namespace",
-        walls: &[Seccomp],
+        walls: &[Seccomp, Root],
         run: |_| clone_with(libc::CLONE_NEWUSER),
     },
     Attempt {
@@ -56,25 +56,25 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "mount",
         what: "mount a file system",
-        walls: &[Seccomp, Capabilities, Landlock],
+        walls: &[Seccomp, Capabilities, Landlock, Root],
         run: |_| mount(c"tmpfs", c"/tmp", c"tmpfs", 0),
     },
     Attempt {
         name: "mount-cgroup",
         what: "mount the cgroups",
-        walls: &[Seccomp, Capabilities, Landlock, Kernel],
+        walls: &[Seccomp, Capabilities, Landlock, Root],
         run: |_| mount(c"cgroup", c"/tmp", c"cgroup2", 0),
     },
     Attempt {
         name: "remount-root-writable",
         what: "make the root writable",
-        walls: &[Seccomp, Capabilities, Landlock, Kernel],
+        walls: &[Seccomp, Capabilities, Landlock, Root],
         run: |_| mount(c"", c"/", c"", libc::MS_REMOUNT | libc::MS_BIND),
     },
     Attempt {
         name: "unmount-proc",
         what: "unmount what masks /proc",
-        walls: &[Seccomp, Capabilities, Landlock],
+        walls: &[Seccomp, Capabilities, Landlock, Root],
         run: |_| Outcome::of(kernel::call(libc::SYS_umount2, &[kernel::address(c"/proc"), libc::MNT_DETACH as usize])),
     },
     Attempt {
@@ -91,7 +91,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "open-tree",
         what: "a copy of a mount in the hand",
-        walls: &[Seccomp, Capabilities],
+        walls: &[Seccomp, Capabilities, Root],
         run: |_| Outcome::of(kernel::call(libc::SYS_open_tree, &[libc::AT_FDCWD as usize, kernel::address(c"/"), 1])),
     },
     Attempt {
@@ -120,7 +120,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "pick-file-system",
         what: "a mounted file system in the hand",
-        walls: &[Seccomp, Capabilities, Kernel],
+        walls: &[Seccomp, Capabilities],
         run: |_| {
             Outcome::of_rights(kernel::call(libc::SYS_fspick, &[libc::AT_FDCWD as usize, kernel::address(c"/"), 0]))
         },

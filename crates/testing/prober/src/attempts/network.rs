@@ -95,16 +95,11 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
     Attempt {
         name: "listen-without-bind",
-        what: "listen without naming a port",
+        what: "serve on a port that is not named",
         walls: &[Landlock],
         run: listen_without_bind,
     },
-    Attempt {
-        name: "interface-requests",
-        what: "change a network interface",
-        walls: &[Network, Capabilities, Kernel],
-        run: interface,
-    },
+    Attempt { name: "interface-requests", what: "change a network interface", walls: &[Capabilities], run: interface },
     Attempt {
         name: "host-abstract-socket",
         what: "an abstract unix socket of the host",
@@ -219,8 +214,15 @@ fn connect_later(facts: &Facts) -> Outcome {
 }
 
 fn listen_without_bind(_: &Facts) -> Outcome {
-    let result = tcp_socket().and_then(|socket| kernel::call(libc::SYS_listen, &[socket.as_raw_fd() as usize, 1]));
-    Outcome::of(result)
+    let listener = tcp_socket().and_then(|socket| {
+        kernel::call(libc::SYS_listen, &[socket.as_raw_fd() as usize, 1])?;
+        Ok(TcpListener::from(socket))
+    });
+    match listener.map(|listener| (listener.local_addr(), listener)) {
+        Ok((Ok(address), _listener)) => connect(Ipv4Addr::LOCALHOST.into(), address.port()),
+        Ok((Err(error), _)) => Outcome::broken(error.to_string()),
+        Err(errno) => Outcome::blocked(errno.name()),
+    }
 }
 
 fn interface(_: &Facts) -> Outcome {

@@ -27,7 +27,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "file-capabilities",
         what: "give the own program capabilities and execute it",
-        walls: &[Capabilities, Kernel],
+        walls: &[Capabilities],
         run: file_capabilities,
     },
     Attempt { name: "raise-capabilities", what: "raise capabilities", walls: &[Capabilities], run: raise_capabilities },

@@ -1,8 +1,11 @@
 //! What `/proc` and `/sys` tell and change.
 
-use std::fs::{self, OpenOptions};
+use std::{
+    fs::{self, OpenOptions},
+    os::{fd::AsRawFd, unix::fs::FileExt},
+};
 
-use crate::{Attempt, Facts, Outcome, Wall::*};
+use crate::{Attempt, Facts, Outcome, Wall::*, kernel};
 
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
@@ -30,6 +33,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| Outcome::of_io(fs::read_dir("/proc/1/fd").and_then(|mut list| list.next().transpose())),
     },
     Attempt {
+        name: "write-through-own-memory",
+        what: "write to a read-only file through the memory that it is mapped into",
+        walls: &[Kernel],
+        run: write_through_memory,
+    },
+    Attempt {
         name: "core-pattern",
         what: "let the kernel start a program of ours on a crash",
         walls: &[Proc, Kernel],
@@ -54,7 +63,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| read("/proc/kcore"),
     },
     Attempt { name: "read-kallsyms", what: "read addresses of the kernel", walls: &[Proc, Kernel], run: kallsyms },
-    Attempt { name: "read-keys", what: "read keys of the kernel", walls: &[Proc], run: |_| read("/proc/keys") },
+    Attempt {
+        name: "read-keys",
+        what: "read keys of the kernel",
+        walls: &[Proc, Machine],
+        run: |_| read("/proc/keys"),
+    },
     Attempt {
         name: "read-timer-list",
         what: "read the timers of all processes",
@@ -88,7 +102,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "paths-in-mountinfo",
         what: "read paths of the host in the list of mounts",
-        walls: &[Mounts],
+        walls: &[Root],
         run: mountinfo,
     },
     Attempt {
@@ -144,7 +158,11 @@ pub const ATTEMPTS: &[Attempt] = &[
 fn read(path: &str) -> Outcome {
     use std::io::Read;
     let mut first = [0; 64];
-    Outcome::of_io(fs::File::open(path).and_then(|mut file| file.read(&mut first)))
+    match fs::File::open(path).and_then(|mut file| file.read(&mut first)) {
+        // What is masked is there, and holds nothing.
+        Ok(0) => Outcome::blocked("empty"),
+        read => Outcome::of_io(read),
+    }
 }
 
 /// Opened and not written: what would be harmed is the host.
@@ -164,6 +182,19 @@ fn environment_of_init(_: &Facts) -> Outcome {
     match fs::read("/proc/1/environ") {
         Ok(bytes) => Outcome::open_if(true, format!("{} bytes", bytes.len())),
         Err(error) => Outcome::blocked(error.to_string()),
+    }
+}
+
+/// The kernel lets a process write its own read-only memory there; what is shared with a file must stay closed.
+fn write_through_memory(_: &Facts) -> Outcome {
+    let Ok(file) = fs::File::open("/usr/bin/env") else { return Outcome::absent("no /usr/bin/env") };
+    let [read, shared] = [libc::PROT_READ as usize, libc::MAP_SHARED as usize];
+    let mapped = kernel::call(libc::SYS_mmap, &[0, 4096, read, shared, file.as_raw_fd() as usize, 0]);
+    let memory = OpenOptions::new().read(true).write(true).open("/proc/self/mem");
+    match (mapped, memory) {
+        (Ok(at), Ok(memory)) => Outcome::of_io(memory.write_at(b"\x7fELF", at as u64)),
+        (Err(errno), _) => Outcome::broken(errno.name()),
+        (_, Err(error)) => Outcome::blocked(error.to_string()),
     }
 }
 

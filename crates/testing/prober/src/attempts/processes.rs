@@ -38,7 +38,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "advise-other-memory",
         what: "advise on another process's memory",
-        walls: &[Seccomp],
+        walls: &[Seccomp, Capabilities, Kernel],
         run: |_| on_victim(advise_memory),
     },
     Attempt {
@@ -91,14 +91,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
     Attempt {
         name: "limit-host-process",
-        what: "change limits of a process of the host",
+        what: "read and change limits of a process of the host",
         walls: &[Processes],
-        run: |f| {
-            Outcome::of(kernel::call(
-                libc::SYS_prlimit64,
-                &[f.host_process as usize, libc::RLIMIT_NOFILE as usize, 0, kernel::address(&[0_u64; 2])],
-            ))
-        },
+        run: read_limit,
     },
     Attempt {
         name: "take-terminal",
@@ -166,12 +161,13 @@ fn compare(pid: i32) -> Result<usize, Errno> {
 
 /// The kernel takes the signal and drops it: that init is still there is what counts.
 fn end_init(_: &Facts) -> Outcome {
-    for signal in [libc::SIGKILL, libc::SIGSTOP, libc::SIGTERM] {
+    for signal in [libc::SIGKILL, libc::SIGSTOP] {
         let _ = kernel::kill(1, signal);
     }
-    match std::fs::read_to_string("/proc/1/stat") {
-        Ok(stat) => Outcome::open_if(stat.contains(") T ") || stat.contains(") Z "), "it goes on"),
-        Err(error) => Outcome::blocked(error.to_string()),
+    match (kernel::kill(1, 0), std::fs::read_to_string("/proc/1/stat")) {
+        (Ok(()), Ok(stat)) => Outcome::open_if(stat.contains(") T ") || stat.contains(") Z "), "it goes on"),
+        (Ok(()), Err(_)) => Outcome::blocked("it goes on"),
+        (Err(errno), _) => Outcome::blocked(errno.name()),
     }
 }
 
@@ -179,6 +175,12 @@ fn own_descriptor(facts: &Facts) -> Outcome {
     let Ok(file) = File::open("/dev/null") else { return Outcome::broken("no /dev/null") };
     let arguments = [file.as_raw_fd() as usize, libc::F_SETOWN as usize, facts.host_process as usize];
     Outcome::of(kernel::call(libc::SYS_fcntl, &arguments))
+}
+
+fn read_limit(facts: &Facts) -> Outcome {
+    let mut present = [0_u64; 2];
+    let at = present.as_mut_ptr() as usize;
+    Outcome::of(kernel::call(libc::SYS_prlimit64, &[facts.host_process as usize, libc::RLIMIT_NOFILE as usize, 0, at]))
 }
 
 fn pin(facts: &Facts) -> Outcome {

@@ -27,7 +27,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "sparse-file",
         what: "a sparse file of all bytes that a number can hold",
-        walls: &[Kernel, Limits],
+        walls: &[Limits],
         run: |_| big_file(i64::MAX as u64),
     },
     Attempt {
@@ -36,10 +36,15 @@ pub const ATTEMPTS: &[Attempt] = &[
         walls: &[Mounts],
         run: |f| fill("/tmp/prober-fill", f.tmp_bytes_max, 2 * f.tmp_bytes_max),
     },
-    Attempt { name: "fill-tmp-with-names", what: "more files in /tmp than allowed", walls: &[Mounts], run: tmp_names },
+    Attempt {
+        name: "fill-tmp-with-names",
+        what: "more files in /tmp than allowed",
+        walls: &[Mounts],
+        run: |f| names("/tmp/prober-names", f.tmp_inodes_max),
+    },
     Attempt { name: "raise-limits", what: "raise limits", walls: &[Limits], run: raise_limits },
     Attempt { name: "core-dump", what: "leave a dump of memory behind", walls: &[Limits], run: core_dump },
-    Attempt { name: "lock-memory", what: "memory that cannot be swapped", walls: &[Limits], run: lock_memory },
+    Attempt { name: "lock-memory", what: "memory that cannot be swapped", walls: &[Limits, Machine], run: lock_memory },
     Attempt { name: "posix-queues", what: "POSIX queues without end", walls: &[Kernel], run: posix_queues },
     Attempt {
         name: "pipe-buffers",
@@ -54,27 +59,81 @@ pub const ATTEMPTS: &[Attempt] = &[
         walls: &[Limits],
         run: descriptors_in_flight,
     },
+    Attempt {
+        name: "fill-workspace",
+        what: "fill the workspace beyond its quota",
+        walls: &[Quota],
+        run: fill_workspace,
+    },
+    Attempt {
+        name: "fill-workspace-with-names",
+        what: "more files in the workspace than its quota",
+        walls: &[Quota],
+        run: |f| names("/workspace/prober-names", f.workspace_files_max),
+    },
+    Attempt {
+        name: "memory-bomb",
+        what: "more memory than all of the sandbox may have",
+        walls: &[Cgroup],
+        run: memory_bomb,
+    },
+    Attempt {
+        name: "memory-in-files",
+        what: "the same in files that exist in memory only",
+        walls: &[Cgroup, Limits],
+        run: memory_in_files,
+    },
 ];
 
-/// Writes until refused; open if `much` could be written.
-pub fn fill(path: &str, limit: u64, much: u64) -> Outcome {
-    let mut file = match File::create(path) {
-        Ok(file) => file,
-        Err(error) => return Outcome::broken(error.to_string()),
-    };
+fn fill_workspace(facts: &Facts) -> Outcome {
+    fill("/workspace/prober-fill", facts.workspace_bytes_max, 2 * facts.workspace_bytes_max)
+}
+
+/// Touched page by page: what is only reserved costs nothing.
+fn memory_bomb(facts: &Facts) -> Outcome {
+    const BLOCK: usize = 1 << 20;
+    let Some(limit) = facts.memory_bytes_max else { return Outcome::absent("no cgroup bounds memory here") };
+    let mut held = Vec::new();
+    while (held.len() * BLOCK) as u64 <= 2 * limit {
+        held.push(vec![held.len() as u8 | 1; BLOCK]);
+    }
+    Outcome::open(format!("{} MiB", std::hint::black_box(&held).len()))
+}
+
+/// Files of a temporary file system are memory too.
+fn memory_in_files(facts: &Facts) -> Outcome {
+    let Some(limit) = facts.memory_bytes_max else { return Outcome::absent("no cgroup bounds memory here") };
+    let held: Vec<_> = (0..4)
+        .filter_map(|_| {
+            let file = kernel::call(libc::SYS_memfd_create, &[kernel::address(c"bomb"), 8]).ok()?;
+            for at in 0..limit as usize / 2 / 4096 {
+                kernel::call(libc::SYS_pwrite64, &[file, kernel::address(b"x"), 1, at * 4096]).ok()?;
+            }
+            Some(file)
+        })
+        .collect();
+    Outcome::open_if(held.len() == 4, format!("{} files of {} bytes", held.len(), limit / 2))
+}
+
+/// Writes files of a few MiB until refused; open if `much` could be written.
+pub fn fill(prefix: &str, limit: u64, much: u64) -> Outcome {
+    const FILE_BYTES: u64 = 4 << 20;
     let block = vec![1; 1 << 16];
-    let mut written = 0;
-    let refused = loop {
-        if written >= much {
-            break None;
+    let (mut written, mut refused, mut paths) = (0, None, Vec::new());
+    while written < much && refused.is_none() {
+        if written >= FILE_BYTES * paths.len() as u64 {
+            paths.push(format!("{prefix}-{}-{}", std::process::id(), paths.len()));
         }
-        match file.write(&block) {
+        let path = paths.last().map_or(prefix, String::as_str);
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        match file.and_then(|mut file| file.write(&block)) {
             Ok(count) => written += count as u64,
-            Err(error) => break Some(Errno::of(&error)),
+            Err(error) => refused = Some(Errno::of(&error)),
         }
-    };
-    let _ = fs::remove_file(path);
+    }
+    paths.iter().for_each(|path| drop(fs::remove_file(path)));
     match refused {
+        Some(errno) if written == 0 => Outcome::broken(errno.name()),
         Some(errno) if written <= limit => Outcome::blocked(format!("{} after {written} bytes", errno.name())),
         _ => Outcome::open(format!("{written} bytes")),
     }
@@ -154,13 +213,12 @@ fn big_file(bytes: u64) -> Outcome {
     Outcome::of(result)
 }
 
-fn tmp_names(facts: &Facts) -> Outcome {
-    let directory = "/tmp/prober-names";
+fn names(directory: &str, limit: u64) -> Outcome {
     if let Err(error) = fs::create_dir(directory) {
         return Outcome::broken(error.to_string());
     }
     let mut count = 0;
-    let refused = (0..2 * facts.tmp_inodes_max).find_map(|number| {
+    let refused = (0..2 * limit).find_map(|number| {
         match OpenOptions::new().write(true).create_new(true).open(format!("{directory}/{number}")) {
             Ok(_) => {
                 count += 1;
@@ -170,7 +228,7 @@ fn tmp_names(facts: &Facts) -> Outcome {
         }
     });
     let _ = fs::remove_dir_all(directory);
-    counted(count, facts.tmp_inodes_max, refused)
+    counted(count, limit, refused)
 }
 
 fn raise_limits(facts: &Facts) -> Outcome {

@@ -9,7 +9,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "io-uring",
         what: "io_uring, which goes around filters",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(libc::SYS_io_uring_setup, &[1, NOWHERE]),
     },
     Attempt {
@@ -39,13 +39,13 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "bpf",
         what: "programs in the kernel",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(libc::SYS_bpf, &[5, NOWHERE, 128]),
     },
     Attempt {
         name: "perf",
         what: "counters of the processor",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(libc::SYS_perf_event_open, &[NOWHERE, 0, usize::MAX, usize::MAX, 0]),
     },
     Attempt {
@@ -57,13 +57,13 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "load-module",
         what: "a module of the kernel",
-        walls: &[Seccomp, Capabilities],
+        walls: &[Seccomp, Capabilities, Kernel],
         run: |_| rights(libc::SYS_init_module, &[NOWHERE, 0, NOWHERE]),
     },
     Attempt {
         name: "load-module-file",
         what: "a module of the kernel from a file",
-        walls: &[Seccomp, Capabilities],
+        walls: &[Seccomp, Capabilities, Kernel],
         run: |_| rights(libc::SYS_finit_module, &[usize::MAX, NOWHERE, 0]),
     },
     Attempt {
@@ -82,13 +82,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         name: "descriptor-table",
         what: "entries in the processor's descriptor table",
         walls: &[Seccomp],
-        run: |_| rights(libc::SYS_modify_ldt, &[1, NOWHERE, 0]),
+        run: descriptor_table,
     },
     Attempt { name: "io-ports", what: "ports of the machine", walls: &[Seccomp, Kernel], run: io_ports },
     Attempt {
         name: "kernel-log",
         what: "the log of the kernel",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(libc::SYS_syslog, &[3, NOWHERE, 0]),
     },
     Attempt {
@@ -113,26 +113,26 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "watch-files",
         what: "notices about files of others",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(libc::SYS_fanotify_init, &[0x200, 0]),
     },
     Attempt {
         name: "no-randomisation",
         what: "addresses that can be guessed",
         walls: &[Seccomp],
-        run: |_| persona(0x0040_000),
+        run: |_| persona(0x4_0000),
     },
     Attempt {
         name: "executable-data",
         what: "data that can be executed",
         walls: &[Seccomp],
-        run: |_| persona(0x0400_000),
+        run: |_| persona(0x40_0000),
     },
     Attempt { name: "old-calls", what: "calls of 32-bit programs (int 0x80)", walls: &[Seccomp], run: old_calls },
     Attempt {
         name: "x32-calls",
         what: "calls of the x32 tables",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(0x4000_0000 + 39, &[]),
     },
     Attempt {
@@ -168,13 +168,13 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "project-of-file",
         what: "another project, that a quota does not count",
-        walls: &[Seccomp, Landlock, Kernel],
-        run: |_| rights(libc::SYS_ioctl, &[0, 0x401c_5820, NOWHERE]),
+        walls: &[Seccomp, Kernel],
+        run: project,
     },
     Attempt {
         name: "real-time",
         what: "a real-time policy that starves others",
-        walls: &[Seccomp, Capabilities],
+        walls: &[Seccomp, Capabilities, Kernel],
         run: real_time,
     },
     Attempt {
@@ -186,7 +186,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "higher-priority",
         what: "a higher priority",
-        walls: &[Capabilities, Limits],
+        walls: &[Capabilities, Limits, Kernel],
         run: higher_priority,
     },
     Attempt {
@@ -204,7 +204,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "move-pages",
         what: "pages of another process on other nodes",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(libc::SYS_move_pages, &[0, 0, 0, 0, 0, 0]),
     },
     Attempt {
@@ -250,39 +250,39 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| Outcome::of(kernel::call(libc::SYS_msgget, &[0, 0o1600])),
     },
     Attempt {
-        name: "queue-of-host",
-        what: "a System V queue of the host",
-        walls: &[Ipc, Seccomp],
-        run: |f| Outcome::of(kernel::call(libc::SYS_msgget, &[f.queue_key as usize, 0])),
+        name: "semaphores-of-host",
+        what: "System V semaphores of the host",
+        walls: &[Ipc],
+        run: |f| Outcome::of(kernel::call(libc::SYS_semget, &[f.semaphore_key as usize, 0, 0])),
     },
     Attempt {
         name: "huge-pages",
         what: "huge pages of the machine's pool",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: huge_pages,
     },
     Attempt {
         name: "face-of-process",
         what: "what the kernel tells others about the process (PR_SET_MM)",
-        walls: &[Seccomp, Capabilities],
+        walls: &[Seccomp, Capabilities, Kernel],
         run: |_| rights(libc::SYS_prctl, &[35, 13, NOWHERE, 0, 0]),
     },
     Attempt {
         name: "merge-memory",
         what: "pages that are merged with those of others",
-        walls: &[Seccomp],
+        walls: &[Seccomp, Machine],
         run: |_| Outcome::of(kernel::call(libc::SYS_prctl, &[67, 0, 0, 0, 0])),
     },
     Attempt {
         name: "secret-memory",
         what: "memory that cannot be swapped or seen",
-        walls: &[Seccomp, Kernel],
+        walls: &[Seccomp, Machine],
         run: |_| rights(libc::SYS_memfd_secret, &[0]),
     },
     Attempt {
         name: "page-cache-of-others",
         what: "which pages of a file others use (cachestat)",
-        walls: &[Seccomp],
+        walls: &[Seccomp, Machine],
         run: |_| rights(451, &[usize::MAX, NOWHERE, NOWHERE, 0]),
     },
     Attempt {
@@ -306,6 +306,26 @@ fn io_ports(_: &Facts) -> Outcome {
 #[cfg(not(target_arch = "x86_64"))]
 fn io_ports(_: &Facts) -> Outcome {
     Outcome::absent("this architecture has none")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn descriptor_table(_: &Facts) -> Outcome {
+    rights(libc::SYS_modify_ldt, &[1, NOWHERE, 0])
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn descriptor_table(_: &Facts) -> Outcome {
+    Outcome::absent("this architecture has none")
+}
+
+fn project(_: &Facts) -> Outcome {
+    use std::os::fd::AsRawFd;
+    let path = "/workspace/prober-project";
+    let Ok(file) = std::fs::File::create(path) else { return Outcome::broken("no file in the workspace") };
+    let _ = std::fs::remove_file(path);
+    // struct fsxattr: flags, extent size, extents, project.
+    let attributes = [0_u32, 0, 0, 4711, 0, 0, 0];
+    Outcome::of(kernel::call(libc::SYS_ioctl, &[file.as_raw_fd() as usize, 0x401c_5820, kernel::address(&attributes)]))
 }
 
 /// To what it is: where it works, nothing changes.

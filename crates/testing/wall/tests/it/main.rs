@@ -7,4 +7,5 @@
     reason = "helpers of tests fail by panicking and say what they leave out"
 )]
 
+mod escape;
 mod programs;

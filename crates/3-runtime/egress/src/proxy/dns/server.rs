@@ -32,6 +32,10 @@ const STREAM_QUESTIONS_MAX: usize = 1_000;
 /// An answer that takes longer is no use: resolvers ask again after five seconds.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// RFC 9460: where else and how a host can be reached. There is one way.
+const SVCB: u16 = 64;
+const HTTPS: u16 = 65;
+
 struct Datagrams {
     socket: UdpSocket,
     state: UdpSocketState,
@@ -145,8 +149,8 @@ async fn outcome(connection: &Connection, question: &Question) -> Outcome {
     let name = target.name().unwrap_or_default();
     let names = &connection.guest.names;
     match question.kind {
-        // Not asked for: programs ask for both kinds at once, and the other question decides.
-        Kind::Aaaa => Outcome::NoData,
+        // Not asked for: programs ask for these beside A at once, and that question decides.
+        Kind::Aaaa | Kind::Other(SVCB | HTTPS) => Outcome::NoData,
         Kind::Other(_) => {
             if names.has(name) {
                 Outcome::NoData

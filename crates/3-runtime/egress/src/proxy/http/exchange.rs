@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use agentos_protocol::egress::WishEnd;
 use agentos_types::{Code, Fault};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use super::{
     super::{
@@ -17,7 +18,7 @@ use super::{
     Target,
     body::Carrier,
     fields,
-    head::{self, Framing, RequestHead, ResponseHead, Version},
+    head::{self, Framing, RequestHead, ResponseHead, Scan, Version},
     upstream::{self, Kept},
 };
 
@@ -69,9 +70,12 @@ pub(super) async fn run(
     Ok(if answered.is_client_kept && is_sent { After::GoOn } else { After::Close })
 }
 
-/// The head as the target gets it: every line of it is ours.
-fn request_text(head: &RequestHead, target: &Target, grant: &Grant) -> Vec<u8> {
-    let mut text = format!("{} {} HTTP/1.1\r\n", head.method, target.path_and_query).into_bytes();
+/// The head as the target gets it: every line of it is ours. Wiped when it was sent.
+fn request_text(head: &RequestHead, target: &Target, grant: &Grant) -> Zeroizing<Vec<u8>> {
+    // With room for all, so that no copy of a secret stays behind when it grows.
+    let room = if grant.headers.is_empty() { 1024 } else { 2 * head::REQUEST_BYTES_MAX };
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    text.extend_from_slice(format!("{} {} HTTP/1.1\r\n", head.method, target.path_and_query).as_bytes());
     fields::write("Host", target.host_value().as_bytes(), &mut text);
     fields::of_request(head, &grant.headers, &mut text);
     match head.framing {
@@ -172,20 +176,19 @@ impl Exchange<'_> {
     }
 
     async fn response_head(&self, from: &mut Reader<'_, impl AsyncRead + Unpin>) -> Result<ResponseHead, Stop> {
+        let mut seen = 0;
         loop {
-            if let Some(end) = head::end_of_head(from.buffer)
-                && end <= head::RESPONSE_BYTES_MAX
-            {
-                let bytes = from.buffer.split_to(end);
-                self.connection.activity.touch();
-                return ResponseHead::parse(&bytes).map_err(|_| malformed("its head is not valid"));
+            match head::scan(from.buffer, seen) {
+                Scan::End(end) if end <= head::RESPONSE_BYTES_MAX => {
+                    let bytes = from.buffer.split_to(end);
+                    self.connection.activity.touch();
+                    return ResponseHead::parse(&bytes).map_err(|_| malformed("its head is not valid"));
+                }
+                Scan::Incomplete if from.buffer.len() < head::RESPONSE_BYTES_MAX => {}
+                Scan::Hopeless(_) => return Err(malformed("its head is not valid")),
+                Scan::End(_) | Scan::Incomplete => return Err(malformed("its head is too large")),
             }
-            if from.buffer.len() >= head::RESPONSE_BYTES_MAX {
-                return Err(malformed("its head is too large"));
-            }
-            if head::hopeless(from.buffer).is_some() {
-                return Err(malformed("its head is not valid"));
-            }
+            seen = from.buffer.len();
             if from.more().await? == 0 {
                 return Err(Stop::Broken);
             }

@@ -79,20 +79,34 @@ impl Field {
     }
 }
 
-/// Where the head ends, counted from `from`, if it is there. A head that is refused early need not be read to its end.
-pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+/// What a look at the bytes of a head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// More has to come.
+    Incomplete,
+    /// It has this many bytes, the empty line included.
+    End(usize),
+    /// It cannot become one: a line that ends without its carriage return would be waited for until the time is over.
+    Hopeless(Defect),
 }
 
-/// Why what is there of a head cannot become one: a line that ends without its carriage return would be waited for until
-/// the time is over.
-pub fn hopeless(bytes: &[u8]) -> Option<Defect> {
+/// Looks for the end of a head. What lies before `from` was looked at before, so that a head that comes byte by byte is read
+/// once and not for each of them.
+pub fn scan(bytes: &[u8], from: usize) -> Scan {
     // An empty line before the first is allowed to be skipped by the book, and is a trick in practice.
     if bytes.first().is_some_and(|first| !is_token(*first)) {
-        return Some(Defect::Malformed);
+        return Scan::Hopeless(Defect::Malformed);
     }
-    let is_bare = |pair: &[u8]| matches!(pair, [before, b'\n'] if *before != b'\r');
-    bytes.windows(2).any(is_bare).then_some(Defect::Ambiguous)
+    let new = bytes.get(from..).unwrap_or_default();
+    for (offset, _) in new.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        let line = bytes.get(..from + offset).unwrap_or_default();
+        match line.strip_suffix(b"\r") {
+            None => return Scan::Hopeless(Defect::Ambiguous),
+            Some(line) if line.ends_with(b"\r\n") => return Scan::End(from + offset + 1),
+            Some(_) => {}
+        }
+    }
+    Scan::Incomplete
 }
 
 impl RequestHead {

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use self::{
     exchange::After,
-    head::{Defect, RequestHead},
+    head::{Defect, RequestHead, Scan},
     upstream::Kept,
 };
 use super::{
@@ -132,18 +132,15 @@ async fn next_head(
     }
     connection.activity.touch();
     let head = async {
+        let mut seen = 0;
         loop {
-            let end = head::end_of_head(reader.buffer);
-            if let Some(defect) =
-                head::hopeless(reader.buffer.get(..end.unwrap_or(usize::MAX)).unwrap_or(reader.buffer))
-            {
-                return Err(Stop::refused(defect.into()));
+            match head::scan(reader.buffer, seen) {
+                Scan::Hopeless(defect) => return Err(Stop::refused(defect.into())),
+                Scan::End(end) if end <= head::REQUEST_BYTES_MAX => return Ok(reader.buffer.split_to(end)),
+                Scan::Incomplete if reader.buffer.len() < head::REQUEST_BYTES_MAX => {}
+                Scan::End(_) | Scan::Incomplete => return Err(Stop::refused(Refusal::NotUnderstood)),
             }
-            match end {
-                Some(end) if end <= head::REQUEST_BYTES_MAX => return Ok(reader.buffer.split_to(end)),
-                None if reader.buffer.len() < head::REQUEST_BYTES_MAX => {}
-                _ => return Err(Stop::refused(Refusal::NotUnderstood)),
-            }
+            seen = reader.buffer.len();
             if reader.more().await? == 0 {
                 return Err(Stop::refused(Refusal::NotUnderstood));
             }

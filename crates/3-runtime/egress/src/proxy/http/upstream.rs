@@ -1,8 +1,11 @@
 //! The connection to the target of requests: dialed for the first, kept for the next ones of the same program to the same
 //! target, as long as neither side has said that it is over.
 
+use std::time::Duration;
+
 use agentos_dialer::HostPort;
-use tokio::io::AsyncReadExt;
+use agentos_types::{Code, Fault};
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
     super::{
@@ -13,6 +16,8 @@ use super::{
     },
     Target,
 };
+
+const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// Of one connection of one program; no other ever gets it.
 pub(super) struct Kept {
@@ -41,7 +46,10 @@ pub(super) async fn reach(
     let address = reached.address;
     let stream: Box<dyn Stream> = if target.is_tls {
         let _hold = connection.activity.hold();
-        let wrapped = connection.outside.tls.wrap(reached.stream, &target.host).await;
+        let wrapped = timeout(HANDSHAKE, connection.outside.tls.wrap(reached.stream, &target.host)).await;
+        let too_slow =
+            |_| Err(Fault::new(Code::CONNECT_FAILED, format!("no TLS with {} in {HANDSHAKE:?}", target.host)));
+        let wrapped = wrapped.unwrap_or_else(too_slow);
         Box::new(wrapped.map_err(|fault| Stop::Unreachable { fault: Box::new(fault), address: Some(address) })?)
     } else {
         Box::new(reached.stream)

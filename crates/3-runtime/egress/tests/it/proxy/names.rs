@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, UdpSocket},
 };
 
-use agentos_protocol::egress::Wish;
+use agentos_protocol::egress::{FromProxy, ToProxy, Wish};
 
 use super::{
     network::inside,
@@ -68,6 +68,8 @@ inside! {
             assert_eq!(lookup(server, "TARGET.Example."), Some(first), "{server}");
         }
         assert_eq!(read(&ask("8.8.8.8:53", &question(1, "target.example", AAAA))), (0, None));
+        assert_eq!(read(&ask("8.8.8.8:53", &question(1, "target.example", 16))), (0, None), "TXT of what is known");
+        assert_eq!(read(&ask("8.8.8.8:53", &question(1, "other.example", 65))), (0, None), "HTTPS");
         assert_eq!(stage.names.asked(), 0, "nothing is looked up before something is dialed");
     }
 
@@ -95,5 +97,96 @@ inside! {
             stream.read_exact(&mut answer).unwrap();
             assert_eq!(read(&answer).1.unwrap().to_string(), "198.18.0.1");
         }
+    }
+}
+
+/// Sends it, and a question that is answered for sure behind it: whatever comes first is the answer to the first, if any.
+fn answer_to(message: &[u8]) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("8.8.8.8:53").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send(message).unwrap();
+    let mut buffer = [0; 1500];
+    let mut first = None;
+    loop {
+        // Datagrams can be lost where many are; this one is repeated until it is answered.
+        socket.send(&question(0xbeef, "last.example", AAAA)).unwrap();
+        let count = socket.recv(&mut buffer).unwrap();
+        if buffer[..2] == [0xbe, 0xef] {
+            return first;
+        }
+        first = Some(buffer[..count].to_vec());
+    }
+}
+
+inside! {
+    fn questions_that_are_none_are_answered_as_such_or_not_at_all() {
+        let stage = only("target.example");
+        let plain = question(9, "target.example", A);
+        let with = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut message = plain.clone();
+            change(&mut message);
+            message
+        };
+        let set = |at: usize, value: u8| with(&move |message| message[at] = value);
+        let mut long = question(9, &vec!["x".repeat(60); 4].join("."), A);
+        assert_eq!(read(&ask("8.8.8.8:53", &long)).0, 3, "243 bytes are a name");
+        long = question(9, &vec!["x".repeat(60); 5].join("."), A);
+        let name_error = answer_to(&question(9, "exa mple.example", A)).unwrap();
+        for (what, message) in [
+            ("two questions", set(5, 2)),
+            ("no question", set(5, 0)),
+            ("an answer section", set(7, 1)),
+            ("an authority section", set(9, 1)),
+            ("options that are not there", set(11, 1)),
+            ("truncated", set(2, 3)),
+            ("a pointer", set(12, 0xc0)),
+            ("a label of 64", set(12, 64)),
+            ("bytes behind it", with(&|message| message.push(0))),
+            ("cut off", with(&|message| message.truncate(message.len() - 1))),
+            ("nothing but a header", plain[..12].to_vec()),
+            ("a name that is too long", long),
+            ("a large one", with(&|message| message.resize(2_000, 0))),
+        ] {
+            assert_eq!(answer_to(&message).expect(what)[3] & 15, 1, "{what}");
+        }
+        assert_eq!(name_error[3] & 15, 1);
+        assert_eq!(answer_to(&set(2, 0x29)).unwrap()[3] & 15, 4, "another operation");
+        assert!(answer_to(&set(2, 0x81)).is_none(), "an answer is not answered");
+        assert!(answer_to(&plain[..11]).is_none());
+        assert_eq!(answer_to(&set(plain.len() - 1, 3)).unwrap()[3] & 15, 5, "the chaos class");
+        assert!(stage.wishes().iter().all(|wish| matches!(wish, Wish::Name { host } if host.starts_with('x'))));
+    }
+
+    fn options_are_answered_with_options() {
+        let stage = only("target.example");
+        let mut message = question(9, "target.example", A);
+        message[11] = 1;
+        message.extend_from_slice(&[0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 4, 0, 10, 0, 0]);
+        let answer = ask("8.8.8.8:53", &message);
+        assert_eq!(read(&answer).1.unwrap().to_string(), "198.18.0.1");
+        assert_eq!(answer[11], 1);
+        // A version that nobody knows.
+        let at = message.len() - 9;
+        message[at] = 1;
+        let answer = ask("8.8.8.8:53", &message);
+        let options = &answer[answer.len() - 11..];
+        assert_eq!((answer[3] & 15, answer[7], options[5]), (0, 0, 1), "BADVERS");
+        assert_eq!(stage.wishes().len(), 1);
+    }
+
+    fn a_flood_of_questions_is_bounded() {
+        // A server that never answers: what waits is bounded, and the rest is dropped.
+        let stage = Stage::new(|_| None);
+        stage.attach(SANDBOX, &[], limits(), &[], None);
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect("8.8.8.8:53").unwrap();
+        for number in 0..2_000_u16 {
+            let _ = socket.send(&question(number, &format!("{number}.example"), A));
+        }
+        stage.wait_until(|| stage.wishes().len() == 64);
+        stage.send(&ToProxy::Ping { n: 1 }, &[]);
+        stage.wait_for(|message| matches!(message, FromProxy::Pong { .. }).then_some(()));
+        assert_eq!(stage.wishes().len(), 64);
     }
 }

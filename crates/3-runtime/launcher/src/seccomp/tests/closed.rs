@@ -39,6 +39,22 @@ fn one_call_begins_a_program_and_no_other() {
     }
 }
 
+#[test]
+fn memory_files_are_sealed_or_not_made() {
+    for architecture in Architecture::ALL {
+        let filter = closing::memory_files(architecture);
+        let number = if architecture == Architecture::X86_64 { 319 } else { 279 };
+        for (flags, expected) in [(0, PERM), (1, PERM), (2, PERM), (0x10, PERM), (8, Action::Allow), (9, Action::Allow)]
+        {
+            let arguments = [1, flags, 0, 0, 0, 0];
+            let seen = run(&filter, &Seen { architecture: architecture.audit_number(), number, arguments });
+            assert_eq!(seen, expected, "{architecture:?} {flags:x}");
+        }
+        let other = Seen { architecture: architecture.audit_number(), number: number + 1, arguments: [0; 6] };
+        assert_eq!(run(&filter, &other), Action::Allow);
+    }
+}
+
 /// The program itself is the attacker: python with threads, which then tries everything that begins something.
 #[test]
 fn the_last_program_runs_and_begins_nothing() {

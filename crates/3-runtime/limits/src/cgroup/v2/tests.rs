@@ -79,6 +79,12 @@ fn use_is_read_as_the_kernel_writes_it() {
     assert_eq!(usage.disk, Some(DiskUsage { read_bytes: 101, write_bytes: 22 }));
     assert_eq!(usage.pressure.map(|pressure| pressure.cpu.some_us), Some(11));
     assert_eq!(Version2::usage(Path::new("/nowhere")), GroupUsage::default());
+    // Older kernels count a refusal in the group below; newer ones in both.
+    fs::create_dir(group.path().join("main")).unwrap();
+    fs::write(group.path().join("main/pids.events"), "max 4\n").unwrap();
+    assert_eq!(Version2::usage(group.path()).processes.map(|processes| processes.refused), Some(10));
+    write("pids.events.local", "max 0\n");
+    assert_eq!(Version2::usage(group.path()).processes.map(|processes| processes.refused), Some(6));
 }
 
 #[test]

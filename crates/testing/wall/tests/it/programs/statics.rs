@@ -12,10 +12,8 @@ fn a_static_program_runs_by_itself() {
         let path = world.work().join("static");
         fs::copy(&built, &path).unwrap();
         world.give(&path);
-        // It says that it is not started as it should be, which it can only say when it runs.
-        let output = world.command(&[], &["./static", "--no-such-argument"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(125), "{}", told(&output));
-        assert!(!output.stderr.is_empty(), "{}", told(&output));
+        let output = world.command(&[], &["./static", "--version"]).output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{}", told(&output));
         let dynamic = world.script(&[], "grep -c /lib64/ld-linux static || true");
         assert_eq!(dynamic, "0\n", "it asks for a loader");
     });
