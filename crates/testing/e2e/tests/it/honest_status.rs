@@ -89,6 +89,15 @@ async fn where_namespaces_are_forbidden_doctor_says_so_and_no_server_starts() {
     assert!(os.log().contains("isolation is none"), "{}", os.log());
 }
 
+/// Where nothing puts up sandboxes nobody can enter a profile, on any machine.
+#[tokio::test]
+async fn apparmor_that_is_required_and_cannot_be_had_refuses_the_start() {
+    let mut os = TestOs::initialised().await;
+    let wanted = [("AGENT_OS_SANDBOX_BACKEND", "none"), ("AGENT_WORKER_REQUIRE_APPARMOR", "true")];
+    assert!(!os.try_up(&wanted).await);
+    assert!(os.log().contains("AppArmor is required, but"), "{}", os.log());
+}
+
 #[tokio::test]
 async fn the_production_gate_refuses_and_lists_every_finding() {
     let mut os = TestOs::initialised().await;
