@@ -144,6 +144,33 @@ inside! {
         assert!(stage.wishes().is_empty());
     }
 
+    fn a_head_that_trickles_is_cut_off() {
+        let stage = stage(limits());
+        let mut heads: Vec<TcpStream> = ["127.0.0.1:3128", "8.8.8.8:80"].map(connect).into();
+        let mut hello = connect("8.8.8.8:443");
+        hello.write_all(b"\x16\x03\x01\x10\x00").unwrap();
+        for head in &mut heads {
+            head.write_all(b"GET http://a.example/ HTTP/1.1\r\nX: ").unwrap();
+        }
+        let started = Instant::now();
+        heads.push(hello);
+        for stream in &mut heads {
+            // Each read is a pause between two bytes that keep the connection from being idle.
+            stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            let mut answer = [0; 16];
+            while stream.read(&mut answer).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+                assert!(started.elapsed() < PATIENCE, "it may trickle for ever");
+                let _ = stream.write_all(b"y");
+            }
+        }
+        assert!(started.elapsed() >= Duration::from_secs(9), "{:?}", started.elapsed());
+        stage.wait_until(|| {
+            let slow = |message: &FromProxy| matches!(message, FromProxy::Refused { reason: Refusal::TooSlow, .. });
+            stage.heard().iter().filter(|message| slow(message)).count() == 3
+        });
+        assert!(stage.wishes().is_empty());
+    }
+
     fn a_target_that_never_answers_ends_with_the_limit() {
         let stage = stage(EgressLimits { idle_ms: 300, ..limits() });
         serve(OUTSIDE, 80, |mut stream| drop(read_rest(&mut stream)));
