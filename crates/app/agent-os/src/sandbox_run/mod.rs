@@ -34,14 +34,13 @@ struct Outcome {
 
 pub async fn run(order: RunOrder) -> Result<RunReport> {
     let apparmor = AppArmor::probe(AppArmorMode::Auto, Backend::Native)?;
-    let sandboxes = Sandboxes::open(SandboxOptions { launcher: programs::launcher()?, backend: Backend::Native })?
-        .with_apparmor(apparmor);
     let options = SandboxOptions { launcher: programs::launcher()?, backend: Backend::Native };
     // Whoever reads about the walls gets them tried; everybody else finds out by the command itself.
     let sandboxes = match order.is_counted || order.is_strict {
         true => Sandboxes::open(options)?,
         false => Sandboxes::open_for_one(options)?,
-    };
+    }
+    .with_apparmor(apparmor);
     // The launcher gets ready while this process looks at the machine.
     let (walls, planned) = tokio::join!(sandboxes.layers(order.profile), async { plan::make(&order) });
     let walls = walls?;
