@@ -63,7 +63,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| read("/proc/kcore"),
     },
     Attempt { name: "read-kallsyms", what: "read addresses of the kernel", walls: &[Proc, Kernel], run: kallsyms },
-    Attempt { name: "read-keys", what: "read keys of the kernel", walls: &[Proc, Machine], run: |_| read("/proc/keys") },
+    Attempt {
+        name: "read-keys",
+        what: "read keys of the kernel",
+        walls: &[Proc, Machine],
+        run: |_| read("/proc/keys"),
+    },
     Attempt {
         name: "read-timer-list",
         what: "read the timers of all processes",
