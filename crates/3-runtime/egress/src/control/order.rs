@@ -75,8 +75,7 @@ pub(super) fn order(program: &Path, options: &ProxyOptions) -> Result<SandboxOrd
             file_bytes: 0,
             processes: Some(THREADS),
         },
-        // Its profile has no call that runs a program, so there is nothing to close; only root could, on a newer kernel.
-        anonymous_programs: true,
+        anonymous_programs: false,
         nice: 0,
         apparmor: None,
         descriptors: DESCRIPTORS.to_vec(),
@@ -123,7 +122,7 @@ mod tests {
         let options = ProxyOptions { host_id: Some(7), extra_roots: vec![file] };
         let order = order(Path::new("/bin/true"), &options).unwrap();
         assert_eq!(order.command[1..], ["--roots", "/app/roots/0.pem"]);
-        assert!(order.environment.is_empty() && order.network == Network::Host);
+        assert!(order.environment.is_empty() && order.network == Network::Host && !order.anonymous_programs);
         for mount in &order.mounts {
             match mount {
                 Mount::Bind { target, writable, .. } => {
