@@ -6,7 +6,7 @@ use std::{
 };
 
 use agentos_protocol::sandbox::Descriptor;
-use agentos_sandbox::{Backend, Ended, Reason, Running, Sandboxes, plan::Plan};
+use agentos_sandbox::{Ended, Reason, Running, Sandboxes, plan::Plan};
 use agentos_types::{Fault, Result};
 use tokio::{net::unix::pipe::Receiver, task::spawn_blocking};
 
@@ -47,10 +47,8 @@ impl Process {
         let descriptors: Vec<OwnedFd>;
         (plan.descriptors, descriptors) = given.into_iter().unzip();
         let profile = plan.profile;
-        let has_walls = sandboxes.backend() != Backend::None;
         // Looks for the program on the host.
-        let order = move || if has_walls { plan.order() } else { plan.order_without_walls() };
-        let order = spawn_blocking(order).await.map_err(Fault::internal)??;
+        let order = spawn_blocking(move || plan.order()).await.map_err(Fault::internal)??;
         let running = sandboxes.spawn(profile, order, descriptors).await?;
         Ok((Self { running, surroundings }, Ends { socket, stdout, stderr }))
     }

@@ -11,8 +11,8 @@ pub mod seeds;
 mod targets;
 
 pub use targets::{
-    bodies, cadence, checkpoint, client_hello, dns, envelope, frames, grants, http_head, json, manifest, record, sandbox,
-    segment, url,
+    bodies, cadence, checkpoint, client_hello, dns, envelope, frames, grants, http_head, json, manifest, record,
+    sandbox, segment, url,
 };
 
 /// One reader of bytes from outside.

@@ -5,7 +5,6 @@
 //! places, never over them. A plan opens nothing by itself: rights are decided by the monitor, walls are put up by the
 //! launcher, limits of the whole group by cgroups.
 
-mod bare;
 mod binds;
 mod environment;
 mod etc;

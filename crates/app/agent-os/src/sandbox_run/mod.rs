@@ -13,7 +13,7 @@ mod signals;
 use std::time::{Duration, Instant};
 
 use agentos_cli::{NotEnforced, RunOrder, RunReport};
-use agentos_sandbox::{Backend, Ended, Running, SandboxOptions, Sandboxes};
+use agentos_sandbox::{AppArmor, AppArmorMode, Backend, Ended, Running, SandboxOptions, Sandboxes};
 use agentos_types::{Code, Fault, Result};
 use tokio::time::sleep_until;
 
@@ -33,12 +33,14 @@ struct Outcome {
 }
 
 pub async fn run(order: RunOrder) -> Result<RunReport> {
+    let apparmor = AppArmor::probe(AppArmorMode::Auto, Backend::Native)?;
     let options = SandboxOptions { launcher: programs::launcher()?, backend: Backend::Native };
     // Whoever reads about the walls gets them tried; everybody else finds out by the command itself.
     let sandboxes = match order.is_counted || order.is_strict {
         true => Sandboxes::open(options)?,
         false => Sandboxes::open_for_one(options)?,
-    };
+    }
+    .with_apparmor(apparmor);
     // The launcher gets ready while this process looks at the machine.
     let (walls, planned) = tokio::join!(sandboxes.layers(order.profile), async { plan::make(&order) });
     let walls = walls?;

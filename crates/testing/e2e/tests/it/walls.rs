@@ -60,7 +60,7 @@ async fn a_killed_server_leaves_no_orphan_and_its_agents_come_back() {
     let agents = three_agents(&os).await;
     all_work(&os, &agents).await;
     let before = Belongings::of(os.server_pid());
-    assert!(before.processes.len() >= 1 + 2 * agents.len(), "launcher, inits and programs: {:?}", before.processes);
+    assert!(before.processes.len() > 2 * agents.len(), "launcher, inits and programs: {:?}", before.processes);
     let mounted = mounts_below(os.home());
     os.kill().await;
     before.are_gone().await;

@@ -23,7 +23,10 @@ pub fn client_hello(data: &[u8]) {
         let name = hello.server_name.unwrap_or_else(|| "-".to_owned());
         assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()), "{name:?}");
         let half = data.get(..data.len() / 2).unwrap_or_default();
-        assert!(!matches!(client_hello::parse(half), Progress::Malformed) || half.len() < 5, "its first half is no start");
+        assert!(
+            !matches!(client_hello::parse(half), Progress::Malformed) || half.len() < 5,
+            "its first half is no start"
+        );
     }
 }
 

@@ -47,7 +47,8 @@ pub(super) async fn reach(
     let stream: Box<dyn Stream> = if target.is_tls {
         let _hold = connection.activity.hold();
         let wrapped = timeout(HANDSHAKE, connection.outside.tls.wrap(reached.stream, &target.host)).await;
-        let too_slow = |_| Err(Fault::new(Code::CONNECT_FAILED, format!("no TLS with {} in {HANDSHAKE:?}", target.host)));
+        let too_slow =
+            |_| Err(Fault::new(Code::CONNECT_FAILED, format!("no TLS with {} in {HANDSHAKE:?}", target.host)));
         let wrapped = wrapped.unwrap_or_else(too_slow);
         Box::new(wrapped.map_err(|fault| Stop::Unreachable { fault: Box::new(fault), address: Some(address) })?)
     } else {

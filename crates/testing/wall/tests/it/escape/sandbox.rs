@@ -42,7 +42,7 @@ impl Launcher {
         match rustix::process::geteuid().is_root() {
             true => vec![Self::Root, Self::Plain],
             false => {
-                eprintln!("skipped: the launcher as root, because this run is not root's");
+                println!("skipped: the launcher as root, because this run is not root's");
                 vec![Self::Plain]
             }
         }

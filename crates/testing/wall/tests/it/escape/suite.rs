@@ -14,7 +14,7 @@ fn everywhere() -> Vec<(Launcher, Backend)> {
     let mut all: Vec<_> = Launcher::all().into_iter().map(|launcher| (launcher, Backend::Native)).collect();
     match std::process::Command::new("bwrap").arg("--version").output() {
         Ok(_) => all.extend(Launcher::all().into_iter().map(|launcher| (launcher, Backend::Bwrap))),
-        Err(error) => eprintln!("skipped: the back end bwrap: {error}"),
+        Err(error) => println!("skipped: the back end bwrap: {error}"),
     }
     all
 }
@@ -41,7 +41,7 @@ async fn no_escape_is_open_but_the_harmless_ones() {
         }
         assert!(findings.is_empty(), "{launcher:?} by {backend:?}:\n{}", findings.join("\n"));
         let blocked = outcomes.values().filter(|outcome| outcome.verdict == Verdict::Blocked).count();
-        eprintln!("{launcher:?} by {backend:?}: {blocked} of {} attempts were blocked", outcomes.len());
+        println!("{launcher:?} by {backend:?}: {blocked} of {} attempts were blocked", outcomes.len());
         assert!(blocked > 170, "{launcher:?} by {backend:?}: only {blocked} attempts were blocked");
     }
 }
@@ -119,7 +119,7 @@ async fn bombs_of_memory_stay_within_the_cgroup() {
             let seen = &outcomes[attempt.name];
             match seen.verdict {
                 Verdict::Blocked => {}
-                Verdict::Absent => eprintln!("skipped for {launcher:?}: {}: {}", attempt.name, seen.detail),
+                Verdict::Absent => println!("skipped for {launcher:?}: {}: {}", attempt.name, seen.detail),
                 _ => panic!("{launcher:?}: {}: {seen:?}", attempt.name),
             }
         }
