@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
@@ -11,7 +12,7 @@ use crate::{
     Failure,
     channel::{MESSAGE_BYTES_MAX, Message},
     sys::{
-        packets::{self, Watch},
+        packets::{self, Packet, Watch},
         process::{self, Reaped, Status},
     },
 };
@@ -107,34 +108,48 @@ impl Sandbox {
                 return;
             }
             let bytes = buffer.get(..packet.length).unwrap_or_default();
-            self.hear(Message::decode(bytes), packet.descriptors, post);
+            self.hear(Message::decode(bytes), packet, post);
         }
     }
 
-    fn hear(&mut self, message: Option<Message>, descriptors: Vec<OwnedFd>, post: &mut Post) {
+    fn hear(&mut self, message: Option<Message>, packet: Packet, post: &mut Post) {
         match message {
             Some(Message::Failed { stage, message }) if !self.is_running && self.failure.is_none() => {
                 self.failure = Some((stage, message));
             }
-            Some(Message::Listeners) if !self.is_running => self.listeners = descriptors,
-            Some(Message::Started) if !self.is_running && self.failure.is_none() => self.announce(post),
+            Some(Message::Listeners) if !self.is_running => self.listeners = packet.descriptors,
+            Some(Message::Started) if !self.is_running && self.failure.is_none() => {
+                self.announce(packet.sender, post);
+            }
             Some(Message::Ended(status)) if self.is_running => self.ended = Some(status),
             _ => {}
         }
     }
 
-    fn announce(&mut self, post: &mut Post) {
-        match self.born.pidfd.try_clone() {
-            Ok(pidfd) => {
+    fn announce(&mut self, sender: Option<i32>, post: &mut Post) {
+        match self.init(sender) {
+            Ok((pid, pidfd)) => {
                 self.is_running = true;
                 let descriptors = std::iter::once(pidfd).chain(self.listeners.drain(..)).collect();
-                let pid = u32::try_from(self.born.pid).unwrap_or(0);
+                let pid = u32::try_from(pid).unwrap_or(0);
                 post.say(&FromLauncher::Spawned { id: self.born.id, pid }, descriptors);
             }
             Err(error) => {
-                self.failure = Some(("descriptors".into(), format!("the pidfd could not be copied: {error}")));
+                self.failure = Some(("descriptors".into(), format!("no pidfd of the init: {error}")));
                 let _ = process::kill_by_pidfd(self.born.pidfd.as_fd(), libc::SIGKILL);
             }
+        }
+    }
+
+    /// The sandbox's first process. Of a back end that stays outside of its namespaces, the one that speaks: killing that one
+    /// is over when the child of this process ends, and killing the child would not be.
+    fn init(&self, sender: Option<i32>) -> io::Result<(i32, OwnedFd)> {
+        let found = sender.and_then(|pid| Some((pid, process::open(pid).ok()?)));
+        match found {
+            // Nobody else holds the other side, so it lives, and its number is still its own.
+            Some(init) if !packets::is_hung_up(self.born.channel.as_raw_fd()) => Ok(init),
+            // One that has ended already has nothing left to kill.
+            _ => Ok((self.born.pid, self.born.pidfd.try_clone()?)),
         }
     }
 

@@ -43,6 +43,9 @@ pub fn spawn(
         Backend::Native | Backend::None => None,
     };
     let (ours, theirs) = packets::pair().map_err(|error| failed("channel")(format!("the channel: {error}")))?;
+    if handed_over.is_some() {
+        packets::tell_senders(ours.as_fd()).map_err(|error| failed("channel")(format!("the channel: {error}")))?;
+    }
     let cgroup = given.iter().find(|(kind, _)| *kind == Descriptor::Cgroup).map(|(_, directory)| directory.as_fd());
     let cloned = process::clone(namespaces(setup.backend, &order), cgroup);
     let (pid, pidfd) = match cloned.map_err(|error| failed("clone")(clone_error(&error)))? {

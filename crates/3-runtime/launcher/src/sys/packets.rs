@@ -76,6 +76,8 @@ pub struct Packet {
     /// 0 if the other side has closed.
     pub length: usize,
     pub descriptors: Vec<OwnedFd>,
+    /// The process that sent it, as this process knows it; only where that was asked for.
+    pub sender: Option<i32>,
     /// It did not fit into the buffer, or its descriptors did not fit.
     pub is_cut: bool,
 }
@@ -101,13 +103,13 @@ pub fn receive(socket: RawFd, buffer: &mut [u8], wait: bool) -> io::Result<Packe
             },
         }
     };
-    let descriptors = descriptors_of(&message);
+    let (descriptors, sender) = attachments_of(&message);
     let is_cut = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
-    Ok(Packet { length, descriptors, is_cut })
+    Ok(Packet { length, descriptors, sender, is_cut })
 }
 
-fn descriptors_of(message: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut descriptors = Vec::new();
+fn attachments_of(message: &libc::msghdr) -> (Vec<OwnedFd>, Option<i32>) {
+    let (mut descriptors, mut sender) = (Vec::new(), None);
     // SAFETY: the kernel has filled the control buffer, and the macros stay within msg_controllen.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
@@ -124,10 +126,23 @@ fn descriptors_of(message: &libc::msghdr) -> Vec<OwnedFd> {
                 });
             }
         }
+        if level == libc::SOL_SOCKET && kind == libc::SCM_CREDENTIALS {
+            // SAFETY: the data of this header is what the kernel says of the sender.
+            sender = Some(unsafe { libc::CMSG_DATA(header).cast::<libc::ucred>().read_unaligned() }.pid);
+        }
         // SAFETY: both pointers are to the message that the kernel has filled.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
-    descriptors
+    (descriptors, sender)
+}
+
+/// From now on each message says which process sent it. No sender can say it wrong.
+pub fn tell_senders(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    let length = mem::size_of_val(&yes) as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PASSCRED);
+    // SAFETY: the pointer is to a live local, and the length is its size.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const yes).cast(), length) }).map(drop)
 }
 
 /// True if the other end of this socket is closed.

@@ -110,6 +110,17 @@ pub fn kill_by_pidfd(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<(
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Whoever has this number now.
+pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    let none: libc::c_long = 0;
+    // SAFETY: pidfd_open takes two integers.
+    match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, none) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        descriptor => Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) }),
+    }
+}
+
 /// Ends this process at once: no destructor, no buffer, nothing of the parent's that was copied into it.
 pub fn end(status: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.

@@ -89,8 +89,7 @@ fn killing_the_init_kills_all_and_is_told_as_killed() {
 
 #[test]
 fn termination_is_handed_to_the_program() {
-    for user in [None, Some(NOBODY)] {
-        let mut server = serve("agent", "native", user);
+    everywhere(|server| {
         let (reader, writer) = std::io::pipe().unwrap();
         let script = "trap 'echo told; exit 9' TERM; echo ready; while true; do sleep 0.05; done";
         server.send(SandboxOrder { descriptors: vec![Descriptor::Stdout], ..order(script) }, &[writer.into()]);
@@ -103,7 +102,7 @@ fn termination_is_handed_to_the_program() {
         reader.read_line(&mut line).unwrap();
         assert_eq!(line, "told\n");
         assert_eq!(server.ended().0, End::Exited(9));
-    }
+    });
 }
 
 #[test]

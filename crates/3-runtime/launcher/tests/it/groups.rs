@@ -10,7 +10,10 @@ use std::{
 
 use agentos_protocol::sandbox::*;
 
-use crate::server::{Server, order, serve};
+use crate::{
+    ends::wait_until,
+    server::{Server, order, serve},
+};
 
 /// A group of this test, removed at its end.
 struct Group(PathBuf);
@@ -32,8 +35,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Everything in it has ended by then.
-        let _ = fs::remove_dir(&self.0);
+        // Everything in it has ended by then; the kernel may still be letting go of it.
+        wait_until("the group can be removed", || fs::remove_dir(&self.0).is_ok());
     }
 }
 
