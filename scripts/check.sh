@@ -12,6 +12,19 @@ step 'lints'
 cargo clippy --workspace --all-targets --locked --quiet --keep-going -- -D warnings
 step 'lock file of the fuzzer'
 cargo metadata --manifest-path fuzz/Cargo.toml --locked --format-version 1 >/dev/null || die 'fuzz/Cargo.lock is old' 'cargo metadata --manifest-path fuzz/Cargo.toml'
+step 'profiles of AppArmor'
+if ! command -v apparmor_parser >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    (need apparmor_parser apparmor 'it reads the profiles of deploy/apparmor') || true
+fi
+if command -v apparmor_parser >/dev/null; then
+    # With the features of a kernel that has AppArmor, whatever this one has.
+    for profile in deploy/apparmor/*; do
+        apparmor_parser --skip-kernel-load --skip-cache --quiet --kernel-features /etc/apparmor.d/abi/3.0 "$profile" ||
+            die "$profile does not parse" 'see man 5 apparmor.d'
+    done
+else
+    say 'left out: apparmor_parser is not installed and cannot be (sudo apt-get install apparmor)'
+fi
 step 'generated files'
 # Built with the whole workspace: the same dependencies as for the tests, not once more with other features.
 cargo build --workspace --bins --tests --locked --quiet

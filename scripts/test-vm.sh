@@ -45,7 +45,7 @@ modules=$(echo "$vm/$kernel_package"/lib/modules/*/kernel)
 
 step 'building the programs'
 cd "$ROOT"
-cargo build --locked --quiet -p agentos-launcher -p agent-os --bins
+cargo build --locked --quiet -p agentos-launcher -p agentos-egress -p agent-os --bins
 # The path of the one test program of a package.
 test_program() {
     cargo test --locked --quiet -p "$1" --test "$2" --no-run --message-format json |
@@ -71,7 +71,7 @@ with_libraries() {
     strip "$root/usr/bin/${1##*/}" 2>/dev/null || true
     { ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true; } | while read -r library; do install -D "$library" "$root$library"; done
 }
-for program in agent-os agent-os-launch; do with_libraries "$ROOT/target/debug/$program"; done
+for program in agent-os agent-os-launch agent-os-egress; do with_libraries "$ROOT/target/debug/$program"; done
 with_libraries apparmor_parser
 with_libraries perl
 with_libraries setpriv

@@ -12,6 +12,9 @@ pub const PROGRAM: i32 = 6;
 /// For a back end that starts this program anew: the order, and the program's own stderr while the back end has another.
 pub const ORDER: i32 = 7;
 pub const STDERR: i32 = 8;
+/// The sandbox's root, which the first process keeps open: closing it takes the mounts apart, and that waits for the whole
+/// machine.
+pub const ROOT: i32 = 9;
 /// Numbers below this are the sorted ones; the launcher keeps its own descriptors at or above it.
 pub const FIRST_FREE: i32 = 10;
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use agentos_protocol::sandbox::Profile;
 
 use crate::{
-    channel::{CHANNEL, Message, PLAN},
+    channel::{CHANNEL, Message, PLAN, ROOT},
     child::{self, die_with_parent, still_wanted},
     left_out,
     order::Plan,
@@ -44,7 +44,9 @@ fn prepare() -> Result<Plan, String> {
     }
     die_with_parent()?;
     still_wanted()?;
-    for number in [CHANNEL, PLAN] {
+    // Where the back end has no root of its own, there is none.
+    let root = files::is_open(ROOT).then_some(ROOT);
+    for number in [CHANNEL, PLAN].into_iter().chain(root) {
         files::set_close_on_exec(number, true).map_err(|error| format!("descriptor {number}: {error}"))?;
     }
     // Signals wait from here on, so that none is lost between the start of the program and the loop.

@@ -159,7 +159,11 @@ impl Sandboxes {
             }
             slot.failures = if since.elapsed() >= HEALTHY { 1 } else { slot.failures.saturating_add(1) };
         }
-        sleep(backoff(slot.failures)).await;
+        let wait = backoff(slot.failures);
+        // A timer of no length still takes up to a millisecond.
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
         match Launcher::start(&self.shared.options, profile, self.shared.has_trial).await {
             Ok(launcher) => {
                 slot.launcher = Some((launcher.clone(), Instant::now()));

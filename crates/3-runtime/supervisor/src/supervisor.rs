@@ -200,7 +200,11 @@ impl Supervisor {
         self.shared.stop.cancel();
         self.shared.actors.close();
         let patience = self.shared.options.shutdown_grace + SHUTDOWN_SLACK;
-        tokio::time::timeout(patience, self.shared.actors.wait()).await.is_ok()
+        let ended = tokio::time::timeout(patience, self.shared.actors.wait()).await.is_ok();
+        // Not left to the last handle: a connection that is still open may hold one to the end of the process.
+        let workspaces = self.shared.options.workspaces.clone();
+        let _ = spawn_blocking(move || workspaces.close()).await;
+        ended
     }
 
     async fn row(&self, name: &AgentName) -> Result<Agent> {

@@ -103,3 +103,23 @@ fn allowed_domains_decide_only_where_they_are_set() {
     assert_eq!(allowed("", &[("EGRESS_ALLOWED_DOMAINS", "a.example, *.b.example")]), Some(two));
     assert_eq!(allowed("[egress]\nallowed_domains = []", &[]), Some(Vec::new()), "an empty list lets out nobody");
 }
+
+#[test]
+fn a_profile_that_is_required_is_required_whatever_else_is_said() {
+    for (environment, expected) in [
+        (&[][..], "auto"),
+        (&[("AGENT_OS_SANDBOX_APPARMOR", "off")], "off"),
+        (&[("AGENT_WORKER_REQUIRE_APPARMOR", "true")], "required"),
+        (&[("AGENT_WORKER_REQUIRE_APPARMOR", "true"), ("AGENT_OS_SANDBOX_APPARMOR", "off")], "required"),
+        (&[("AGENT_WORKER_REQUIRE_APPARMOR", "false"), ("AGENT_OS_SANDBOX_APPARMOR", "auto")], "auto"),
+    ] {
+        assert_eq!(check("", environment, &[]).unwrap().sandbox_apparmor(), expected, "{environment:?}");
+    }
+}
+
+#[test]
+fn the_group_of_agents_is_the_own_one_unless_another_is_named() {
+    assert_eq!(check("", &[], &[]).unwrap().sandbox_cgroup(), None);
+    let named = check("", &[("AGENT_OS_SANDBOX_CGROUP", "/sys/fs/cgroup/agents")], &[]).unwrap();
+    assert_eq!(named.sandbox_cgroup(), Some(PathBuf::from("/sys/fs/cgroup/agents")));
+}

@@ -4,10 +4,8 @@
 use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixDatagram as StdUnixDatagram,
-    },
+    os::{fd::OwnedFd, unix::net::UnixDatagram as StdUnixDatagram},
+    sync::{Mutex, PoisonError},
 };
 
 use agentos_protocol::sandbox::{DESCRIPTORS_MAX, PACKET_BYTES_MAX};
@@ -16,17 +14,21 @@ use rustix::{
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send},
 };
 use tokio::{io::Interest, net::UnixDatagram};
+use zeroize::{Zeroize, Zeroizing};
 
 const CONTROL_BYTES: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX));
 
 pub(super) struct Channel {
     /// In truth a socket of packets in sequence, for which there is no type; readiness is the same.
     socket: UnixDatagram,
+    /// The largest packet that there may be, allocated once; wiped as far as it was used.
+    buffer: Mutex<Vec<u8>>,
 }
 
 /// One packet and what rode with it.
 pub(super) struct Packet {
-    pub bytes: Vec<u8>,
+    /// Wiped on drop: secrets and keys of authorities come this way.
+    pub bytes: Zeroizing<Vec<u8>>,
     /// Closed on drop, so that one that nobody wants does not stay.
     pub descriptors: Vec<OwnedFd>,
 }
@@ -34,14 +36,15 @@ pub(super) struct Packet {
 impl Channel {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket: UnixDatagram::from_std(StdUnixDatagram::from(socket))? })
+        let socket = UnixDatagram::from_std(StdUnixDatagram::from(socket))?;
+        Ok(Self { socket, buffer: Mutex::new(vec![0; PACKET_BYTES_MAX]) })
     }
 
     /// `None` when the server has closed its end.
     pub async fn receive(&self) -> io::Result<Option<Packet>> {
         loop {
             self.socket.readable().await?;
-            match self.socket.try_io(Interest::READABLE, || receive_one(&self.socket)) {
+            match self.socket.try_io(Interest::READABLE, || self.receive_one()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Its end is closed, and something of ours was not read any more.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
@@ -63,32 +66,33 @@ impl Channel {
             }
         }
     }
-}
 
-fn receive_one(socket: impl AsFd) -> io::Result<Option<Packet>> {
-    let mut bytes = vec![0; PACKET_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
-    let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
+    fn receive_one(&self) -> io::Result<Option<Packet>> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags)?;
+        let mut descriptors = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
         }
+        let used = buffer.get_mut(..received.bytes).unwrap_or_default();
+        let bytes = Zeroizing::new(used.to_vec());
+        used.zeroize();
+        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+            return Err(io::Error::other("a packet, or what rode with it, was cut off"));
+        }
+        Ok((!bytes.is_empty()).then_some(Packet { bytes, descriptors }))
     }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("a packet, or what rode with it, was cut off"));
-    }
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    bytes.truncate(received.bytes);
-    Ok(Some(Packet { bytes, descriptors }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use rustix::net::{
         AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SocketFlags, SocketType, sendmsg, socketpair,
     };
@@ -113,7 +117,7 @@ mod tests {
         send(&server, b"second", SendFlags::empty()).unwrap();
         let first = channel.receive().await.unwrap().unwrap();
         assert_eq!((first.bytes.as_slice(), first.descriptors.len()), (&b"first"[..], 2));
-        assert_eq!(channel.receive().await.unwrap().unwrap().bytes, b"second");
+        assert_eq!(channel.receive().await.unwrap().unwrap().bytes.as_slice(), b"second");
         channel.send(b"answer").await.unwrap();
         drop(server);
         assert!(channel.receive().await.unwrap().is_none());

@@ -11,6 +11,7 @@ use std::{
 
 use agentos_protocol::egress::{FromProxy, WishEnd};
 use tokio::time::Instant;
+use zeroize::Zeroize;
 
 use super::{guest::Guest, line::Line};
 
@@ -75,6 +76,7 @@ impl Grant {
 
 impl Drop for Grant {
     fn drop(&mut self) {
+        self.headers.iter_mut().for_each(|(_, value)| value.zeroize());
         if self.is_silent {
             return;
         }

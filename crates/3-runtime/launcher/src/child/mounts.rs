@@ -9,7 +9,7 @@ use std::{
 use agentos_protocol::sandbox::{Descriptor, Mount, SandboxOrder};
 
 use crate::{
-    channel::PROGRAM,
+    channel::{PROGRAM, ROOT},
     left_out,
     sys::{
         self, files,
@@ -169,5 +169,6 @@ fn leave_the_list() -> Result<(), String> {
     let here = files::find(c"/").map_err(failed)?;
     let copy = mount::copy_all(here.as_fd()).map_err(failed)?;
     files::enter(copy.as_fd()).map_err(failed)?;
-    mount::root_here().map_err(failed)
+    mount::root_here().map_err(failed)?;
+    files::copy_to(copy.as_raw_fd(), ROOT, false).map_err(failed)
 }

@@ -55,7 +55,6 @@ pub const NATIVE: &[Stage] = &[
 pub const BWRAP_OUTSIDE: &[Stage] = &[
     stage("parent", identity::await_launcher),
     stage("memory-victim", volunteer_for_oom),
-    stage("apparmor", identity::apparmor),
     stage("user", identity::become_host_user),
     stage("bwrap", bwrap::execute),
 ];
@@ -64,6 +63,8 @@ pub const BWRAP_OUTSIDE: &[Stage] = &[
 pub const BWRAP_INSIDE: &[Stage] = &[
     stage("parent", identity::await_bwrap),
     stage("kernel-settings", identity::settings),
+    // Not before bwrap, which would be the program that enters the profile.
+    stage("apparmor", identity::apparmor),
     stage("network", network::prepare),
     stage("hostname", network::hostname),
     stage("mounts", mounts::build),

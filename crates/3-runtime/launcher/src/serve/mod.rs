@@ -26,10 +26,16 @@ pub fn run(options: &ServeOptions) -> Result<(), Failure> {
     let mut post = Post::new(setup.greeting());
     let mut sandboxes = Sandboxes::default();
     let mut ready = Vec::new();
+    // Whether the socket is watched for orders, and for room.
+    let mut watched = (true, false);
     // Ends when the server closes its side, or with the server.
     loop {
         post.flush().map_err(failed)?;
-        watch.change(crate::sys::STDIN, SERVER, post.has_room(), !post.is_empty()).map_err(failed)?;
+        let wanted = (post.has_room(), !post.is_empty());
+        if wanted != watched {
+            watch.change(crate::sys::STDIN, SERVER, wanted.0, wanted.1).map_err(failed)?;
+            watched = wanted;
+        }
         watch.wait(&mut ready).map_err(failed)?;
         for token in &ready {
             match *token {

@@ -161,8 +161,11 @@ pub fn receive_udp(port: u16, has_v6: bool) -> io::Result<OwnedFd> {
         set_option(&receiver, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         // An answer comes from the address that was asked, which no device has.
         set_option(&receiver, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
+    } else {
+        // Not in addition: a socket of both families tells mapped addresses in the form of IPv6, and whoever reads it has
+        // room for one form.
+        set_option(&receiver, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
     }
-    set_option(&receiver, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
     Ok(receiver)
 }
 

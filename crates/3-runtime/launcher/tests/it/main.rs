@@ -20,3 +20,5 @@ mod layers;
 mod orders;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod start;

@@ -166,6 +166,11 @@ impl Workspaces {
         Images { places: &opened.places, programs: &self.0.programs }.release(name)
     }
 
+    /// Unmounts all of them now, for a server that ends. The last handle does the same.
+    pub fn close(&self) {
+        self.0.release_all();
+    }
+
     /// A plain directory with the data in it, wherever they were.
     fn at_home(&self, opened: &Opened, name: &str, bounds: Bounds, owner: u32) -> Result<()> {
         let path = opened.places.workspace(name);
@@ -195,8 +200,14 @@ impl Opened {
 }
 
 impl Drop for Inner {
-    /// An unmount waits for the disk, and a server may have a thousand.
     fn drop(&mut self) {
+        self.release_all();
+    }
+}
+
+impl Inner {
+    /// An unmount waits for the disk, and a server may have a thousand.
+    fn release_all(&self) {
         let Ok(opened) = &self.opened else { return };
         let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
         let names: Vec<&String> = mounted.keys().collect();

@@ -136,8 +136,10 @@ fn many_agents_start_and_end_at_once() {
     for name in &names {
         assert_eq!(fs::read_to_string(root.path().join(name).join("name")).unwrap(), *name);
     }
-    drop(workspaces);
+    let other_handle = workspaces.clone();
+    workspaces.close();
     assert_eq!(mounted_below(root.path()), 0);
+    assert_eq!(other_handle.driver(), QuotaDriver::Image);
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn memory_programs(trial: &Trial) -> MachineRow {
             name,
             RowStanding::Partial,
             format!("{}: agents with sandbox.anonymous_programs = false do not start", layer.detail),
-            Some("Linux 6.3 or later".to_owned()),
+            Some("Linux 6.3 or later, with the server as root".to_owned()),
         ),
         None => row(name, RowStanding::Noted, "not tried", None),
     }

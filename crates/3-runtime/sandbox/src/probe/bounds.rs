@@ -108,7 +108,7 @@ fn quota(driver: QuotaDriver, examined: &[Examined]) -> MachineRow {
     match driver {
         QuotaDriver::Project | QuotaDriver::Image => row("disk quota", RowStanding::Present, detail, None, Strong),
         // The bound is exact; that nothing lasts costs comfort, not safety.
-        QuotaDriver::Tmpfs => row("disk quota", RowStanding::Partial, detail, remedy(), Strong),
+        QuotaDriver::Tmpfs => row("disk quota", RowStanding::Present, detail, remedy(), Strong),
         QuotaDriver::Watchdog => {
             let why = better.map(|row| format!("; {} cannot be had: {}", row.driver.as_str(), row.detail));
             row("disk quota", RowStanding::Partial, detail + &why.unwrap_or_default(), remedy(), Reduced)

@@ -213,7 +213,7 @@ fn each_bound_can_be_missing() {
     check("control groups", |case| case.bounds.groups_version = Some(1), Partial, Strong, true);
     check("control groups", |case| case.bounds.groups_version = None, Missing, Strong, true);
     check("disk quota", |case| case.quota(QuotaDriver::Watchdog), Partial, Reduced, true);
-    check("disk quota", |case| case.quota(QuotaDriver::Tmpfs), Partial, Strong, true);
+    check("disk quota", |case| case.quota(QuotaDriver::Tmpfs), RowStanding::Present, Strong, true);
     check("user for each agent", |case| case.facts.user = 1000, Partial, Strong, true);
     check("user for each agent", |case| case.facts.user_map = "0 100000 65".into(), Partial, Strong, true);
     let few = |case: &mut Case| _ = case.facts.sysctls.insert("kernel/pid_max".into(), 4096);

@@ -117,7 +117,7 @@ impl Door {
 impl Open {
     pub(super) async fn close(self) -> Passed {
         let Open { door, attached } = self;
-        let bytes = attached.bytes();
+        let bytes = attached.end().await;
         drop(attached);
         door.background.stop(GRACE).await;
         Passed { bytes: Some(bytes), denials: door.judge.denials.told() }

@@ -82,7 +82,7 @@ async fn doctor_asks_the_running_server_how_its_witnesses_are() {
     let check = json!({"name": "checkpoints reach witnesses", "outcome": "fail", "message": "file REFUSES this log"});
     let other = json!({"name": "not of this kind", "outcome": "fail", "message": "stays with the server"});
     let health = json!({"status": "degraded", "version": "0", "node": "n", "started_at": 0, "schema": 1,
-        "agents": {"deployed": 0, "ready": 0, "unhealthy": 0}, "checks": [check, other], "controls": []});
+        "agents": {"deployed": 0, "ready": 0, "unhealthy": 0}, "isolation": "strong", "checks": [check, other], "controls": []});
     let world = World::with_server(move |_| json(health.clone())).await;
     let seen = world.run("doctor").await;
     assert!(seen.out.contains("file REFUSES this log") && !seen.out.contains("not of this kind"), "{}", seen.out);

@@ -8,7 +8,8 @@ const WALLS: [&str; 4] = ["network wall", "file system wall", "system call filte
 
 fn line<'l>(lines: &'l Value, name: &str) -> &'l Value {
     let found = lines.as_array().unwrap().iter().find(|line| line["name"] == name);
-    found.unwrap_or_else(|| panic!("no line {name}: {lines}"))
+    assert!(found.is_some(), "no line {name}: {lines}");
+    found.unwrap_or(&Value::Null)
 }
 
 #[tokio::test]
@@ -87,6 +88,15 @@ async fn where_namespaces_are_forbidden_doctor_says_so_and_no_server_starts() {
     let hardened = [("AGENT_OS_SANDBOX_BACKEND", "none"), ("ENFORCE_PRODUCTION_HARDENING", "true")];
     assert!(!os.try_up(&hardened).await);
     assert!(os.log().contains("isolation is none"), "{}", os.log());
+}
+
+/// Where nothing puts up sandboxes nobody can enter a profile, on any machine.
+#[tokio::test]
+async fn apparmor_that_is_required_and_cannot_be_had_refuses_the_start() {
+    let mut os = TestOs::initialised().await;
+    let wanted = [("AGENT_OS_SANDBOX_BACKEND", "none"), ("AGENT_WORKER_REQUIRE_APPARMOR", "true")];
+    assert!(!os.try_up(&wanted).await);
+    assert!(os.log().contains("AppArmor is required, but"), "{}", os.log());
 }
 
 #[tokio::test]

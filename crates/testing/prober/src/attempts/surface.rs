@@ -120,13 +120,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         name: "no-randomisation",
         what: "addresses that can be guessed",
         walls: &[Seccomp],
-        run: |_| persona(0x0040_000),
+        run: |_| persona(0x4_0000),
     },
     Attempt {
         name: "executable-data",
         what: "data that can be executed",
         walls: &[Seccomp],
-        run: |_| persona(0x0400_000),
+        run: |_| persona(0x40_0000),
     },
     Attempt { name: "old-calls", what: "calls of 32-bit programs (int 0x80)", walls: &[Seccomp], run: old_calls },
     Attempt {

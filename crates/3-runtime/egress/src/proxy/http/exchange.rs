@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use agentos_protocol::egress::WishEnd;
 use agentos_types::{Code, Fault};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use super::{
     super::{
@@ -69,9 +70,12 @@ pub(super) async fn run(
     Ok(if answered.is_client_kept && is_sent { After::GoOn } else { After::Close })
 }
 
-/// The head as the target gets it: every line of it is ours.
-fn request_text(head: &RequestHead, target: &Target, grant: &Grant) -> Vec<u8> {
-    let mut text = format!("{} {} HTTP/1.1\r\n", head.method, target.path_and_query).into_bytes();
+/// The head as the target gets it: every line of it is ours. Wiped when it was sent.
+fn request_text(head: &RequestHead, target: &Target, grant: &Grant) -> Zeroizing<Vec<u8>> {
+    // With room for all, so that no copy of a secret stays behind when it grows.
+    let room = if grant.headers.is_empty() { 1024 } else { 2 * head::REQUEST_BYTES_MAX };
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    text.extend_from_slice(format!("{} {} HTTP/1.1\r\n", head.method, target.path_and_query).as_bytes());
     fields::write("Host", target.host_value().as_bytes(), &mut text);
     fields::of_request(head, &grant.headers, &mut text);
     match head.framing {

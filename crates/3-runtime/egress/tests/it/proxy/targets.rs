@@ -58,6 +58,21 @@ inside! {
         assert!(matches!(&end, WishEnd::Unreachable { address: Some(address), .. } if address.to_string() == "169.254.169.254"));
     }
 
+    fn a_redirect_is_followed_by_the_program_and_asked_for_like_anything_else() {
+        let stage = Stage::with_sandbox(|_| allowed());
+        stage.names.set("a.example", &[OUTSIDE]);
+        stage.names.set("metadata.example", &["169.254.169.254"]);
+        let moved = "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/\r\nContent-Length: 0\r\n\r\n";
+        let requests = http(OUTSIDE, 80, moved);
+        assert!(get("a.example").starts_with("HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/\r\n"));
+        next(&requests);
+        let answer = say(PROXY, "GET http://169.254.169.254/latest/ HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("no-name"), "{answer}");
+        let answer = get("metadata.example");
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("AOS-1601"), "{answer}");
+        assert_eq!(stage.wishes().len(), 2);
+    }
+
     fn a_name_without_an_address_or_a_server_is_told() {
         let stage = Stage::with_sandbox(|_| allowed());
         let text = get("nowhere.example");

@@ -42,7 +42,7 @@ impl Launcher {
         match rustix::process::geteuid().is_root() {
             true => vec![Self::Root, Self::Plain],
             false => {
-                eprintln!("skipped: the launcher as root, because this run is not root's");
+                println!("skipped: the launcher as root, because this run is not root's");
                 vec![Self::Plain]
             }
         }
@@ -127,6 +127,7 @@ pub fn launcher_program(ground: &Ground, launcher: Launcher, without: &[Wall]) -
 /// A sandbox with the prober in it, and what is different from an agent's.
 pub struct Trial<'t> {
     pub launcher: Launcher,
+    pub backend: Backend,
     pub profile: Profile,
     pub proc: ProcView,
     pub without: &'t [Wall],
@@ -136,7 +137,14 @@ pub struct Trial<'t> {
 
 impl<'t> Trial<'t> {
     pub fn new(launcher: Launcher) -> Self {
-        Self { launcher, profile: Profile::Agent, proc: ProcView::Processes, without: &[], names: &[] }
+        Self {
+            launcher,
+            backend: Backend::Native,
+            profile: Profile::Agent,
+            proc: ProcView::Processes,
+            without: &[],
+            names: &[],
+        }
     }
 
     fn lacks(&self, wall: Wall) -> bool {
@@ -150,7 +158,7 @@ impl<'t> Trial<'t> {
         let group = self.memory_group();
         ground.facts.memory_bytes_max = group.as_ref().map(|_| MEMORY_BYTES);
         let program = launcher_program(&ground, self.launcher, self.without);
-        let sandboxes = Sandboxes::open(SandboxOptions { launcher: program, backend: Backend::Native }).unwrap();
+        let sandboxes = Sandboxes::open(SandboxOptions { launcher: program, backend: self.backend }).unwrap();
         let facts = serde_json::to_string(&ground.facts).unwrap();
         let words =
             ["/app/prober".to_owned(), facts].into_iter().chain(self.names.iter().map(|name| (*name).to_owned()));

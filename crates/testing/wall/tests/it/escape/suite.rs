@@ -5,12 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use agentos_prober::{Attempt, Outcome, Verdict, Wall, catalogue};
 use agentos_protocol::sandbox::{ProcView, Profile};
 
+use agentos_sandbox::Backend;
+
 use super::sandbox::{Launcher, Trial};
+
+/// As root and without rights, by every back end that is here.
+fn everywhere() -> Vec<(Launcher, Backend)> {
+    let mut all: Vec<_> = Launcher::all().into_iter().map(|launcher| (launcher, Backend::Native)).collect();
+    match std::process::Command::new("bwrap").arg("--version").output() {
+        Ok(_) => all.extend(Launcher::all().into_iter().map(|launcher| (launcher, Backend::Bwrap))),
+        Err(error) => println!("skipped: the back end bwrap: {error}"),
+    }
+    all
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_escape_is_open_but_the_harmless_ones() {
-    for launcher in Launcher::all() {
-        let outcomes = Trial::new(launcher).run().await;
+    for (launcher, backend) in everywhere() {
+        let outcomes = Trial { backend, ..Trial::new(launcher) }.run().await;
         let mut findings = Vec::new();
         for attempt in catalogue() {
             let Some(outcome) = outcomes.get(attempt.name) else {
@@ -27,10 +39,10 @@ async fn no_escape_is_open_but_the_harmless_ones() {
                 findings.push(format!("{}: {:?}, {}", attempt.name, outcome.verdict, outcome.detail));
             }
         }
-        assert!(findings.is_empty(), "{launcher:?}:\n{}", findings.join("\n"));
+        assert!(findings.is_empty(), "{launcher:?} by {backend:?}:\n{}", findings.join("\n"));
         let blocked = outcomes.values().filter(|outcome| outcome.verdict == Verdict::Blocked).count();
-        eprintln!("{launcher:?}: {blocked} of {} attempts were blocked", outcomes.len());
-        assert!(blocked > 170, "{launcher:?}: only {blocked} attempts were blocked");
+        println!("{launcher:?} by {backend:?}: {blocked} of {} attempts were blocked", outcomes.len());
+        assert!(blocked > 170, "{launcher:?} by {backend:?}: only {blocked} attempts were blocked");
     }
 }
 
@@ -107,7 +119,7 @@ async fn bombs_of_memory_stay_within_the_cgroup() {
             let seen = &outcomes[attempt.name];
             match seen.verdict {
                 Verdict::Blocked => {}
-                Verdict::Absent => eprintln!("skipped for {launcher:?}: {}: {}", attempt.name, seen.detail),
+                Verdict::Absent => println!("skipped for {launcher:?}: {}: {}", attempt.name, seen.detail),
                 _ => panic!("{launcher:?}: {}: {seen:?}", attempt.name),
             }
         }
