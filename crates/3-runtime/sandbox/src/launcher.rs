@@ -7,7 +7,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Child, ChildStderr, Command, Stdio},
     sync::Arc,
     thread,
@@ -173,6 +173,8 @@ fn command(options: &SandboxOptions, profile: Profile, socket: OwnedFd) -> Comma
         .args(["--profile", profile.as_str(), "--backend", options.backend.as_str()])
         .env_clear()
         .current_dir("/")
+        // A Ctrl-C in the server's terminal is for the server, which then ends its agents in order.
+        .process_group(0)
         .stdin(Stdio::from(socket))
         .stdout(Stdio::null())
         .stderr(Stdio::piped());

@@ -22,6 +22,17 @@ async fn each_profile_has_one_launcher_that_is_started_at_first_use() {
     assert_ne!(sandboxes.launcher_pid(Profile::Dev).await, Some(first));
 }
 
+/// What a terminal sends to the server's group is not for its launchers: the server ends its sandboxes in order.
+#[tokio::test]
+async fn a_launcher_is_in_a_process_group_of_its_own() {
+    let sandboxes = sandboxes();
+    sandboxes.layers(Profile::Agent).await.unwrap();
+    let pid = sandboxes.launcher_pid(Profile::Agent).await.unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let group = stat.rsplit_once(") ").unwrap().1.split(' ').nth(2).unwrap();
+    assert_eq!(group, pid.to_string());
+}
+
 #[tokio::test]
 async fn the_end_is_told_as_it_was() {
     let sandboxes = sandboxes();
