@@ -58,7 +58,9 @@ pub(super) fn make(order: &RunOrder, facts: Facts) -> RunReport {
 }
 
 pub(super) fn missing_walls(walls: &[Layer]) -> Vec<NotEnforced> {
-    let missing = walls.iter().filter(|layer| !layer.is_active);
+    // Walls that no run asks for: memory files stay open, and a profile is entered where there is one.
+    const NOT_ASKED_FOR: [&str; 2] = ["memfd", "apparmor"];
+    let missing = walls.iter().filter(|layer| !layer.is_active && !NOT_ASKED_FOR.contains(&layer.name.as_str()));
     missing.map(|layer| NotEnforced { what: layer.name.clone(), reason: layer.detail.clone() }).collect()
 }
 
