@@ -100,7 +100,7 @@ timeout "$VM_SECONDS" qemu-system-x86_64 -accel "$VM_ACCELERATOR" -smp 2 -m 1536
     -kernel "$kernel" -initrd "$vm/initramfs.gz" -drive "file=$vm/disk,if=virtio,format=raw,cache=unsafe" \
     -drive "file=$vm/data,if=virtio,format=raw,cache=unsafe" \
     -append "console=ttyS0 quiet loglevel=3 panic=-1 lsm=landlock,yama,apparmor,bpf vm_parts=${ONLY// /,}" \
-    -serial stdio </dev/null 2>"$vm/qemu.log" | tr -d '\r' | tee "$vm/serial.log" | grep --line-buffered '^VM ' >&2 || true
+    -serial stdio </dev/null 2>"$vm/qemu.log" | sed -u 's|\r||' | tee "$vm/serial.log" | grep --line-buffered '^VM ' >&2 || true
 seconds=$((SECONDS - begin))
 
 # Every part that was begun has to be told as passed, and the end has to be reached.
