@@ -276,7 +276,9 @@ async fn a_credential_reaches_its_host_and_is_visible_nowhere_inside() {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap_or_default();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
-        assert!(core.split_whitespace().nth(4) == Some("0"), "{process}: {core}\n{status}");
+        // One byte: to the kernel that means not even to a program that would take the dump.
+        let limit = core.split_whitespace().nth(4);
+        assert!(matches!(limit, Some("0" | "1")), "{process}: {core}\n{status}");
     }
     assert_eq!(scene.os.down().await, 0);
     let mut found = Vec::new();
