@@ -5,7 +5,7 @@ Before the handshake, by the environment variable ROGUE:
     early-ready    `ready` before `hello`                 early-call     a call before `hello`
     wrong-version  `hello` with protocol 99               mute           never says `hello`
     never-ready    never says `ready`                     exit           exits with status 7 before `hello`
-    half-frame     half a frame, then silence             claim-launch   a `launch-failed` that only the launcher may send
+    half-frame     half a frame, then silence
 
 Later, by a task's input {"action": ...}:
     garbage, oversized, half-frame                        as above
@@ -77,8 +77,6 @@ def before_handshake(kind):
         send(type="call", id=1, task=FOREIGN, step="s", syscall="kv.get", args={"key": "k"})
     elif kind == "wrong-version":
         send(type="hello", protocol=99, sdk="rogue")
-    elif kind == "claim-launch":
-        send(type="launch-failed", stage="execute", message="invented by the agent")
     elif kind == "exit":
         sys.exit(7)
     elif kind == "never-ready":

@@ -117,9 +117,4 @@ pub enum WorkerFrame {
     Pong {
         n: u64,
     },
-    /// Sent by the launcher only, in place of `hello`, when the program could not be started.
-    LaunchFailed {
-        stage: String,
-        message: String,
-    },
 }

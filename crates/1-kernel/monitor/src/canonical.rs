@@ -8,7 +8,7 @@ use agentos_protocol::{
     Syscall,
     syscall::commands::{
         CODE_BYTES_MAX, OUTPUT_MAX_BYTES, STDIN_BYTES_MAX, TIMEOUT_MAX_MS, WORDS_BYTES_MAX, WORDS_MAX, check_words,
-        command_line,
+        command_line, escaped_bytes,
     },
 };
 use agentos_types::{
@@ -122,8 +122,8 @@ fn command(syscall: Syscall) -> Result<Canonical> {
         }
         Syscall::CodeRun(run) => {
             checked_command(run.stdin.as_deref(), run.timeout_ms, run.max_bytes)?;
-            checked_bytes("code", run.code.len(), CODE_BYTES_MAX)?;
-            checked_bytes("arguments", run.arguments.iter().map(|word| word.len() + 1).sum(), WORDS_BYTES_MAX)?;
+            checked_bytes("code", escaped_bytes(&run.code), CODE_BYTES_MAX)?;
+            checked_bytes("arguments", run.arguments.iter().map(|word| escaped_bytes(word)).sum(), WORDS_BYTES_MAX)?;
             if run.arguments.len() > WORDS_MAX || run.arguments.iter().any(|word| word.contains('\0')) {
                 let message = format!("arguments are at most {WORDS_MAX} words without NUL bytes");
                 return Err(Fault::new(Code::SYSCALL_INVALID, message));

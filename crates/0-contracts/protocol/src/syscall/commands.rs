@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 
 /// Programs of one pipeline.
 pub const STAGES_MAX: usize = 16;
-/// Words of one program, and bytes of all words of a pipeline: what fits into the argument list of one `bash`.
+/// Words of one program, and bytes of all words of a pipeline as JSON: what fits into the argument list of one `bash` and, with
+/// all else, into the order of its sandbox.
 pub const WORDS_MAX: usize = 1_000;
 pub const WORDS_BYTES_MAX: usize = 64 * 1024;
 pub const STDIN_BYTES_MAX: usize = 1024 * 1024;
-pub const CODE_BYTES_MAX: usize = 512 * 1024;
+/// As JSON: it rides with the order of its sandbox, which is one packet.
+pub const CODE_BYTES_MAX: usize = 64 * 1024;
 pub const TIMEOUT_DEFAULT_MS: u64 = 30_000;
 pub const TIMEOUT_MAX_MS: u64 = 600_000;
 /// Bytes of standard output, and as many of standard error. The rest is read and thrown away, so that no program hangs.
@@ -180,7 +182,7 @@ pub fn check_words(pipeline: &[Vec<String>]) -> Result<()> {
     if pipeline.is_empty() || pipeline.len() > STAGES_MAX {
         return refuse(format!("a pipeline has 1 to {STAGES_MAX} programs, not {}", pipeline.len()));
     }
-    let bytes: usize = pipeline.iter().flatten().map(|word| word.len() + 1).sum();
+    let bytes: usize = pipeline.iter().flatten().map(|word| escaped_bytes(word)).sum();
     if bytes > WORDS_BYTES_MAX {
         return refuse(format!("the words have {bytes} bytes, above the limit of {WORDS_BYTES_MAX}; use stdin"));
     }
@@ -197,6 +199,16 @@ pub fn check_words(pipeline: &[Vec<String>]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Length of a text in JSON, with its quotes and the comma after it.
+pub fn escaped_bytes(text: &str) -> usize {
+    let byte = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(byte).sum::<usize>() + 3
 }
 
 /// A bare name is looked up in the system's directories alone, never in the workspace.

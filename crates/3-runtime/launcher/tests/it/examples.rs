@@ -224,7 +224,6 @@ fn the_rogue_misbehaves_as_ordered() {
     assert_eq!(first_frame("early-ready"), WorkerFrame::Ready {});
     assert!(matches!(first_frame("early-call"), WorkerFrame::Call { .. }));
     assert!(matches!(first_frame("wrong-version"), WorkerFrame::Hello { protocol: 99, .. }));
-    assert!(matches!(first_frame("claim-launch"), WorkerFrame::LaunchFailed { .. }));
     assert_eq!(launch("rogue", &["rogue_agent.py"], json!({"ROGUE": "exit"})).finish().0, End::Exited(7));
 
     let mut killed = launch("rogue", &["rogue_agent.py"], json!({}));

@@ -159,7 +159,6 @@ fn out_of_order(frame: &WorkerFrame, phase: Phase) -> Verdict {
         WorkerFrame::Failed { .. } => "failed",
         WorkerFrame::Canceled { .. } => "canceled",
         WorkerFrame::Pong { .. } => "pong",
-        WorkerFrame::LaunchFailed { .. } => "launch-failed",
     };
     let point = match phase {
         Phase::Launched => "before 'hello'",

@@ -75,8 +75,13 @@ trust level:     supervised
 grants:          net:fetch on https://example.com/*
 memory:          1.5 MiB of 2.0 GiB
 memory peak:     2.0 MiB
+memory kills:    0
 cpu:             12 ms
+cpu held up:     0 ms at no limit
+processes:       0 of 256, at most 0
+workspace:       0 B of 1.0 GiB
 disk:            0 B read, 10 B written
+egress:          0 B in, 0 B out
 tasks at once:   1
 calls a minute:  600
 controls:        memory limit: enforced

@@ -22,7 +22,7 @@ struct Belongings {
 impl Belongings {
     fn of(server: u32) -> Self {
         let launchers = processes::children(server);
-        let inits = processes::workers(server);
+        let inits = processes::sandboxes(server);
         let programs = inits.iter().flat_map(|init| processes::children(init.process.pid));
         let all = launchers.iter().copied().chain(inits.iter().copied()).chain(programs);
         Self { server, processes: all.map(|seen| seen.process).collect() }

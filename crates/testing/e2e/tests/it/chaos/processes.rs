@@ -33,8 +33,19 @@ pub fn children(parent: u32) -> Vec<Seen> {
 }
 
 /// The first processes of all sandboxes: each is a child of a launcher, which is a child of the server.
-pub fn workers(server: u32) -> Vec<Seen> {
+pub fn sandboxes(server: u32) -> Vec<Seen> {
     children(server).iter().flat_map(|launcher| children(launcher.process.pid)).collect()
+}
+
+/// Those of agents: the egress proxy has a launcher of its own.
+pub fn workers(server: u32) -> Vec<Seen> {
+    let launchers = children(server).into_iter().filter(|launcher| !makes_the_proxy(launcher.process.pid));
+    launchers.flat_map(|launcher| children(launcher.process.pid)).collect()
+}
+
+fn makes_the_proxy(launcher: u32) -> bool {
+    let arguments = fs::read(format!("/proc/{launcher}/cmdline")).unwrap_or_default();
+    arguments.split(|byte| *byte == 0).any(|word| word == b"proxy")
 }
 
 pub fn descriptors(pid: u32) -> usize {
