@@ -83,7 +83,9 @@ impl Reach {
     }
 
     async fn connect_but(&self, target: &HostPort, exceptions: &[HostPort]) -> Result<Reached, Unreached> {
-        let addresses = self.resolve(target).await.map_err(|fault| Unreached { fault, address: None })?;
+        let answers = self.resolve(target).await.map_err(|fault| Unreached { fault, address: None })?;
+        // What is judged is what is dialed: an address of IPv4 in the clothes of IPv6 is one of IPv4.
+        let addresses: Vec<IpAddr> = answers.into_iter().map(|address| address.to_canonical()).collect();
         filter::check_all(target, &addresses, exceptions, |address| self.own_addresses.contains(address))
             .map_err(|(fault, address)| Unreached { fault, address: Some(address) })?;
         self.connect_first(target, &addresses).await

@@ -14,9 +14,9 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// `commands`: patterns as in a grant of `shell:exec`; empty means no bound.
-    pub fn new(commands: &[String]) -> Result<Self> {
-        Ok(Self { commands: compile_commands(commands)? })
+    /// `commands`: patterns as in a grant of `shell:exec`. None of them allows nothing; no list at all bounds nothing.
+    pub fn new(commands: Option<&[String]>) -> Result<Self> {
+        Ok(Self { commands: commands.map(compile_commands).transpose()? })
     }
 
     pub(crate) fn check(&self, demands: &[Demand]) -> Result<()> {
@@ -39,12 +39,9 @@ impl Bounds {
     }
 }
 
-fn compile_commands(patterns: &[String]) -> Result<Option<GrantSet>> {
-    if patterns.is_empty() {
-        return Ok(None);
-    }
+fn compile_commands(patterns: &[String]) -> Result<GrantSet> {
     let grant = Grant { category: Category::Shell, actions: vec!["exec".into()], resources: patterns.to_vec() };
-    GrantSet::compile(&[grant]).map(Some).map_err(|fault| {
+    GrantSet::compile(&[grant]).map_err(|fault| {
         Fault::new(Code::CONFIG_INVALID_VALUE, format!("{COMMANDS_SETTING}: {}", fault.message))
             .hint("write a program with its words, for example `git status`, or `git log *` for any further words")
     })
@@ -54,28 +51,29 @@ fn compile_commands(patterns: &[String]) -> Result<Option<GrantSet>> {
 mod tests {
     use super::*;
 
-    fn check(commands: &[&str], category: Category, resource: &str) -> bool {
-        let commands: Vec<String> = commands.iter().map(|text| (*text).to_owned()).collect();
+    fn check(commands: Option<&[&str]>, category: Category, resource: &str) -> bool {
+        let commands: Option<Vec<String>> = commands.map(|list| list.iter().map(|text| (*text).to_owned()).collect());
         let action = Action::of(category, category.actions()[0]).unwrap();
-        Bounds::new(&commands).unwrap().check(&[Demand { action, resource: resource.into() }]).is_ok()
+        Bounds::new(commands.as_deref()).unwrap().check(&[Demand { action, resource: resource.into() }]).is_ok()
     }
 
     #[test]
     fn a_bound_that_is_set_is_the_most_that_there_is() {
-        assert!(check(&[], Category::Shell, "rm -rf x"), "without a bound the manifest decides");
-        assert!(check(&["git *", "ls"], Category::Shell, "git log"));
-        assert!(check(&["git *", "ls"], Category::Shell, "ls"));
-        assert!(!check(&["git *", "ls"], Category::Shell, "ls -l"));
-        assert!(!check(&["git *"], Category::Shell, "rm -rf x"));
-        assert!(!check(&["git *"], Category::Code, "python"), "code is run by a program too");
-        assert!(check(&["python3 *"], Category::Code, "python"));
-        assert!(check(&["git *"], Category::Kv, "anything"), "no other category is bounded");
+        assert!(check(None, Category::Shell, "rm -rf x"), "without a bound the manifest decides");
+        assert!(!check(Some(&[]), Category::Shell, "ls"), "a list without an entry allows nothing");
+        assert!(check(Some(&["git *", "ls"]), Category::Shell, "git log"));
+        assert!(check(Some(&["git *", "ls"]), Category::Shell, "ls"));
+        assert!(!check(Some(&["git *", "ls"]), Category::Shell, "ls -l"));
+        assert!(!check(Some(&["git *"]), Category::Shell, "rm -rf x"));
+        assert!(!check(Some(&["git *"]), Category::Code, "python"), "code is run by a program too");
+        assert!(check(Some(&["python3 *"]), Category::Code, "python"));
+        assert!(check(Some(&["git *"]), Category::Kv, "anything"), "no other category is bounded");
     }
 
     #[test]
     fn a_pattern_without_meaning_refuses_the_start() {
         for pattern in ["*", "git  log", "a|b"] {
-            let fault = Bounds::new(&[pattern.to_owned()]).unwrap_err();
+            let fault = Bounds::new(Some(&[pattern.to_owned()])).unwrap_err();
             assert_eq!(fault.code, Code::CONFIG_INVALID_VALUE);
             assert!(fault.message.contains("ALLOWED_COMMANDS"), "{fault}");
         }

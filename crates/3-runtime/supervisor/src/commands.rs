@@ -19,9 +19,10 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    quarters::{Quarter, Quarters},
+    quarters::{Quarter, Quarters, gone},
     surroundings::Surroundings,
 };
 pub use capture::Captured;
@@ -72,20 +73,33 @@ pub struct CommandReport {
 impl Commands {
     /// Whoever stops waiting ends the command.
     pub async fn run(&self, command: Command) -> Result<CommandReport> {
-        let (quarter, surroundings) = self.quarters.of(&command.agent)?;
-        let room = quarter.room.clone();
-        let waited = timeout(command.timeout, room.acquire_owned()).await;
-        let _room = waited.map_err(|_| busy(&command))?.map_err(Fault::internal)?;
-        let (place, order) = (self.host.clone(), command.clone());
-        let made = spawn_blocking(move || prepare(place, &quarter, &surroundings, order)).await;
+        let quarter = self.quarters.of(&command.agent)?;
+        let (room, over) = (quarter.room.clone(), quarter.over.clone());
+        let _room = tokio::select! {
+            room = timeout(command.timeout, room.acquire_owned()) => {
+                room.map_err(|_| busy(&command))?.map_err(Fault::internal)?
+            }
+            () = over.cancelled() => return Err(gone(&command.agent)),
+        };
+        // Held by nobody who only waits: what is around a life goes with it.
+        let surroundings = quarter.enter(&command.agent)?;
+        let (place, order, own) = (self.host.clone(), command.clone(), quarter.clone());
+        let made = spawn_blocking(move || prepare(place, &own, &surroundings, order)).await;
         let (plan, group) = made.map_err(Fault::internal)??;
-        let outcome = self.carry_out(command, plan, &group).await;
+        let outcome = self.carry_out(command, plan, &group, &quarter, over).await;
         // Waits for what is left inside, which blocks.
         let _ = spawn_blocking(move || drop(group)).await;
         outcome
     }
 
-    async fn carry_out(&self, command: Command, mut plan: Plan, group: &Group) -> Result<CommandReport> {
+    async fn carry_out(
+        &self,
+        command: Command,
+        mut plan: Plan,
+        group: &Group,
+        quarter: &Quarter,
+        over: CancellationToken,
+    ) -> Result<CommandReport> {
         let (pipes, mut given) = Pipes::make(command.stdin, command.output_bytes)?;
         given.extend(group.descriptors()?);
         let descriptors: Vec<OwnedFd>;
@@ -95,12 +109,15 @@ impl Commands {
         let mut running = self.sandboxes.spawn(Profile::Agent, order, descriptors).await?;
         let until = began + command.timeout;
         let (ended, timed_out, (stdout, stderr)) =
-            pipes.carry(see_off(&mut running, group, until), DRAIN_TIMEOUT).await;
+            pipes.carry(see_off(&mut running, group, until, over), DRAIN_TIMEOUT).await;
         let wall = began.elapsed();
         let usage = group.usage();
         let evidence = Evidence {
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             processes_refused: usage.processes.map_or(0, |processes| processes.refused),
+            // The workspace is the agent's; without a life there is nobody to tell.
+            is_disk_full: quarter.surroundings.upgrade().is_some_and(|surroundings| surroundings.is_disk_full()),
+            cpu_seconds_max: Some(quarter.limits.cpu_seconds),
             ..Evidence::default()
         };
         if ended.is_launcher_lost {
@@ -120,14 +137,18 @@ impl Commands {
     }
 }
 
-/// Waits for the end, and brings it about when the time is over.
-async fn see_off(running: &mut Running, group: &Group, until: Instant) -> (Ended, bool) {
-    if let Ok(ended) = timeout_at(until, running.ended()).await {
-        return (ended, false);
-    }
+/// Waits for the end, and brings it about when the time is over or the agent has ended. True: the time was over.
+async fn see_off(running: &mut Running, group: &Group, until: Instant, over: CancellationToken) -> (Ended, bool) {
+    let is_late = tokio::select! {
+        ended = timeout_at(until, running.ended()) => match ended {
+            Ok(ended) => return (ended, false),
+            Err(_) => true,
+        },
+        () = over.cancelled() => false,
+    };
     running.kill();
     group.kill();
-    (running.ended().await, true)
+    (running.ended().await, is_late)
 }
 
 /// The group and the plan. Makes directories: not for async threads.

@@ -20,7 +20,7 @@ const ALWAYS: &[(&str, &str)] = &[
     ("open files", "RLIMIT_NOFILE from limits.open_files, for each process"),
     ("file size", "RLIMIT_FSIZE from limits.file_bytes, for each file"),
     ("CPU time of a process", "RLIMIT_CPU from limits.cpu_seconds, for each process, when it is not 0"),
-    ("core dumps", "RLIMIT_CORE is 0"),
+    ("core dumps", "RLIMIT_CORE is 1 byte: no dump, and no crash helper of the machine is started"),
     ("end with the server", "the kernel kills the worker when the server dies, however it dies"),
 ];
 

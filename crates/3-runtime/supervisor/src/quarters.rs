@@ -8,6 +8,7 @@ use std::{
 
 use agentos_types::{AgentName, Code, Fault, Result, manifest};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::surroundings::Surroundings;
 
@@ -24,32 +25,46 @@ pub(crate) struct Quarter {
     pub(crate) surroundings: Weak<Surroundings>,
     pub(crate) limits: manifest::Limits,
     pub(crate) sandbox: manifest::Sandbox,
+    /// Of the agent, over all of its lives.
     pub(crate) room: Arc<Semaphore>,
+    /// The life is over.
+    pub(crate) over: CancellationToken,
 }
 
 impl Quarters {
     /// A life has begun; it takes the place of the one before.
     pub(crate) fn enter(&self, agent: AgentName, surroundings: &Arc<Surroundings>, manifest: &manifest::Manifest) {
+        let mut quarters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = quarters.get(&agent).map(|quarter| quarter.room.clone());
         let quarter = Quarter {
             surroundings: Arc::downgrade(surroundings),
             limits: manifest.limits.clone(),
             sandbox: manifest.sandbox.clone(),
-            room: Arc::new(Semaphore::new(COMMANDS_MAX)),
+            room: room.unwrap_or_else(|| Arc::new(Semaphore::new(COMMANDS_MAX))),
+            over: surroundings.over(),
         };
-        let mut quarters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Agents that are gone for good are few, and a place is small; those whose life is over leave here.
-        quarters.retain(|_, quarter| quarter.surroundings.strong_count() > 0);
+        // A place is small; those in which nobody lives and nothing runs any more are given up here.
+        quarters.retain(|_, quarter| {
+            quarter.surroundings.strong_count() > 0 || quarter.room.available_permits() < COMMANDS_MAX
+        });
         quarters.insert(agent, quarter);
     }
 
-    pub(crate) fn of(&self, agent: &AgentName) -> Result<(Quarter, Arc<Surroundings>)> {
+    pub(crate) fn of(&self, agent: &AgentName) -> Result<Quarter> {
         let quarters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = quarters.get(agent).and_then(|quarter| Some((quarter.clone(), quarter.surroundings.upgrade()?)));
-        found.ok_or_else(|| {
-            Fault::new(
-                Code::LAUNCH_FAILED,
-                format!("agent '{agent}' has no workspace: its process has ended meanwhile"),
-            )
-        })
+        quarters.get(agent).cloned().ok_or_else(|| gone(agent))
     }
+}
+
+impl Quarter {
+    /// What is around the life, while it lasts.
+    pub(crate) fn enter(&self, agent: &AgentName) -> Result<Arc<Surroundings>> {
+        let surroundings = self.surroundings.upgrade().filter(|_| !self.over.is_cancelled());
+        surroundings.ok_or_else(|| gone(agent))
+    }
+}
+
+/// The command belongs to a life that has ended.
+pub(crate) fn gone(agent: &AgentName) -> Fault {
+    Fault::new(Code::LAUNCH_FAILED, format!("agent '{agent}' has no workspace: its process has ended meanwhile"))
 }

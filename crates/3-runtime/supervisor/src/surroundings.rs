@@ -16,6 +16,7 @@ use agentos_types::{
 };
 
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use crate::{SupervisorOptions, processes, ways_out::WayOut};
 
@@ -30,6 +31,8 @@ pub(crate) struct Surroundings {
     workspace: Workspace,
     cpu_seconds_max: u64,
     host_id: Option<u32>,
+    /// The life is over: commands that it had asked for end with it, where no group ends them.
+    over: CancellationToken,
     /// Open from the birth of the sandbox, where its manifest leads anywhere.
     way_out: OnceLock<WayOut>,
 }
@@ -49,11 +52,19 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
-        Ok(Self { group, workspace, cpu_seconds_max: manifest.limits.cpu_seconds, host_id, way_out: OnceLock::new() })
+        Ok(Self {
+            group,
+            workspace,
+            cpu_seconds_max: manifest.limits.cpu_seconds,
+            host_id,
+            over: CancellationToken::new(),
+            way_out: OnceLock::new(),
+        })
     }
 
     /// Takes them away once nobody holds them any more; the group waits for its last process.
     pub(crate) async fn remove(surroundings: Arc<Self>) {
+        surroundings.over.cancel();
         // Fails only when the runtime goes down, and then it is dropped there.
         let _ = spawn_blocking(move || drop(surroundings)).await;
     }
@@ -155,7 +166,11 @@ impl Surroundings {
         self.workspace.check().map(drop)
     }
 
-    fn is_disk_full(&self) -> bool {
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.over.clone()
+    }
+
+    pub(crate) fn is_disk_full(&self) -> bool {
         let usage = self.workspace.usage();
         let full = |used: u64, max: u64, rest: u64| max > 0 && used.saturating_add(rest) >= max;
         full(usage.bytes, usage.bytes_max, DISK_REST_BYTES.max(usage.bytes_max / DISK_REST_PART))
@@ -164,6 +179,7 @@ impl Surroundings {
 
     /// Everything in the group, wherever it is.
     pub(crate) fn kill(&self) {
+        self.over.cancel();
         self.group.kill();
     }
 }

@@ -151,7 +151,7 @@ impl Server {
             ambient: ambient.clone(),
             workshop: Arc::new(SupervisedWorkshop(commands)),
         };
-        let bounds = Bounds::new(&config.tools_allowed_commands())?;
+        let bounds = Bounds::new(config.tools_allowed_commands().as_deref())?;
         let monitor =
             Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds)
                 .ruled(egress::rules(&config)?);

@@ -202,8 +202,9 @@ impl Config {
         self.list("dialer.private_exceptions")
     }
 
-    pub fn tools_allowed_commands(&self) -> Vec<String> {
-        self.list("tools.allowed_commands")
+    /// The only commands that agents may run, if the operator has set any; an empty list in the file lets them run none.
+    pub fn tools_allowed_commands(&self) -> Option<Vec<String>> {
+        self.is_set("tools.allowed_commands").then(|| self.list("tools.allowed_commands"))
     }
 
     pub fn dialer_extra_roots(&self) -> Vec<PathBuf> {

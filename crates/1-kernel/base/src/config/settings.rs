@@ -248,7 +248,7 @@ pub const SETTINGS: &[Setting] = &[
         "ALLOWED_COMMANDS",
         Kind::List,
         "",
-        "Command lines that agents may run at most, as in grants of shell:exec. Empty: manifests decide alone.",
+        "The only command lines that agents may run, as in grants of shell:exec. Not set: manifests decide alone.",
     ),
     setting(
         "dialer.timeout_max_ms",

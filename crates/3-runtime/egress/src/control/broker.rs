@@ -65,9 +65,13 @@ fn told(written: Result<()>) {
     }
 }
 
+/// Of all credentials of a request: twice as much, as JSON, fits into one packet to the proxy with room to spare, and servers
+/// take no more.
+const HEADERS_BYTES_MAX: usize = 32 * 1024;
+
 /// Takes the proof and nothing else, so that no secret is revealed for what was not granted.
 async fn headers(secrets: &Secrets, exit: &Authorized<Exit>) -> Result<Vec<(String, String)>> {
-    let mut headers = Vec::new();
+    let (mut headers, mut bytes) = (Vec::new(), 0);
     for credential in &exit.get().credentials {
         let secret = secrets.reveal(&credential.secret).await?;
         let value = credential.filled(secret.expose_secret());
@@ -78,6 +82,14 @@ async fn headers(secrets: &Secrets, exit: &Authorized<Exit>) -> Result<Vec<(Stri
                 format!("the secret '{}' cannot be sent in a header", credential.secret),
             )
             .hint("set it again without line ends and other characters than visible ASCII"));
+        }
+        bytes += credential.header.len() + value.len();
+        if bytes > HEADERS_BYTES_MAX {
+            return Err(Fault::new(
+                Code::SECRET_INVALID,
+                format!("the credentials of one host are more than {HEADERS_BYTES_MAX} bytes of headers together"),
+            )
+            .hint("grant fewer credentials for the host, or store shorter secrets"));
         }
         headers.push((credential.header.clone(), value));
     }

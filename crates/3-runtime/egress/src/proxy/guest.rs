@@ -19,6 +19,7 @@ use super::{
     line::Line,
     meter::Meter,
     names::Names,
+    serve::share_max,
     stop::Stop,
 };
 
@@ -81,7 +82,9 @@ impl Guest {
             names: Names::default(),
             terminated,
             authority,
-            connections: Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX >> 4))),
+            connections: Arc::new(Semaphore::new(
+                usize::try_from(limits.connections).unwrap_or(usize::MAX).min(share_max()),
+            )),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             ended,
             limits,

@@ -68,8 +68,12 @@ impl Meter {
             let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             let earliest = now.checked_sub(BURST).unwrap_or(now);
-            let cost = bytes.saturating_mul(1_000_000) / self.bytes_per_second;
-            *due = (*due).max(earliest) + Duration::from_micros(cost);
+            // Rounded up, so that no piece is too small to cost something.
+            let cost = match self.bytes_per_second {
+                u64::MAX => 0,
+                rate => bytes.saturating_mul(1_000_000_000).div_ceil(rate),
+            };
+            *due = (*due).max(earliest) + Duration::from_nanos(cost);
             (*due > now).then_some(*due)
         };
         if let Some(until) = wait {

@@ -28,6 +28,8 @@ use super::{
     line::{Line, deliver},
 };
 
+/// Sandboxes that together may fill the proxy.
+const SHARES: usize = 8;
 /// Connections of all sandboxes together; each has buffers of 16 to 130 KiB.
 const CONNECTIONS_MAX: u64 = 4_096;
 /// Descriptors that are no connections: listeners, lookups, the program's own.
@@ -84,6 +86,11 @@ pub async fn run(socket: OwnedFd, options: ProxyOptions) -> Result<()> {
             other => other.or_fault(Code::INTERNAL, "the socket to the server failed"),
         },
     }
+}
+
+/// Most of one sandbox, whatever its manifest says: who opens many must not take the way out from all others.
+pub(super) fn share_max() -> usize {
+    (connections_max() / SHARES).max(1)
 }
 
 /// As many as there are descriptors for.

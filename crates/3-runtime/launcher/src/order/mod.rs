@@ -22,7 +22,7 @@ const VARIABLES_MAX: usize = 512;
 /// Each costs a few system calls at every start.
 const MOUNTS_MAX: usize = 128;
 /// They are handed out in one message with the pidfd.
-const LISTENERS_MAX: usize = 48;
+const LISTENERS_MAX: usize = 56;
 /// The kernel's own limit for a host name.
 const HOSTNAME_BYTES_MAX: usize = 64;
 const APPARMOR_BYTES_MAX: usize = 255;

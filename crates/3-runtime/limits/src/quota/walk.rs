@@ -94,7 +94,12 @@ impl Walk<'_, '_> {
                 continue;
             }
             // What has gone meanwhile is not there any more.
-            let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                // A directory that can be listed and not searched would hide what is in it.
+                Err(source) => return Err(unmeasured(format!("a file cannot be looked at: {source}"))),
+            };
             if stat.st_dev != self.device {
                 continue;
             }
@@ -132,7 +137,7 @@ pub(crate) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-fn unmeasured(why: impl Into<String>) -> Fault {
+pub(crate) fn unmeasured(why: impl Into<String>) -> Fault {
     let why = why.into();
     Fault::new(Code::WORKSPACE_LIMIT, format!("the workspace cannot be measured: {why}"))
         .hint("remove what is too deep, too many or closed; a workspace that cannot be measured cannot be bounded")

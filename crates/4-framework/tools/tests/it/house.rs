@@ -134,7 +134,8 @@ impl House {
             ambient: ambient.clone(),
             workshop: jobs.clone(),
         };
-        let bounds = Bounds::new(&commands.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap();
+        let commands: Vec<String> = commands.iter().map(|text| (*text).to_owned()).collect();
+        let bounds = Bounds::new((!commands.is_empty()).then_some(commands.as_slice())).unwrap();
         // Long enough for a second try, short enough for a test in which none succeeds.
         let monitor = Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor, bounds)
             .holding(std::time::Duration::from_millis(400))

@@ -11,7 +11,7 @@ use super::{Outcome, egress::Passed};
 
 /// As `timeout` has it.
 const STATUS_TIME: u8 = 124;
-/// Not walls of every sandbox: a profile of AppArmor is named by nobody here, and memory files may be executed.
+/// Not walls of every sandbox: a profile of AppArmor is entered where it is loaded, and memory files may be executed.
 const ADDITIONS: [&str; 2] = ["apparmor", "memfd"];
 /// Of the signal that nobody can refuse.
 const SIGKILL: i32 = 9;

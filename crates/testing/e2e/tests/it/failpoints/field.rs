@@ -63,8 +63,23 @@ impl Field {
         Self { os, scratch, load, seed, orderly_stops: 1, strikes: 0, _files: files }
     }
 
+    /// A recovery has something to do only after a server that died with work in its hands.
+    async fn die_at_work(&mut self) {
+        self.os.up().await;
+        let (client, begun) = (self.os.client(), Instant::now());
+        let working = agentos_client::TaskFilter { state: Some(TaskState::Working), ..Default::default() };
+        while client.list_tasks(&working).await.unwrap().items.is_empty() {
+            assert!(begun.elapsed() < REACHED_WITHIN, "no task was ever worked on\n{}", self.tail(0));
+            self.load.beat(&client).await.unwrap();
+        }
+        self.os.kill().await;
+    }
+
     /// Lets the server die at the hit of the point, under load.
     pub async fn strike(&mut self, point: Point, hit: usize) {
+        if point.name().starts_with("tasks.recover.") {
+            self.die_at_work().await;
+        }
         let armed = format!("{}:{hit}", point.name());
         let what = format!("{armed} (AGENTOS_CRASH_SEED, part: {})", self.seed);
         let (begun, told) = (Instant::now(), self.os.log().len());
