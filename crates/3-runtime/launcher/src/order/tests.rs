@@ -100,7 +100,7 @@ fn everything_else() {
     let own = |listeners| Network::Own { listeners, loopback: false };
     refused(|o| o.network = own(vec![Listener::Tcp(0)]), "port 0");
     refused(|o| o.network = own(vec![Listener::Udp(53), Listener::Udp(53)]), "two udp listeners");
-    refused(|o| o.network = own((1..=49).map(Listener::Tcp).collect()), "49 listeners");
+    refused(|o| o.network = own((1..=57).map(Listener::Tcp).collect()), "57 listeners");
     refused(|o| o.descriptors = vec![Descriptor::Stdin, Descriptor::Stdin], "comes twice");
 }
 

@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{lifecycle::Event, surroundings::Surroundings};
 
-/// For a process that has closed its socket to end by itself, so that its status can be told.
-const EXIT_PATIENCE: Duration = Duration::from_millis(200);
+/// For a process that has closed its socket to end by itself, so that its status can be told. The kernel takes its sandbox apart
+/// first, which takes long on a busy machine.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 /// For what a dead worker has left in its socket and pipes. Only a descendant that escaped keeps them open longer.
 const LEFTOVERS: Duration = Duration::from_millis(200);
 /// Frames read from a dead worker's socket; no more fit into its buffer in practice.
