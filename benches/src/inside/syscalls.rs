@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Instant};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::redact::Redactor;
 use agentos_dialer::{Dialer, DialerOptions};
-use agentos_monitor::{Bounds, CallRequest, Monitor};
+use agentos_monitor::{CallRequest, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_tasks::{Lease, NewTask};
-use agentos_tools::{BuiltinTools, ClosedWorkshop, Outgoing};
+use agentos_tools::{BuiltinTools, Finished, Job, Outgoing, Workshop};
 use agentos_types::{Category, Grant};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
@@ -28,6 +28,16 @@ const CALLS_PER_ROUND: usize = 1_000;
 const WARM_UP: usize = 200;
 const P50_MAX_MS: f64 = 0.4;
 const P99_MAX_MS: f64 = 2.0;
+
+/// No figure here runs a command.
+struct Closed;
+
+#[async_trait::async_trait]
+impl Workshop for Closed {
+    async fn run(&self, _: Job) -> agentos_types::Result<Finished> {
+        Err(agentos_types::Fault::internal("the benches run no command"))
+    }
+}
 
 /// An agent with one task, as the supervisor would hand its calls over.
 pub(super) struct Agent {
@@ -93,11 +103,10 @@ pub(super) async fn agent(kernel: &Kernel) -> Result<Agent> {
         secrets,
         tasks: kernel.tasks.clone(),
         ambient: kernel.ambient.clone(),
-        // No figure of this program runs a command.
-        workshop: std::sync::Arc::new(ClosedWorkshop("the benches have none".into())),
+        workshop: Arc::new(Closed),
     };
     let (store, tasks, ambient) = (kernel.store.clone(), kernel.tasks.clone(), kernel.ambient.clone());
-    let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor, Bounds::default());
+    let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor, Rules::default());
     let grant =
         Grant { category: Category::Kv, actions: vec!["read".into(), "write".into()], resources: vec!["*".into()] };
     let caller = Caller {

@@ -4,6 +4,16 @@ use agentos_authority::{Demand, GrantSet};
 use agentos_protocol::syscall::commands::interpreter;
 use agentos_types::{Action, Category, Code, Fault, Grant, Result};
 
+use crate::egress::EgressRules;
+
+/// All that the operator decides about agents, whatever they were granted. Given when the monitor is made: what could be
+/// added later could be forgotten.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub bounds: Bounds,
+    pub egress: EgressRules,
+}
+
 /// The setting's name as people see it.
 const COMMANDS_SETTING: &str = "ALLOWED_COMMANDS (tools.allowed_commands)";
 

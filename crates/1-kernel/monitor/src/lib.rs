@@ -13,7 +13,7 @@ mod monitor;
 pub mod placeholder;
 mod rate;
 
-pub use bounds::Bounds;
+pub use bounds::{Bounds, Rules};
 pub use call::{Call, CallRequest, Executors};
 pub use class::class_of;
 pub use monitor::Monitor;

@@ -23,10 +23,10 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Bounds, Call, CallRequest, Executors,
+    Bounds, Call, CallRequest, Executors, Rules,
     canonical::{Canonical, canonicalise, checked_step},
     class::class_of,
-    egress::{Egress, EgressRules},
+    egress::Egress,
     rate::RateLimiter,
 };
 
@@ -87,32 +87,22 @@ impl Monitor {
         ambient: Ambient,
         executors: Box<dyn Executors>,
         redactor: Redactor,
-        bounds: Bounds,
+        rules: Rules,
     ) -> Self {
+        let Rules { bounds, egress } = rules;
         let hold = tasks.options().lease;
-        let (rate, minter, egress) = (RateLimiter::default(), Minter::new(), Egress::default());
+        // Calls and connections are bound by the same domains.
+        let (rate, minter) = (RateLimiter::default(), Minter::new().within(egress.allowed_domains));
+        let egress = Egress::new(egress.private_exceptions);
         Self {
             inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, bounds, egress, hold }),
         }
     }
 
-    /// With what the operator decides about the network. Calls and connections are bound by it alike.
-    pub fn ruled(self, rules: EgressRules) -> Self {
-        self.changed(|inner| Inner {
-            minter: inner.minter.within(rules.allowed_domains),
-            egress: Egress::new(rules.private_exceptions),
-            ..inner
-        })
-    }
-
-    /// Another patience than one lease, after which somebody else may have the task.
+    /// Another patience than one lease, after which somebody else may have the task. Nobody else has a handle yet; one that
+    /// somebody had would keep what it has.
     pub fn holding(self, hold: Duration) -> Self {
-        self.changed(|inner| Inner { hold, ..inner })
-    }
-
-    /// Nobody else has a handle yet; one that somebody had would keep what it has.
-    fn changed(self, change: impl FnOnce(Inner) -> Inner) -> Self {
-        let inner = Arc::try_unwrap(self.inner).map(|inner| Arc::new(change(inner)));
+        let inner = Arc::try_unwrap(self.inner).map(|inner| Arc::new(Inner { hold, ..inner }));
         Self { inner: inner.unwrap_or_else(|shared| shared) }
     }
 

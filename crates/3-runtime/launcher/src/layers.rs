@@ -196,6 +196,6 @@ fn listen(born: &Born) -> Result<(), Failure> {
 /// The stages' names are fixed; this finds the one that was said.
 fn known_stage(said: &str) -> &'static str {
     use crate::child::{BWRAP_INSIDE, BWRAP_OUTSIDE, NATIVE};
-    let mut stages = [NATIVE, BWRAP_OUTSIDE, BWRAP_INSIDE].into_iter().flatten();
+    let mut stages = [NATIVE, BWRAP_OUTSIDE, BWRAP_INSIDE].into_iter().flatten().copied().flatten();
     stages.find(|stage| stage.name == said).map_or("start", |stage| stage.name)
 }

@@ -9,7 +9,7 @@ use agentos_protocol::syscall::{
     CodeRun, CommandEnd, CommandResult, Language, Output, ShellExec,
     commands::{OUTPUT_DEFAULT_BYTES, TIMEOUT_DEFAULT_MS, interpreter, quoted},
 };
-use agentos_types::{AgentName, Code, Fault, Result, TaskId};
+use agentos_types::{AgentName, Fault, Result};
 use async_trait::async_trait;
 
 use crate::content;
@@ -27,7 +27,6 @@ pub trait Workshop: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub agent: AgentName,
-    pub task: TaskId,
     /// The program is a bare name, looked up in the system's directories inside, or an absolute path inside.
     pub command: Vec<String>,
     /// A read-only file inside: path and content.
@@ -74,7 +73,6 @@ pub(crate) async fn run(workshop: &dyn Workshop, call: &Authorized<Call>, args: 
 fn job(call: &Authorized<Call>, stdin: Option<String>, timeout_ms: Option<u64>, max_bytes: Option<u64>) -> Job {
     Job {
         agent: call.caller().agent.clone(),
-        task: call.get().task.clone(),
         command: Vec::new(),
         file: None,
         stdin: stdin.unwrap_or_default().into_bytes(),
@@ -129,17 +127,6 @@ fn output(captured: Captured) -> Output {
     }
     let (text, encoding) = content::encode(kept);
     Output { text, encoding, bytes, truncated }
-}
-
-/// The workshop of an installation that cannot make sandboxes for commands.
-#[derive(Debug)]
-pub struct ClosedWorkshop(pub String);
-
-#[async_trait]
-impl Workshop for ClosedWorkshop {
-    async fn run(&self, _: Job) -> Result<Finished> {
-        Err(Fault::new(Code::LAUNCH_FAILED, format!("no sandbox for commands: {}", self.0)))
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use commands::{Captured, ClosedWorkshop, Finished, Job, Workshop};
+pub use commands::{Captured, Finished, Job, Workshop};
 pub use outgoing::Outgoing;
 
 /// Everything that the tools reach the world with.

@@ -22,7 +22,7 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions};
 use agentos_identity::Tokens;
-use agentos_monitor::{Bounds, Monitor};
+use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
 use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
@@ -151,10 +151,10 @@ impl Server {
             ambient: ambient.clone(),
             workshop: Arc::new(SupervisedWorkshop(commands)),
         };
-        let bounds = Bounds::new(config.tools_allowed_commands().as_deref())?;
+        let rules =
+            Rules { bounds: Bounds::new(config.tools_allowed_commands().as_deref())?, egress: egress::rules(&config)? };
         let monitor =
-            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), bounds)
-                .ruled(egress::rules(&config)?);
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), Box::new(tools), redactor.clone(), rules);
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());

@@ -10,7 +10,7 @@ pub struct SupervisedWorkshop(pub Commands);
 #[async_trait]
 impl Workshop for SupervisedWorkshop {
     async fn run(&self, job: Job) -> Result<Finished> {
-        let Job { agent, task: _, command: words, file, stdin, timeout, output_bytes } = job;
+        let Job { agent, command: words, file, stdin, timeout, output_bytes } = job;
         let command = Command { agent, words, file, stdin, timeout, output_bytes };
         let CommandReport { end, stdout, stderr, wall, cpu, memory_peak_bytes } = self.0.run(command).await?;
         let captured = |stream: agentos_supervisor::Captured| Captured { kept: stream.kept, bytes: stream.bytes };

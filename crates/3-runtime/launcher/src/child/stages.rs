@@ -29,42 +29,39 @@ const fn stage(name: &'static str, run: Run) -> Stage {
     Stage { name, run }
 }
 
-pub const NATIVE: &[Stage] = &[
-    stage("parent", identity::await_launcher),
-    stage("memory-victim", volunteer_for_oom),
-    stage("cgroup-namespace", identity::own_cgroup_namespace),
-    stage("kernel-settings", identity::settings),
-    stage("apparmor", identity::apparmor),
-    stage("user", identity::become_inner_user),
-    stage("network", network::prepare),
-    stage("hostname", network::hostname),
-    stage("mounts", mounts::build),
-    stage("root", mounts::enter),
-    stage("scheduling", reset_scheduling),
-    stage("session", start_session),
-    stage("signals", reset_signals),
-    stage("limits", set_limits),
-    stage("capabilities", drop_capabilities),
-    stage("no-new-privileges", renounce_privileges),
-    stage("landlock", restrict_by_landlock),
-    stage("system-calls", filter_system_calls),
-    stage("execute", become_init),
+pub const NATIVE: &[&[Stage]] = &[
+    &[
+        stage("parent", identity::await_launcher),
+        stage("memory-victim", volunteer_for_oom),
+        stage("cgroup-namespace", identity::own_cgroup_namespace),
+        stage("kernel-settings", identity::settings),
+        stage("apparmor", identity::apparmor),
+        stage("user", identity::become_inner_user),
+    ],
+    WALLS,
 ];
 
 /// Before bwrap: what needs the launcher's rights or /proc of the machine.
-pub const BWRAP_OUTSIDE: &[Stage] = &[
+pub const BWRAP_OUTSIDE: &[&[Stage]] = &[&[
     stage("parent", identity::await_launcher),
     stage("memory-victim", volunteer_for_oom),
     stage("user", identity::become_host_user),
     stage("bwrap", bwrap::execute),
-];
+]];
 
 /// Inside of bwrap's namespaces, with its capabilities.
-pub const BWRAP_INSIDE: &[Stage] = &[
-    stage("parent", identity::await_bwrap),
-    stage("kernel-settings", identity::settings),
-    // Not before bwrap, which would be the program that enters the profile.
-    stage("apparmor", identity::apparmor),
+pub const BWRAP_INSIDE: &[&[Stage]] = &[
+    &[
+        stage("parent", identity::await_bwrap),
+        stage("kernel-settings", identity::settings),
+        // Not before bwrap, which would be the program that enters the profile.
+        stage("apparmor", identity::apparmor),
+    ],
+    WALLS,
+];
+
+/// The same for whoever made the namespaces, so that no back end has a wall less than another.
+const WALLS: &[Stage] = &[
     stage("network", network::prepare),
     stage("hostname", network::hostname),
     stage("mounts", mounts::build),
@@ -81,7 +78,7 @@ pub const BWRAP_INSIDE: &[Stage] = &[
 ];
 
 /// No walls: for development alone.
-pub const NONE: &[Stage] = &[
+pub const NONE: &[&[Stage]] = &[&[
     stage("parent", identity::await_launcher),
     stage("memory-victim", volunteer_for_oom),
     stage("scheduling", reset_scheduling),
@@ -90,7 +87,7 @@ pub const NONE: &[Stage] = &[
     stage("limits", set_limits),
     stage("no-new-privileges", renounce_privileges),
     stage("execute", become_init),
-];
+]];
 
 /// Raised so that the kernel ends an agent before it ends the server when memory runs out.
 const OOM_SCORE_ADJUSTMENT: i32 = 500;

@@ -11,7 +11,7 @@ use agentos_audit::{AuditLog, Filter, LogIdentity, LogWriter, query};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::{Ambient, ambient::FakeClock, redact::Redactor};
 use agentos_dialer::{Dialer, DialerOptions, Resolve};
-use agentos_monitor::{Bounds, CallRequest, Executors, Monitor, egress::EgressRules};
+use agentos_monitor::{Bounds, CallRequest, Executors, Monitor, Rules, egress::EgressRules};
 use agentos_protocol::{frame::CallError, syscall::CommandEnd};
 use agentos_secrets::{SecretString, Secrets, SecretsKey};
 use agentos_store::{Arg, Conn, Sequencer, Store, StoreOptions};
@@ -137,9 +137,9 @@ impl House {
         let commands: Vec<String> = commands.iter().map(|text| (*text).to_owned()).collect();
         let bounds = Bounds::new((!commands.is_empty()).then_some(commands.as_slice())).unwrap();
         // Long enough for a second try, short enough for a test in which none succeeds.
-        let monitor = Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor, bounds)
-            .holding(std::time::Duration::from_millis(400))
-            .ruled(rules);
+        let monitor =
+            Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor, Rules { bounds, egress: rules })
+                .holding(std::time::Duration::from_millis(400));
         let log = AuditLog::new(identity, store.clone(), directory.path());
         Self { store, tasks, secrets, monitor, log, clock, audit, jobs, directory }
     }

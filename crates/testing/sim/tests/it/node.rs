@@ -9,7 +9,7 @@ use std::{
 use agentos_audit::{AuditLog, LogIdentity, LogWriter};
 use agentos_authority::{Caller, GrantSet};
 use agentos_base::{Ambient, redact::Redactor};
-use agentos_monitor::{Bounds, Monitor};
+use agentos_monitor::{Monitor, Rules};
 use agentos_scratch::{Backend, Scratch};
 use agentos_store::{Database, Store, StoreOptions};
 use agentos_tasks::{Tasks, TasksOptions};
@@ -95,7 +95,7 @@ impl Ground {
             ambient.clone(),
             Box::new(hands),
             Redactor::default(),
-            Bounds::default(),
+            Rules::default(),
         );
         let log = AuditLog::new(identity, store.clone(), directory.path());
         Node { store, tasks, monitor, log, trap, stops, directory }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agentos_audit::{Filter, LogIdentity, LogWriter, query};
 use agentos_authority::{Authorized, Caller, Credential, GrantSet};
 use agentos_base::{Ambient, redact::Redactor};
-use agentos_monitor::{Bounds, Call, Executors, Monitor};
+use agentos_monitor::{Call, Executors, Monitor, Rules};
 use agentos_protocol::egress::{Refusal, Verdict, Wish};
 use agentos_secrets::{SecretString, Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions, Tx};
@@ -68,7 +68,7 @@ impl Door {
         };
         let tasks = Tasks::new(store.clone(), ambient.clone(), options);
         let monitor =
-            Monitor::new(store.clone(), tasks, ambient, Box::new(NoCalls), redactor.clone(), Bounds::default());
+            Monitor::new(store.clone(), tasks, ambient, Box::new(NoCalls), redactor.clone(), Rules::default());
         Self { judge: MonitorJudge { monitor, secrets }, store, redactor, _directory: directory }
     }
 

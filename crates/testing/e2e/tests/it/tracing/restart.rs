@@ -52,7 +52,9 @@ async fn a_trace_goes_from_the_client_to_the_tool_and_back_across_a_kill_of_the_
     let (id, answered) = submit(&os, &json!({"agent": "traveller", "input": input})).await;
     let first_call = accept(&slow).await;
     // Everything that was done before the crash has left the machine; what is under way has not ended.
-    collector.span("the page", |span| span.attribute("gen_ai.tool.call.id") == "page").await;
+    for key in ["note", "page", "elsewhere"] {
+        collector.span(key, |span| span.attribute("gen_ai.tool.call.id") == key).await;
+    }
     os.kill().await;
     drop(first_call);
     os.up().await;
