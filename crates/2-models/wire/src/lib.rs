@@ -1,0 +1,24 @@
+//! The protocols in which programs talk to models, and nothing but them: bytes in, bytes out, no I/O, no clock, no state of
+//! others.
+//!
+//! Two ways lead through here. Client and provider speak the same protocol: the bytes are forwarded, and only what
+//! [`splice`] names is touched. They speak different ones: the request is read into an [`Ask`], written for the provider, and
+//! its answer comes back through an [`Answer`] or, event by event, through [`Delta`]s.
+//!
+//! The law of this crate: **no field is dropped in silence**. What a reader knows has its place in the types here; what it
+//! does not know is kept in an [`Object`] of extras; and a writer either puts each of them where its protocol has a place for
+//! it, or refuses the request with the field's name before anything is sent.
+
+mod answer;
+mod ask;
+mod delta;
+mod object;
+mod protocol;
+mod refusal;
+
+pub use answer::{Answer, Choice, Finish, Usage};
+pub use ask::{Ask, CacheHint, Format, ImageSource, Part, Reasoning, Role, Tool, ToolChoice, Turn};
+pub use delta::Delta;
+pub use object::{Object, Raw};
+pub use protocol::Protocol;
+pub use refusal::Refusal;
