@@ -171,6 +171,11 @@ codes! {
     LOG_SHRUNK = 1925, 409, "Log is shorter than a checkpoint that is held", "The log ends before a checkpoint that is held elsewhere: an older database was put back, or its end was cut.", "Put the newest database back; after a deliberate restore see the runbook `The witness refuses a checkpoint`.";
     WITNESS_FILE_UNUSABLE = 1926, 500, "Witness file unusable", "The file of `audit.witness_file` cannot be read, written or rotated.", "Make it writable for the server's user, or name another file.";
     CHECKPOINT_PRUNED = 1927, 409, "Held checkpoint lies in the pruned part", "A witness holds a checkpoint of records that were pruned since, so that the log can neither prove nor refute that it continues it. Nobody is accused.", "Compare what the witness holds with the archived segments, then let its operator remove the log and register it anew.";
+
+    // 20xx: budgets
+    BUDGET_EXCEEDED = 2001, 402, "Budget exceeded", "What the call could cost at most does not fit into what is left of a budget. Nothing was sent.", "Wait until the budget begins anew, ask for less (a smaller `max_tokens`), or let the operator raise it: `agent-os budget set`.";
+    BUDGET_INVALID = 2002, 400, "Invalid budget", "The scope, the period, the unit or the amount of a budget cannot be.", "Write for example `agent-os budget set agent:NAME --per day --usd 5`.";
+    BUDGET_NOT_FOUND = 2003, 404, "No such budget", "No budget is set for this scope, period and unit.", "List what is set with `agent-os budget show`.";
 }
 
 impl Code {
