@@ -12,6 +12,8 @@
 mod answer;
 mod ask;
 mod delta;
+pub mod estimate;
+mod failure;
 mod object;
 mod protocol;
 mod refusal;
@@ -19,6 +21,7 @@ mod refusal;
 pub use answer::{Answer, Choice, Finish, Usage};
 pub use ask::{Ask, CacheHint, Format, ImageSource, Part, Reasoning, Role, Tool, ToolChoice, Turn};
 pub use delta::Delta;
+pub use failure::{Class, Evidence, Failure, Phase, classify};
 pub use object::{Object, Raw};
 pub use protocol::Protocol;
 pub use refusal::Refusal;
