@@ -14,9 +14,12 @@ mod ask;
 mod delta;
 pub mod estimate;
 mod failure;
+pub mod gemini;
+pub mod messages;
 mod object;
 mod protocol;
 mod refusal;
+pub mod told;
 
 pub use answer::{Answer, Choice, Finish, Usage};
 pub use ask::{Ask, CacheHint, Format, ImageSource, Part, Reasoning, Role, Tool, ToolChoice, Turn};

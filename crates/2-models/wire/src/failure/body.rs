@@ -98,7 +98,8 @@ impl ErrorBody {
 
     /// Shapes without `error`: vLLM, Bedrock, FastAPI, and OpenAI's `error` event, whose fields stand at the top.
     fn bare(&mut self, root: &Map<String, Value>) {
-        let says_error = matches!(root.get("object").or_else(|| root.get("type")), Some(Value::String(kind)) if kind == "error");
+        let says_error =
+            matches!(root.get("object").or_else(|| root.get("type")), Some(Value::String(kind)) if kind == "error");
         let message = text(root.get("message")).or_else(|| text(root.get("detail")));
         let lone = message.is_some() && !root.contains_key("choices") && !root.contains_key("content");
         if !says_error && !lone {

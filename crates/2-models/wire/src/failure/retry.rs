@@ -65,7 +65,10 @@ mod tests {
         assert_eq!(from_headers(None, Some("7"), None), ms(7_000));
         assert_eq!(from_headers(None, Some("0.5"), None), ms(500));
         assert_eq!(from_headers(None, Some("Sat, 01 Jan 2000 00:00:29 GMT"), date), ms(30_000));
-        assert_eq!(from_headers(None, Some("Tue, 29 Feb 2000 00:00:00 GMT"), Some("Mon, 28 Feb 2000 23:59:00 GMT")), ms(60_000));
+        assert_eq!(
+            from_headers(None, Some("Tue, 29 Feb 2000 00:00:00 GMT"), Some("Mon, 28 Feb 2000 23:59:00 GMT")),
+            ms(60_000)
+        );
         assert_eq!(from_headers(None, Some("Fri, 31 Dec 1999 00:00:00 GMT"), date), ms(0), "it is past");
         assert_eq!(from_headers(None, Some("Sat, 01 Jan 2000 00:00:29 GMT"), None), None, "against which clock?");
         assert_eq!(seconds("27.4s"), ms(27_400));

@@ -11,20 +11,23 @@ const AZURE_FILTER: &str = r#"{"error":{"message":"The response was filtered due
 const AZURE_BUSY: &str = r#"{"error":{"code":"429","message":"Requests to the ChatCompletions_Create Operation have exceeded call rate limit. Please retry after 8 seconds."}}"#;
 const BAD_KEY: &str = r#"{"error":{"message":"Incorrect API key provided: sk-x.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#;
 const NO_MODEL: &str = r#"{"error":{"message":"The model `gpt-9` does not exist or you do not have access to it.","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#;
-const CLAUDE_OVERLOADED: &str = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}"#;
+const CLAUDE_OVERLOADED: &str =
+    r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}"#;
 const CLAUDE_RATE: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's rate limit of 50 requests per minute."}}"#;
 const CLAUDE_SPENT: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"Spend limit reached.","details":{"error_code":"enforced_spend_limit_reached"}}}"#;
 const CLAUDE_LONG: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 209335 tokens > 200000 maximum"}}"#;
 const CLAUDE_SUM: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens` and try again"}}"#;
 const CLAUDE_POOR: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."}}"#;
 const CLAUDE_FILTER: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#;
-const CLAUDE_FIELD: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.0.content: Field required"}}"#;
+const CLAUDE_FIELD: &str =
+    r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.0.content: Field required"}}"#;
 const CLAUDE_API: &str = r#"{"type":"error","error":{"type":"api_error","message":"Internal server error"}}"#;
 const GEMINI_MINUTE: &str = r#"{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier","quotaValue":"10"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"27.4s"}]}}"#;
 const GEMINI_DAY: &str = r#"{"error":{"code":429,"message":"You exceeded your current quota.","status":"RESOURCE_EXHAUSTED","details":[{"violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]}}"#;
 const GEMINI_KEY: &str = r#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#;
 const GEMINI_LONG: &str = r#"{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}"#;
-const GEMINI_BUSY: &str = r#"{"error":{"code":503,"message":"The model is overloaded. Please try again later.","status":"UNAVAILABLE"}}"#;
+const GEMINI_BUSY: &str =
+    r#"{"error":{"code":503,"message":"The model is overloaded. Please try again later.","status":"UNAVAILABLE"}}"#;
 const GEMINI_BLOCKED: &str = r#"{"promptFeedback":{"blockReason":"SAFETY","safetyRatings":[]},"usageMetadata":{"promptTokenCount":4,"totalTokenCount":4},"modelVersion":"gemini-2.5-flash"}"#;
 const LLAMA_LONG: &str = r#"{"error":{"code":400,"message":"request (9000 tokens) exceeds the available context size (4096 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":4096}}"#;
 const LLAMA_LOADING: &str = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
@@ -33,7 +36,8 @@ const OLLAMA_MODEL: &str = r#"{"error":"model 'llama9' not found, try pulling it
 const OLLAMA_TOOLS: &str = r#"{"error":{"message":"registry.ollama.ai/library/smollm:latest does not support tools","type":"api_error","param":null,"code":null}}"#;
 const VLLM: &str = r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 5000 tokens","type":"BadRequestError","param":null,"code":400}"#;
 const ROUTER: &str = r#"{"error":{"code":402,"message":"Insufficient credits","metadata":{}}}"#;
-const BEDROCK: &str = r#"{"message":"Too many requests, please wait before trying again.","__type":"ThrottlingException"}"#;
+const BEDROCK: &str =
+    r#"{"message":"Too many requests, please wait before trying again.","__type":"ThrottlingException"}"#;
 
 /// Protocol, status, body, class.
 const ANSWERED: &[(Protocol, u16, &str, Class)] = &[
@@ -88,8 +92,18 @@ const ANSWERED: &[(Protocol, u16, &str, Class)] = &[
     (Protocol::Chat, 200, CLAUDE_OVERLOADED, Class::Overloaded),
     (Protocol::Messages, 200, CLAUDE_API, Class::Server),
     (Protocol::Messages, 200, CLAUDE_FIELD, Class::BadRequest),
-    (Protocol::Responses, 200, r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"x"}}}"#, Class::Server),
-    (Protocol::Responses, 200, r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null}"#, Class::RateLimited),
+    (
+        Protocol::Responses,
+        200,
+        r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"x"}}}"#,
+        Class::Server,
+    ),
+    (
+        Protocol::Responses,
+        200,
+        r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null}"#,
+        Class::RateLimited,
+    ),
     // A server that fails may quote a client; only its status counts.
     (Protocol::Chat, 500, r#"{"error":{"message":"cannot parse 'prompt is too long'"}}"#, Class::Server),
 ];

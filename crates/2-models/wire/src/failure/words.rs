@@ -72,7 +72,9 @@ pub fn weak(word: &str) -> Option<Class> {
         | "invalid_prompt"
         | "BadRequestError"
         | "ValidationException" => Class::BadRequest,
-        "api_error" | "server_error" | "internal_error" | "internal_server_error" | "INTERNAL" | "UNKNOWN" => Class::Server,
+        "api_error" | "server_error" | "internal_error" | "internal_server_error" | "INTERNAL" | "UNKNOWN" => {
+            Class::Server
+        }
         _ => return None,
     };
     Some(class)
