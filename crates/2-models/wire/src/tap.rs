@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{Protocol, Usage, sse::Frame};
+use crate::{Protocol, Usage, gemini, messages, sse::Frame, told::Told};
 
 mod chat;
 mod embeddings;
@@ -16,11 +16,11 @@ mod responses;
 pub enum Seen {
     /// A piece of the answer.
     Content,
-    /// Usage and nothing else. A Chat client that did not ask for it must not get it.
+    /// Usage and nothing else. Who has not [`Peek::stream_usage`](crate::Peek::stream_usage) must not get it.
     Usage,
     /// The provider says that the answer is whole. A whole body that is not a stream is this.
     Terminal,
-    /// The provider reports an error inside a 200: its JSON, as a body for [`crate::Class`].
+    /// The provider reports an error inside a 200: its JSON, as [`classify`](crate::classify()) reads it.
     Error(Bytes),
     /// A comment, a ping, or an event without content.
     Other,
@@ -31,14 +31,16 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct Tap {
     reader: Reader,
-    state: State,
+    terminal: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Reader {
-    Chat,
-    Responses,
-    Embeddings,
+    Chat(State),
+    Responses(State),
+    Embeddings(State),
+    Messages(messages::tap::Tap),
+    Gemini(gemini::tap::Tap),
 }
 
 /// What one answer has told so far.
@@ -46,58 +48,91 @@ enum Reader {
 struct State {
     usage: Option<Usage>,
     delivered: u64,
-    terminal: bool,
 }
 
 impl Tap {
     pub fn new(protocol: Protocol) -> Self {
         let reader = match protocol {
-            Protocol::Chat => Reader::Chat,
-            _ => Reader::Responses,
+            Protocol::Chat => Reader::Chat(State::default()),
+            Protocol::Responses => Reader::Responses(State::default()),
+            Protocol::Messages => Reader::Messages(messages::tap::Tap::default()),
+            Protocol::Gemini => Reader::Gemini(gemini::tap::Tap::default()),
         };
-        Self { reader, state: State::default() }
+        Self { reader, terminal: false }
     }
 
     pub fn embeddings() -> Self {
-        Self { reader: Reader::Embeddings, state: State::default() }
+        Self { reader: Reader::Embeddings(State::default()), terminal: false }
     }
 
     /// An answer that is no stream.
     pub fn whole(&mut self, body: &[u8]) -> Seen {
-        match self.reader {
-            Reader::Chat => chat::whole(&mut self.state, body),
-            Reader::Responses => responses::whole(&mut self.state, body),
-            Reader::Embeddings => embeddings::whole(&mut self.state, body),
-        }
+        let told = match &mut self.reader {
+            Reader::Chat(state) => chat::whole(state, body),
+            Reader::Responses(state) => responses::whole(state, body),
+            Reader::Embeddings(state) => embeddings::whole(state, body),
+            Reader::Messages(tap) => tap.whole(body),
+            Reader::Gemini(tap) => tap.whole(body),
+        };
+        self.seen(told, || Bytes::copy_from_slice(body))
     }
 
     pub fn frame(&mut self, frame: &Frame) -> Seen {
         if frame.data.is_empty() {
             return Seen::Other;
         }
-        let seen = match self.reader {
-            Reader::Chat => chat::frame(&mut self.state, frame),
-            Reader::Responses => responses::frame(&mut self.state, frame),
-            Reader::Embeddings => Seen::Malformed,
+        let told = match &mut self.reader {
+            Reader::Chat(state) => chat::frame(state, frame),
+            Reader::Responses(state) => responses::frame(state, frame),
+            Reader::Embeddings(_) => Told::Malformed,
+            Reader::Messages(tap) => tap.event(&frame.data),
+            Reader::Gemini(tap) => tap.event(&frame.data),
         };
-        self.state.terminal |= seen == Seen::Terminal;
-        seen
+        self.seen(told, || frame.data.clone())
+    }
+
+    fn seen(&mut self, told: Told, body: impl Fn() -> Bytes) -> Seen {
+        self.terminal |= told == Told::Terminal;
+        match told {
+            Told::Other => Seen::Other,
+            Told::Usage => Seen::Usage,
+            Told::Content => Seen::Content,
+            Told::Terminal => Seen::Terminal,
+            Told::Error => Seen::Error(body()),
+            Told::Malformed => Seen::Malformed,
+        }
     }
 
     /// As the provider counted. `None` until it has.
     pub fn usage(&self) -> Option<Usage> {
-        self.state.usage
+        match &self.reader {
+            Reader::Chat(state) | Reader::Responses(state) | Reader::Embeddings(state) => state.usage,
+            Reader::Messages(tap) => tap.usage(),
+            Reader::Gemini(tap) => tap.usage(),
+        }
     }
 
-    /// Bytes of text, thoughts and arguments that have passed: an upper bound of output tokens for an answer that broke off
-    /// before its usage came.
+    /// What the provider has said before it has said all, for an answer that broke off: some tell the input first.
+    pub fn usage_so_far(&self) -> Option<Usage> {
+        match &self.reader {
+            Reader::Chat(state) | Reader::Responses(state) | Reader::Embeddings(state) => state.usage,
+            Reader::Messages(tap) => tap.usage_so_far(),
+            Reader::Gemini(tap) => tap.usage_so_far(),
+        }
+    }
+
+    /// Bytes of text, thoughts and arguments that have passed: what an answer is billed by that broke off before its usage.
     pub fn delivered_bytes(&self) -> u64 {
-        self.state.delivered
+        match &self.reader {
+            Reader::Chat(state) | Reader::Responses(state) | Reader::Embeddings(state) => state.delivered,
+            Reader::Messages(tap) => tap.delivered_bytes(),
+            Reader::Gemini(tap) => tap.delivered_bytes(),
+        }
     }
 
     /// The end has been seen. A stream that ends without it is broken.
     pub fn is_terminal(&self) -> bool {
-        self.state.terminal
+        self.terminal
     }
 }
 

@@ -1,11 +1,10 @@
 //! Chat's answers as they pass.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Seen, State, is_error, size};
-use crate::{Usage, sse::Frame};
+use super::{State, is_error, size};
+use crate::{Usage, sse::Frame, told::Told};
 
 /// An answer or a piece of one: both have the same outer form.
 #[derive(Deserialize)]
@@ -121,37 +120,36 @@ impl ChatUsage {
     }
 }
 
-pub(super) fn whole(state: &mut State, body: &[u8]) -> Seen {
-    let Ok(answer) = serde_json::from_slice::<Body<'_>>(body) else { return Seen::Malformed };
+pub(super) fn whole(state: &mut State, body: &[u8]) -> Told {
+    let Ok(answer) = serde_json::from_slice::<Body<'_>>(body) else { return Told::Malformed };
     if is_error(answer.error) {
-        return Seen::Error(Bytes::copy_from_slice(body));
+        return Told::Error;
     }
-    let Some(choices) = answer.choices.filter(|choices| !choices.is_empty()) else { return Seen::Malformed };
+    let Some(choices) = answer.choices.filter(|choices| !choices.is_empty()) else { return Told::Malformed };
     if choices.iter().any(|choice| choice.message.is_none()) {
-        return Seen::Malformed;
+        return Told::Malformed;
     }
     take(state, answer.usage.as_ref(), &choices);
-    state.terminal = true;
-    Seen::Terminal
+    Told::Terminal
 }
 
-pub(super) fn frame(state: &mut State, frame: &Frame) -> Seen {
+pub(super) fn frame(state: &mut State, frame: &Frame) -> Told {
     if frame.data.trim_ascii() == b"[DONE]" {
-        return Seen::Terminal;
+        return Told::Terminal;
     }
-    let Ok(chunk) = serde_json::from_slice::<Body<'_>>(&frame.data) else { return Seen::Malformed };
+    let Ok(chunk) = serde_json::from_slice::<Body<'_>>(&frame.data) else { return Told::Malformed };
     let choices = chunk.choices.unwrap_or_default();
     if is_error(chunk.error)
         || frame.event.as_deref() == Some(b"error")
         || choices.iter().any(|choice| choice.finish_reason.is_some_and(|reason| reason.get() == r#""error""#))
     {
-        return Seen::Error(frame.data.clone());
+        return Told::Error;
     }
     take(state, chunk.usage.as_ref(), &choices);
     match (choices.is_empty(), chunk.usage) {
-        (true, Some(_)) => Seen::Usage,
-        (true, None) => Seen::Other,
-        (false, _) => Seen::Content,
+        (true, Some(_)) => Told::Usage,
+        (true, None) => Told::Other,
+        (false, _) => Told::Content,
     }
 }
 

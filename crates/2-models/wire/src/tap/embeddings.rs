@@ -1,10 +1,10 @@
 //! The answer to a request for embeddings.
 
-use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{Seen, State, chat::ChatUsage, is_error};
+use super::{State, chat::ChatUsage, is_error};
+use crate::told::Told;
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -16,15 +16,14 @@ struct Body<'a> {
     error: Option<&'a RawValue>,
 }
 
-pub(super) fn whole(state: &mut State, body: &[u8]) -> Seen {
-    let Ok(answer) = serde_json::from_slice::<Body<'_>>(body) else { return Seen::Malformed };
+pub(super) fn whole(state: &mut State, body: &[u8]) -> Told {
+    let Ok(answer) = serde_json::from_slice::<Body<'_>>(body) else { return Told::Malformed };
     if is_error(answer.error) {
-        return Seen::Error(Bytes::copy_from_slice(body));
+        return Told::Error;
     }
     if answer.data.is_none_or(|data| data.is_empty()) {
-        return Seen::Malformed;
+        return Told::Malformed;
     }
     state.usage = answer.usage.and_then(|usage| usage.usage());
-    state.terminal = true;
-    Seen::Terminal
+    Told::Terminal
 }

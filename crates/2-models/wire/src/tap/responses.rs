@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{Seen, State, is_error, size};
-use crate::{Usage, sse::Frame};
+use super::{State, is_error, size};
+use crate::{Usage, sse::Frame, told::Told};
 
 #[derive(Deserialize)]
 struct Event<'a> {
@@ -71,34 +70,33 @@ impl State {
     }
 }
 
-pub(super) fn whole(state: &mut State, body: &[u8]) -> Seen {
-    let Ok(response) = serde_json::from_slice::<Response<'_>>(body) else { return Seen::Malformed };
+pub(super) fn whole(state: &mut State, body: &[u8]) -> Told {
+    let Ok(response) = serde_json::from_slice::<Response<'_>>(body) else { return Told::Malformed };
     state.response(&response);
     if is_error(response.error) || response.status.as_deref() == Some("failed") {
-        return Seen::Error(Bytes::copy_from_slice(body));
+        return Told::Error;
     }
     if response.status.is_none() || response.output.is_none() {
-        return Seen::Malformed;
+        return Told::Malformed;
     }
-    state.terminal = true;
-    Seen::Terminal
+    Told::Terminal
 }
 
-pub(super) fn frame(state: &mut State, frame: &Frame) -> Seen {
+pub(super) fn frame(state: &mut State, frame: &Frame) -> Told {
     // Some servers copy the habit of Chat. It says nothing that the event before it has not said.
     if frame.data.trim_ascii() == b"[DONE]" {
-        return Seen::Other;
+        return Told::Other;
     }
-    let Ok(event) = serde_json::from_slice::<Event<'_>>(&frame.data) else { return Seen::Malformed };
+    let Ok(event) = serde_json::from_slice::<Event<'_>>(&frame.data) else { return Told::Malformed };
     if let Some(response) = &event.response {
         state.response(response);
     }
     state.delivered = state.delivered.saturating_add(size(event.delta));
     match &*event.kind {
-        "response.completed" | "response.incomplete" if event.response.is_some() => Seen::Terminal,
-        "response.completed" | "response.incomplete" => Seen::Malformed,
-        "response.failed" | "error" => Seen::Error(frame.data.clone()),
-        "response.created" | "response.in_progress" | "response.queued" | "keepalive" => Seen::Other,
-        _ => Seen::Content,
+        "response.completed" | "response.incomplete" if event.response.is_some() => Told::Terminal,
+        "response.completed" | "response.incomplete" => Told::Malformed,
+        "response.failed" | "error" => Told::Error,
+        "response.created" | "response.in_progress" | "response.queued" | "keepalive" => Told::Other,
+        _ => Told::Content,
     }
 }
