@@ -12,13 +12,27 @@
 mod answer;
 mod ask;
 mod delta;
+pub mod estimate;
+mod failure;
+mod gemini;
+mod messages;
 mod object;
+mod peek;
 mod protocol;
 mod refusal;
+mod scan;
+mod splice;
+pub mod sse;
+mod tap;
+mod told;
 
 pub use answer::{Answer, Choice, Finish, Usage};
 pub use ask::{Ask, CacheHint, Format, ImageSource, Part, Reasoning, Role, Tool, ToolChoice, Turn};
 pub use delta::Delta;
+pub use failure::{Class, Evidence, Failure, Phase, classify};
 pub use object::{Object, Raw};
+pub use peek::{Needs, Peek, peek, peek_embeddings};
 pub use protocol::Protocol;
 pub use refusal::Refusal;
+pub use splice::{Changes, Dialect, splice};
+pub use tap::{Seen, Tap};

@@ -1,0 +1,4 @@
+//! Google's Gemini, as a provider's protocol only.
+
+pub mod tap;
+mod usage;

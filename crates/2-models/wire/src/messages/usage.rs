@@ -1,0 +1,44 @@
+//! Anthropic's figures. Theirs are parts that add up; ours is a whole and its parts.
+
+use serde::Deserialize;
+
+use crate::Usage;
+
+/// Any field may be missing, or null.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Figures {
+    input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    output_tokens_details: Option<Details>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Details {
+    thinking_tokens: Option<u64>,
+}
+
+impl Figures {
+    /// What a later event says replaces what an earlier one said: its figures are sums, not additions.
+    pub fn update(&mut self, later: Figures) {
+        self.input_tokens = later.input_tokens.or(self.input_tokens);
+        self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
+        self.cache_creation_input_tokens = later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.output_tokens = later.output_tokens.or(self.output_tokens);
+        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+    }
+
+    /// `input_tokens` leaves out what was read from a cache and written to it.
+    pub fn usage(&self) -> Usage {
+        let cache_read = self.cache_read_input_tokens.unwrap_or(0);
+        let cache_write = self.cache_creation_input_tokens.unwrap_or(0);
+        Usage {
+            input: self.input_tokens.unwrap_or(0).saturating_add(cache_read).saturating_add(cache_write),
+            cache_read,
+            cache_write,
+            output: self.output_tokens.unwrap_or(0),
+            reasoning: self.output_tokens_details.and_then(|details| details.thinking_tokens).unwrap_or(0),
+        }
+    }
+}
