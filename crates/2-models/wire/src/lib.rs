@@ -14,6 +14,7 @@ mod ask;
 mod delta;
 pub mod estimate;
 mod failure;
+mod fields;
 pub mod gemini;
 pub mod messages;
 mod object;
