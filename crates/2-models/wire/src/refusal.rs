@@ -13,6 +13,16 @@ pub enum Refusal {
     NotCapable { what: String, model: String },
 }
 
+impl Refusal {
+    pub fn malformed(field: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Refusal::Malformed { field: field.into(), reason: reason.to_string() }
+    }
+
+    pub fn no_place(field: impl Into<String>, protocol: crate::Protocol) -> Self {
+        Refusal::NoPlace { field: field.into(), protocol }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

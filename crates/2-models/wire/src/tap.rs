@@ -1,0 +1,155 @@
+//! What a passing answer says of itself: usage, the end, an error within. The bytes go on untouched; the tap only looks.
+//!
+//! It is strict about what it must know (JSON, one object, the end) and lenient about the rest, because an answer that only
+//! the client's SDK understands must pass.
+
+use bytes::Bytes;
+
+use crate::{Protocol, Usage, gemini, messages, sse::Frame, told::Told};
+
+mod chat;
+mod embeddings;
+mod responses;
+
+/// What a frame, or a whole answer, was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A piece of the answer.
+    Content,
+    /// Usage and nothing else. Who has not [`Peek::stream_usage`](crate::Peek::stream_usage) must not get it.
+    Usage,
+    /// The provider says that the answer is whole. A whole body that is not a stream is this.
+    Terminal,
+    /// The provider reports an error inside a 200: its JSON, as [`classify`](crate::classify()) reads it.
+    Error(Bytes),
+    /// A comment, a ping, or an event without content.
+    Other,
+    /// Not what the protocol says; what comes after cannot be trusted.
+    Malformed,
+}
+
+#[derive(Debug)]
+pub struct Tap {
+    reader: Reader,
+    terminal: bool,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Chat(State),
+    Responses(State),
+    Embeddings(State),
+    Messages(messages::tap::Tap),
+    Gemini(gemini::tap::Tap),
+}
+
+/// What one answer has told so far.
+#[derive(Debug, Default)]
+struct State {
+    usage: Option<Usage>,
+    delivered: u64,
+}
+
+impl Tap {
+    pub fn new(protocol: Protocol) -> Self {
+        let reader = match protocol {
+            Protocol::Chat => Reader::Chat(State::default()),
+            Protocol::Responses => Reader::Responses(State::default()),
+            Protocol::Messages => Reader::Messages(messages::tap::Tap::default()),
+            Protocol::Gemini => Reader::Gemini(gemini::tap::Tap::default()),
+        };
+        Self { reader, terminal: false }
+    }
+
+    pub fn embeddings() -> Self {
+        Self { reader: Reader::Embeddings(State::default()), terminal: false }
+    }
+
+    /// An answer that is no stream.
+    pub fn whole(&mut self, body: &[u8]) -> Seen {
+        let told = match &mut self.reader {
+            Reader::Chat(state) => chat::whole(state, body),
+            Reader::Responses(state) => responses::whole(state, body),
+            Reader::Embeddings(state) => embeddings::whole(state, body),
+            Reader::Messages(tap) => tap.whole(body),
+            Reader::Gemini(tap) => tap.whole(body),
+        };
+        self.seen(told, || Bytes::copy_from_slice(body))
+    }
+
+    pub fn frame(&mut self, frame: &Frame) -> Seen {
+        if frame.data.is_empty() {
+            return Seen::Other;
+        }
+        let told = match &mut self.reader {
+            Reader::Chat(state) => chat::frame(state, frame),
+            Reader::Responses(state) => responses::frame(state, frame),
+            Reader::Embeddings(_) => Told::Malformed,
+            Reader::Messages(tap) => tap.event(&frame.data),
+            Reader::Gemini(tap) => tap.event(&frame.data),
+        };
+        self.seen(told, || frame.data.clone())
+    }
+
+    fn seen(&mut self, told: Told, body: impl Fn() -> Bytes) -> Seen {
+        self.terminal |= told == Told::Terminal;
+        match told {
+            Told::Other => Seen::Other,
+            Told::Usage => Seen::Usage,
+            Told::Content => Seen::Content,
+            Told::Terminal => Seen::Terminal,
+            Told::Error => Seen::Error(body()),
+            Told::Malformed => Seen::Malformed,
+        }
+    }
+
+    /// As the provider counted. `None` until it has.
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.reader {
+            Reader::Chat(state) | Reader::Responses(state) | Reader::Embeddings(state) => state.usage,
+            Reader::Messages(tap) => tap.usage(),
+            Reader::Gemini(tap) => tap.usage(),
+        }
+    }
+
+    /// What the provider has said before it has said all, for an answer that broke off: some tell the input first.
+    pub fn usage_so_far(&self) -> Option<Usage> {
+        match &self.reader {
+            Reader::Chat(state) | Reader::Responses(state) | Reader::Embeddings(state) => state.usage,
+            Reader::Messages(tap) => tap.usage_so_far(),
+            Reader::Gemini(tap) => tap.usage_so_far(),
+        }
+    }
+
+    /// Bytes of text, thoughts and arguments that have passed: what an answer is billed by that broke off before its usage.
+    pub fn delivered_bytes(&self) -> u64 {
+        match &self.reader {
+            Reader::Chat(state) | Reader::Responses(state) | Reader::Embeddings(state) => state.delivered,
+            Reader::Messages(tap) => tap.delivered_bytes(),
+            Reader::Gemini(tap) => tap.delivered_bytes(),
+        }
+    }
+
+    /// The end has been seen. A stream that ends without it is broken.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+}
+
+/// Bytes of a value that is text to the reader of an answer: of a string without its quotes, of anything else all.
+fn size(value: Option<&serde_json::value::RawValue>) -> u64 {
+    let text = value.map_or("", |value| value.get());
+    match text.strip_prefix('"') {
+        Some(text) => text.len().saturating_sub(1) as u64,
+        None if text == "null" => 0,
+        None => text.len() as u64,
+    }
+}
+
+/// An `error` that says something.
+fn is_error(error: Option<&serde_json::value::RawValue>) -> bool {
+    error.is_some_and(|error| !matches!(error.get(), "null" | "{}" | "\"\""))
+}
+
+#[cfg(test)]
+mod tests;

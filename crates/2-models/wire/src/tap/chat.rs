@@ -1,0 +1,163 @@
+//! Chat's answers as they pass.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{State, is_error, size};
+use crate::{Usage, sse::Frame, told::Told};
+
+/// An answer or a piece of one: both have the same outer form.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(default)]
+    usage: Option<ChatUsage>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    delta: Option<Said<'a>>,
+    #[serde(borrow, default)]
+    message: Option<Said<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    /// DeepSeek, vLLM and llama.cpp.
+    #[serde(borrow, default)]
+    reasoning_content: Option<&'a RawValue>,
+    /// OpenRouter, Groq and Ollama.
+    #[serde(borrow, default)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    function_call: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+impl Said<'_> {
+    fn size(&self) -> u64 {
+        [
+            self.content,
+            self.reasoning_content.or(self.reasoning),
+            self.refusal,
+            self.audio,
+            self.function_call,
+            self.tool_calls,
+        ]
+        .into_iter()
+        .map(size)
+        .fold(0, u64::saturating_add)
+    }
+}
+
+#[derive(Deserialize)]
+pub struct ChatUsage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    total_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<InputDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<OutputDetails>,
+    /// DeepSeek's name for `cached_tokens`.
+    #[serde(default)]
+    prompt_cache_hit_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct InputDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+    /// OpenRouter, for providers that charge for it.
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct OutputDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl ChatUsage {
+    /// Some providers count thoughts in the total only; what the total has more is output, which costs more than input.
+    pub fn usage(&self) -> Option<Usage> {
+        let input = self.prompt_tokens;
+        let output = self.completion_tokens;
+        if input.is_none() && output.is_none() && self.total_tokens.is_none() {
+            return None;
+        }
+        let input = input.unwrap_or(0);
+        let output = output.unwrap_or(0).max(self.total_tokens.unwrap_or(0).saturating_sub(input));
+        let details = self.prompt_tokens_details.as_ref();
+        let cache_read = details.and_then(|details| details.cached_tokens).or(self.prompt_cache_hit_tokens);
+        let cache_read = cache_read.unwrap_or(0).min(input);
+        let cache_write = details.and_then(|details| details.cache_write_tokens).unwrap_or(0);
+        let reasoning = self.completion_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
+        Some(Usage {
+            input,
+            cache_read,
+            cache_write: cache_write.min(input - cache_read),
+            output,
+            reasoning: reasoning.unwrap_or(0).min(output),
+        })
+    }
+}
+
+pub(super) fn whole(state: &mut State, body: &[u8]) -> Told {
+    let Ok(answer) = serde_json::from_slice::<Body<'_>>(body) else { return Told::Malformed };
+    if is_error(answer.error) {
+        return Told::Error;
+    }
+    let Some(choices) = answer.choices.filter(|choices| !choices.is_empty()) else { return Told::Malformed };
+    if choices.iter().any(|choice| choice.message.is_none()) {
+        return Told::Malformed;
+    }
+    take(state, answer.usage.as_ref(), &choices);
+    Told::Terminal
+}
+
+pub(super) fn frame(state: &mut State, frame: &Frame) -> Told {
+    if frame.data.trim_ascii() == b"[DONE]" {
+        return Told::Terminal;
+    }
+    let Ok(chunk) = serde_json::from_slice::<Body<'_>>(&frame.data) else { return Told::Malformed };
+    let choices = chunk.choices.unwrap_or_default();
+    if is_error(chunk.error)
+        || frame.event.as_deref() == Some(b"error")
+        || choices.iter().any(|choice| choice.finish_reason.is_some_and(|reason| reason.get() == r#""error""#))
+    {
+        return Told::Error;
+    }
+    take(state, chunk.usage.as_ref(), &choices);
+    match (choices.is_empty(), chunk.usage) {
+        (true, Some(_)) => Told::Usage,
+        (true, None) => Told::Other,
+        (false, _) => Told::Content,
+    }
+}
+
+fn take(state: &mut State, usage: Option<&ChatUsage>, choices: &[Choice<'_>]) {
+    if let Some(usage) = usage.and_then(ChatUsage::usage) {
+        state.usage = Some(usage);
+    }
+    for said in choices.iter().filter_map(|choice| choice.delta.as_ref().or(choice.message.as_ref())) {
+        state.delivered = state.delivered.saturating_add(said.size());
+    }
+}
