@@ -131,3 +131,15 @@ impl Build {
 pub fn read<T: DeserializeOwned>(raw: &RawValue, path: &str) -> Result<T, Refusal> {
     serde_json::from_str(raw.get()).map_err(|error| malformed(path, error))
 }
+
+/// A schema with its name as title and its description as its own, for protocols that have no other place for them: a model
+/// reads them there.
+pub fn titled(schema: &RawValue, name: Option<&str>, description: Option<&str>) -> Result<Object, Refusal> {
+    let mut schema = object(schema, "json_schema.schema")?;
+    for (field, text) in [("title", name), ("description", description)] {
+        if let Some(text) = text.filter(|_| schema.get(field).is_none()) {
+            schema.put(field, raw(text));
+        }
+    }
+    Ok(schema)
+}

@@ -12,7 +12,7 @@
 mod answer;
 mod ask;
 mod delta;
-pub mod estimate;
+mod estimate;
 mod failure;
 mod fields;
 pub mod gemini;
@@ -30,6 +30,7 @@ mod told;
 pub use answer::{Answer, Choice, Finish, Usage};
 pub use ask::{Ask, CacheHint, Format, ImageSource, Part, Reasoning, Role, Tool, ToolChoice, Turn};
 pub use delta::Delta;
+pub use estimate::{Bytes, delivered_tokens, input_tokens_max, input_tokens_max_by};
 pub use failure::{Class, Evidence, Failure, Phase, classify};
 pub use object::{Object, Raw};
 pub use peek::{Needs, Peek, peek, peek_embeddings};

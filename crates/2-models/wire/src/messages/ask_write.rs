@@ -196,17 +196,10 @@ fn write_reasoning(reasoning: &Reasoning) -> Result<(Option<Object>, Option<Stri
     Ok((Some(thinking.maybe("display", display).object()), effort))
 }
 
-/// The name of a schema becomes its title and its description the schema's own: the protocol has no other place, and a model
-/// reads them there.
 fn write_output(ask: &Ask, effort: Option<String>) -> Result<Option<Object>, Refusal> {
     let format = match &ask.format {
         Format::Schema { name, description, schema, .. } => {
-            let mut schema = fields::object(schema, "json_schema.schema")?;
-            for (field, text) in [("title", name), ("description", description)] {
-                if let Some(text) = text.as_ref().filter(|_| schema.get(field).is_none()) {
-                    schema.put(field, fields::raw(text));
-                }
-            }
+            let schema = fields::titled(schema, name.as_deref(), description.as_deref())?;
             Some(Build::kind("json_schema").with("schema", &schema).object())
         }
         Format::Text | Format::Json => None,
