@@ -33,6 +33,8 @@ pub(crate) struct Surroundings {
     host_id: Option<u32>,
     /// The life is over: commands that it had asked for end with it, where no group ends them.
     over: CancellationToken,
+    /// A command of this life has lost its launcher.
+    command_lost: CancellationToken,
     /// Open from the birth of the sandbox, where its manifest leads anywhere.
     way_out: OnceLock<WayOut>,
 }
@@ -58,6 +60,7 @@ impl Surroundings {
             cpu_seconds_max: manifest.limits.cpu_seconds,
             host_id,
             over: CancellationToken::new(),
+            command_lost: CancellationToken::new(),
             way_out: OnceLock::new(),
         })
     }
@@ -168,6 +171,10 @@ impl Surroundings {
 
     pub(crate) fn over(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    pub(crate) fn command_lost(&self) -> CancellationToken {
+        self.command_lost.clone()
     }
 
     pub(crate) fn is_disk_full(&self) -> bool {
