@@ -430,6 +430,9 @@ async fn host_id(run: &mut Run) -> agentos_types::Result<Option<u32>> {
 fn end_of(fault: &Fault) -> End {
     tracing::warn!(%fault, detail = fault.detail, "an agent was not started");
     match fault.code {
+        // Full disks and failing ones say so, and when to try again; no other workspace comes back by itself.
+        Code::WORKSPACE_UNAVAILABLE if fault.retry_after.is_none() => End::Refused(fault.clone()),
+        Code::SHUTTING_DOWN => End::Stopped,
         Code::PACKAGE_MISMATCH
         | Code::MANIFEST_EXPIRED
         | Code::MANIFEST_INVALID

@@ -24,6 +24,7 @@ use agentos_types::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -134,6 +135,18 @@ impl Run {
                 _ => self.wait_for_order().await,
             }
         }
+        if self.state == AgentState::Terminated {
+            self.release_workspace().await;
+        }
+    }
+
+    /// Its data stay; nothing of it stays mounted for an agent that may never come back.
+    async fn release_workspace(&self) {
+        let (workspaces, name) = (self.shared.options.workspaces.clone(), self.name.clone());
+        let released = spawn_blocking(move || workspaces.release(name.as_str())).await;
+        if let Err(fault) = released.map_err(Fault::internal).flatten() {
+            tracing::warn!(agent = %self.name, %fault, detail = fault.detail, "a workspace was not released");
+        }
     }
 
     /// One life, from the check of the package to the last reading of the process.
@@ -146,7 +159,7 @@ impl Run {
             // Whoever asked has written the next state already, or the server stops.
             End::Stopped => {}
             End::Refused(fault) => {
-                self.apply_surely(Event::Refused, Actor::System, Some(fault.to_string())).await;
+                self.apply_surely(Event::Refused, Actor::System, Some(with_remedy(&fault))).await;
             }
             End::Stubborn(task) => {
                 let reason = format!("ended because it did not cancel {task} in time");
@@ -292,6 +305,14 @@ impl Run {
                 () = sleep(RETRY) => {}
             }
         }
+    }
+}
+
+/// For who has to mend it: nothing goes on before.
+fn with_remedy(fault: &Fault) -> String {
+    match &fault.hint {
+        Some(hint) => format!("{fault} (remedy: {hint})"),
+        None => fault.to_string(),
     }
 }
 

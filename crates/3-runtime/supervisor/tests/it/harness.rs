@@ -328,6 +328,12 @@ impl World {
     }
 }
 
+pub fn mounts_below(directory: &Path) -> usize {
+    let directory = directory.canonicalize().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.lines().filter(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at).starts_with(&directory))).count()
+}
+
 /// Dead and waiting to be reaped counts as gone.
 pub fn is_alive(pid: u32) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
