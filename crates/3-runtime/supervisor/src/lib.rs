@@ -17,6 +17,7 @@ mod controls;
 mod ends;
 pub mod lifecycle;
 mod logs;
+mod losses;
 mod mailbox;
 mod options;
 mod package;

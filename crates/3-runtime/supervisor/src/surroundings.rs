@@ -15,8 +15,11 @@ use agentos_types::{
     manifest::LimitEnforcement,
 };
 
-use tokio::task::spawn_blocking;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    task::spawn_blocking,
+    time::{Duration, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{SupervisorOptions, processes, ways_out::WayOut};
 
@@ -24,6 +27,9 @@ use crate::{SupervisorOptions, processes, ways_out::WayOut};
 const DISK_REST_BYTES: u64 = 64 << 10;
 /// One part of so many that a file system keeps back for itself: ext4 does with a fiftieth.
 const DISK_REST_PART: u64 = 32;
+
+/// Whoever holds them beside their life does so for one measurement or one order.
+const HOLDERS_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -33,8 +39,13 @@ pub(crate) struct Surroundings {
     host_id: Option<u32>,
     /// The life is over: commands that it had asked for end with it, where no group ends them.
     over: CancellationToken,
+    /// A command of this life has lost its launcher.
+    command_lost: CancellationToken,
     /// Open from the birth of the sandbox, where its manifest leads anywhere.
     way_out: OnceLock<WayOut>,
+    /// Fires when group and workspace are gone: the last of the fields is dropped last.
+    gone: CancellationToken,
+    _last: DropGuard,
 }
 
 impl Surroundings {
@@ -52,21 +63,30 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
+        let gone = CancellationToken::new();
         Ok(Self {
             group,
             workspace,
             cpu_seconds_max: manifest.limits.cpu_seconds,
             host_id,
             over: CancellationToken::new(),
+            command_lost: CancellationToken::new(),
             way_out: OnceLock::new(),
+            _last: gone.clone().drop_guard(),
+            gone,
         })
     }
 
-    /// Takes them away once nobody holds them any more; the group waits for its last process.
+    /// Takes them away once nobody holds them any more; the group waits for its last process. Returns when they are gone, so
+    /// that no two lives have the same workspace: a command that was being made, or a reader of figures, may still hold them.
     pub(crate) async fn remove(surroundings: Arc<Self>) {
         surroundings.over.cancel();
+        let gone = surroundings.gone.clone();
         // Fails only when the runtime goes down, and then it is dropped there.
         let _ = spawn_blocking(move || drop(surroundings)).await;
+        if timeout(HOLDERS_PATIENCE, gone.cancelled()).await.is_err() {
+            tracing::warn!("something still holds what was around a life");
+        }
     }
 
     /// The user of this agent on the host.
@@ -168,6 +188,10 @@ impl Surroundings {
 
     pub(crate) fn over(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    pub(crate) fn command_lost(&self) -> CancellationToken {
+        self.command_lost.clone()
     }
 
     pub(crate) fn is_disk_full(&self) -> bool {

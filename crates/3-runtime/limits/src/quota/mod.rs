@@ -26,7 +26,10 @@ use std::{
     collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use agentos_protocol::sandbox::Mount;
@@ -79,6 +82,8 @@ struct Opened {
     _lock: File,
     /// Workspaces that were mounted, each with the lock of who prepares or releases it. One entry an agent.
     mounted: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    /// The server ends: nothing is mounted any more.
+    is_closed: AtomicBool,
     /// Numbers of projects are given out one by one.
     numbers: Mutex<()>,
 }
@@ -100,7 +105,8 @@ impl Workspaces {
             let places = Places::open(&options.root)?;
             let lock = places.lock()?;
             Images { places: &places, programs }.sweep();
-            Ok(Opened { places, _lock: lock, mounted: Mutex::default(), numbers: Mutex::default() })
+            let (mounted, numbers) = (Mutex::default(), Mutex::default());
+            Ok(Opened { places, _lock: lock, mounted, is_closed: AtomicBool::new(false), numbers })
         })
     }
 
@@ -141,6 +147,10 @@ impl Workspaces {
         let opened = self.0.opened.as_ref().map_err(Clone::clone)?;
         let own = opened.own(name);
         let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: whoever closes takes it after this.
+        if opened.is_closed.load(Ordering::SeqCst) {
+            return Err(Fault::new(Code::SHUTTING_DOWN, "the server is shutting down; workspaces are closed"));
+        }
         let owner = owner.unwrap_or_else(|| rustix::process::geteuid().as_raw());
         let bounds = Bounds::new(bytes);
         let (places, programs) = (&opened.places, &self.0.programs);
@@ -166,7 +176,7 @@ impl Workspaces {
         Images { places: &opened.places, programs: &self.0.programs }.release(name)
     }
 
-    /// Unmounts all of them now, for a server that ends. The last handle does the same.
+    /// Unmounts all of them now, for a server that ends; none is prepared after it. The last handle does the same.
     pub fn close(&self) {
         self.0.release_all();
     }
@@ -209,18 +219,23 @@ impl Inner {
     /// An unmount waits for the disk, and a server may have a thousand.
     fn release_all(&self) {
         let Ok(opened) = &self.opened else { return };
-        let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        let names: Vec<&String> = mounted.keys().collect();
+        // Before the names are read: who comes later sees it, who came before is among them and has its lock waited for.
+        opened.is_closed.store(true, Ordering::SeqCst);
+        let mounted: Vec<(String, Arc<Mutex<()>>)> = {
+            let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+            mounted.iter().map(|(name, own)| (name.clone(), own.clone())).collect()
+        };
         let images = Images { places: &opened.places, programs: &self.programs };
         std::thread::scope(|threads| {
-            for part in names.chunks(names.len().div_ceil(UNMOUNTERS).max(1)) {
-                threads.spawn(|| part.iter().for_each(|name| release_at_end(&images, name)));
+            for part in mounted.chunks(mounted.len().div_ceil(UNMOUNTERS).max(1)) {
+                threads.spawn(|| part.iter().for_each(|(name, own)| release_at_end(&images, name, own)));
             }
         });
     }
 }
 
-fn release_at_end(images: &Images<'_>, name: &str) {
+fn release_at_end(images: &Images<'_>, name: &str, own: &Mutex<()>) {
+    let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(fault) = images.release(name) {
         tracing::warn!(%fault, detail = fault.detail, "a workspace stays mounted; the next start removes the mount");
     }

@@ -143,6 +143,35 @@ fn many_agents_start_and_end_at_once() {
 }
 
 #[test]
+fn after_the_close_nothing_is_mounted_any_more() {
+    const AGENTS: usize = 8;
+    let root = tempfile::tempdir().unwrap();
+    let Some(workspaces) = images(root.path()) else { return };
+    let (begun, is_begun) = std::sync::mpsc::channel();
+    std::thread::scope(|threads| {
+        for number in 0..AGENTS {
+            let (workspaces, begun) = (&workspaces, begun.clone());
+            threads.spawn(move || {
+                let name = format!("agent-{number}");
+                begun.send(()).unwrap();
+                // Some come before the close, some in the middle of it, and each goes on until it is told to stop.
+                let refused = loop {
+                    match workspaces.prepare(&name, LIMIT, None) {
+                        Ok(_) => workspaces.release(&name).unwrap(),
+                        Err(fault) => break fault,
+                    }
+                };
+                assert_eq!(refused.code, Code::SHUTTING_DOWN, "{refused}");
+            });
+        }
+        (0..AGENTS).for_each(|_| is_begun.recv().unwrap());
+        workspaces.close();
+        assert_eq!(mounted_below(root.path()), 0, "whoever was in the middle was waited for");
+    });
+    assert_eq!(mounted_below(root.path()), 0);
+}
+
+#[test]
 fn a_mount_that_is_in_use_at_the_end_is_gone_from_here() {
     let root = tempfile::tempdir().unwrap();
     let Some(workspaces) = images(root.path()) else { return };

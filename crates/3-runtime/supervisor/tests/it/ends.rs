@@ -164,8 +164,8 @@ async fn with_its_launcher() {
     }
     let audit = world.audit.lock().unwrap().clone();
     let restart = audit.iter().find(|event| event.facts.contains_key("ended")).unwrap();
-    assert_eq!((&restart.facts["event"], &restart.facts["ended"]), (&json!("restart"), &json!("launcher-lost")));
+    assert_eq!((&restart.facts["event"], &restart.facts["ended"]), (&json!("launcher-lost"), &json!("launcher-lost")));
     let reason = restart.facts["reason"].as_str().unwrap();
-    assert!(reason.starts_with(&Code::WORKER_EXITED.to_string()) && reason.contains("launcher"), "{reason}");
+    assert!(reason.starts_with(&Code::LAUNCHER_LOST.to_string()) && reason.contains("launcher"), "{reason}");
     assert_eq!(world.output(&agent, json!({"say": "here"})).await["said"], "here");
 }

@@ -13,6 +13,8 @@ mod failures;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod launchers;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod starts;
