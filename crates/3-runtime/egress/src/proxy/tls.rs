@@ -93,10 +93,7 @@ async fn handshake(
         tracing::error!(%fault, detail = fault.detail, "no certificate for a host");
         Stop::Broken
     })?;
-    match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(client)).await {
-        // Programs that do not trust the authority end here: there was no wish.
-        Ok(Err(_)) => Err(not_understood()),
-        Ok(Ok(stream)) => Ok(stream),
-        Err(_) => Err(Stop::refused_for(Refusal::TooSlow, target.to_string())),
-    }
+    // Programs that do not trust the authority end here: there was no wish.
+    let accepted = async { TlsAcceptor::from(config).accept(client).await.map_err(|_| not_understood()) };
+    connection.within(HANDSHAKE, accepted).await.map_err(|stop| stop.naming(|| target.to_string()))
 }

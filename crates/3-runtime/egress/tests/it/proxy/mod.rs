@@ -14,4 +14,5 @@ mod names;
 mod program;
 mod smuggling;
 mod targets;
+mod waits;
 mod ways;

@@ -16,7 +16,7 @@ use rustls::{
 };
 use tempfile::NamedTempFile;
 
-use super::stage::{PATIENCE, tcp_listener};
+use super::{network::tcp_listener, stage::PATIENCE};
 
 /// Where the targets of the tests are. Not 127.0.0.1, so that a mistake shows.
 pub const OUTSIDE: &str = "127.88.0.1";
