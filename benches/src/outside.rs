@@ -2,7 +2,13 @@
 //! loopback, the command line for what an operator does, HTTP and WebSocket for what a client does.
 
 pub mod backlog;
+pub mod bombs;
 pub mod crash;
+pub mod density;
+mod doctor;
+mod echo;
+mod fleet;
+mod launcher;
 pub mod memory;
 pub mod session;
 pub mod size;
@@ -28,6 +34,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{task::block_in_place, time::sleep};
 
+pub use self::echo::manifest as echo_manifest;
 use crate::place::{Place, Programs};
 
 /// A start or a stop that takes longer is a defect, and no figure.
@@ -125,14 +132,6 @@ fn manifest_name(manifest: &str) -> Result<AgentName> {
     Ok(line.trim_end_matches('"').parse()?)
 }
 
-/// The echo agent under a name of its own.
-pub fn echo_manifest(name: &str, concurrent_tasks: u32) -> String {
-    format!(
-        "schema = 1\nname = \"{name}\"\nversion = \"1.0.0\"\ndescription = \"Answers with its input\"\n\
-         command = [\"echo-agent\"]\n\n[limits]\nconcurrent_tasks = {concurrent_tasks}\n"
-    )
-}
-
 pub fn is_up(agent: &Agent) -> bool {
     matches!(agent.state, AgentState::Ready | AgentState::Running) && agent.pid.is_some()
 }
@@ -179,11 +178,16 @@ impl Server {
     }
 
     /// In good order, as an operator would.
-    pub fn stop(mut self) -> Result<()> {
+    pub fn stop(self) -> Result<()> {
+        self.stop_within(PATIENCE)
+    }
+
+    /// A server with very many agents has very many to end.
+    fn stop_within(mut self, patience: Duration) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let began = Instant::now();
         while self.child.try_wait()?.is_none() {
-            anyhow::ensure!(began.elapsed() < PATIENCE, "the server did not stop within {} s", PATIENCE.as_secs());
+            anyhow::ensure!(began.elapsed() < patience, "the server did not stop within {} s", patience.as_secs());
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
