@@ -2,10 +2,12 @@
 
 use serde_json::Number;
 
-use crate::{Object, Raw};
+use crate::{Object, Protocol, Raw};
 
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
+    /// Whose extras these are. A writer of this protocol puts back even those that it does not know.
+    pub from: Option<Protocol>,
     /// As the client named it: an alias, `PROVIDER/MODEL`, or a bare name.
     pub model: String,
     /// What stands before all turns.
