@@ -1,6 +1,8 @@
 //! How many tokens a request may cost before anybody has counted them. What is reserved from a budget comes from here; what
 //! is booked comes from the provider.
 
+use crate::Peek;
+
 /// Bytes of a request per token of its text. Prose in Latin letters has four to five; source text and Chinese about three.
 /// Long runs of digits, base64 and rare scripts come to less, so their requests may cost more than this: then the provider's
 /// figure is booked, and the next reservation meets a smaller rest. Who cannot bear that takes [`Bytes::Strict`].
@@ -25,8 +27,17 @@ pub enum Bytes {
     Strict,
 }
 
-/// Never less than what prose and source text cost. `text_bytes` is the request without the data of its images.
-pub fn tokens_max(bytes: Bytes, text_bytes: u64, images: u64, tools: bool) -> u64 {
+/// Never less than what prose and source text cost.
+pub fn input_tokens_max(peek: &Peek) -> u64 {
+    input_tokens_max_by(Bytes::Usual, peek)
+}
+
+/// A request whose input lies with the provider ([`crate::Needs::stored_input`]) can be larger than any count of its bytes.
+pub fn input_tokens_max_by(bytes: Bytes, peek: &Peek) -> u64 {
+    tokens_max(bytes, peek.text_bytes, peek.images, peek.needs.tools)
+}
+
+fn tokens_max(bytes: Bytes, text_bytes: u64, images: u64, tools: bool) -> u64 {
     let text = match bytes {
         Bytes::Usual => text_bytes.div_ceil(BYTES_PER_TOKEN),
         Bytes::Strict => text_bytes,

@@ -57,6 +57,11 @@ impl Object {
         serde_json::value::to_raw_value(value).map(|raw| self.put(name, raw))
     }
 
+    /// Drops all other fields.
+    pub fn keep(&mut self, names: &[&str]) {
+        self.0.retain(|(name, _)| names.contains(&name.as_str()));
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), &**value))
     }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::Usage;
+use crate::{Object, Usage, fields::Build};
 
 /// Any field may be missing, or null.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -40,5 +40,37 @@ impl Figures {
             output: self.output_tokens.unwrap_or(0),
             reasoning: self.output_tokens_details.and_then(|details| details.thinking_tokens).unwrap_or(0),
         }
+    }
+}
+
+/// The figures that [`Figures`] holds whole.
+const COUNTED: &[&str] = &[
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+    "output_tokens_details",
+];
+
+/// What else stands in `usage`: tiers, places, calls of tools.
+pub fn rest(usage: Object) -> Object {
+    let mut rest = Object::default();
+    for (name, value) in usage.iter().filter(|(name, _)| !COUNTED.contains(name)) {
+        rest.put(name, value.to_owned());
+    }
+    rest
+}
+
+pub fn write(usage: Usage, rest: Option<&Object>) -> Object {
+    let details = |tokens| Build::new().with("thinking_tokens", &tokens).object();
+    let written = Build::new()
+        .with("input_tokens", &usage.input.saturating_sub(usage.cache_read).saturating_sub(usage.cache_write))
+        .with("cache_creation_input_tokens", &usage.cache_write)
+        .with("cache_read_input_tokens", &usage.cache_read)
+        .with("output_tokens", &usage.output)
+        .maybe("output_tokens_details", (usage.reasoning > 0).then(|| details(usage.reasoning)));
+    match rest {
+        Some(rest) => written.extra(rest, &rest.names().collect::<Vec<_>>()).object(),
+        None => written.object(),
     }
 }
