@@ -10,10 +10,12 @@ mod stream_write;
 mod usage;
 
 pub use answer::{read_answer, write_answer};
-pub use ask_read::read_ask;
+pub(crate) use ask_read::{read_ask, read_schema};
 pub use ask_write::{left_to_provider, write_ask};
+pub(crate) use message::read_image;
 pub use stream_read::Reader;
 pub use stream_write::Writer;
+pub(crate) use usage::Figures;
 
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    Class, Object, Protocol,
-    fields::{self, Build},
-    messages,
-};
+use crate::{Class, Object, Protocol, fields::Build, messages};
 
 /// An error for a client.
 #[derive(Clone, Debug)]
@@ -23,12 +19,26 @@ pub struct WireError {
     pub facts: Object,
 }
 
+impl WireError {
+    /// A provider's stream says what no answer says, and only its writer notices.
+    pub(crate) fn malformed(message: &str) -> Self {
+        Self {
+            status: 502,
+            kind: Some(Class::Malformed),
+            code: Class::Malformed.as_str().to_owned(),
+            message: message.to_owned(),
+            retry_after: None,
+            facts: Object::default(),
+        }
+    }
+}
+
 /// The body of an answer with this status.
 pub fn write_error(protocol: Protocol, error: &WireError) -> Vec<u8> {
     match protocol {
         Protocol::Chat | Protocol::Responses => Build::new().with("error", &openai(error)).bytes(),
         Protocol::Messages => {
-            messages::error::body(messages::error::kind(error.status), &error.message, Some(&notes(error))).bytes()
+            messages::error_body(messages::error_kind(error.status), &error.message, Some(&notes(error))).bytes()
         }
         Protocol::Gemini => {
             let details = Build::new()
@@ -102,13 +112,5 @@ fn google(status: u16) -> &'static str {
     }
 }
 
-/// The event `error` of Responses.
-pub(crate) fn responses_event(error: &WireError, sequence: u64) -> Object {
-    Build::kind("error")
-        .with("code", word(error).unwrap_or(&error.code))
-        .with("message", &error.message)
-        .with("param", &fields::raw(&()))
-        .with("sequence_number", &sequence)
-        .with("agent_os", &notes(error))
-        .object()
-}
+#[cfg(test)]
+mod tests;

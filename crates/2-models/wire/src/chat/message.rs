@@ -198,8 +198,9 @@ fn write_part(to: To, part: &Part, path: &str) -> Result<Raw, Refusal> {
             let mut rest = extra.clone();
             let detail = rest.take("detail").filter(|detail| detail.get() != "null");
             let image = Build::new().with("url", &write_image(source)).maybe("detail", detail);
-            let part =
-                Build::kind("image_url").with("image_url", &image.object()).maybe("cache_control", to.cache(cache.as_ref()));
+            let part = Build::kind("image_url")
+                .with("image_url", &image.object())
+                .maybe("cache_control", to.cache(cache.as_ref()));
             Ok(to.extra(part, &rest, &[], path)?.raw())
         }
         Part::Refusal { text } => Ok(Build::kind("refusal").with("refusal", text).raw()),

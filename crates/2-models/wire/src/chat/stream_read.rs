@@ -41,6 +41,9 @@ impl Reader {
             if !self.begun {
                 return Err(malformed("event", "the stream ends before it began"));
             }
+            if self.choices.iter().any(|said| !said.finished) {
+                return Err(malformed("event", "the stream ends before a reason was given"));
+            }
             self.ended = true;
             return Ok(vec![Delta::End]);
         }

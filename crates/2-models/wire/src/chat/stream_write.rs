@@ -14,8 +14,8 @@ pub struct Writer {
     /// The client asked for usage.
     wants_usage: bool,
     usage: Option<Usage>,
-    /// Choices whose role has been written.
-    begun: Vec<usize>,
+    /// Choices whose role has been written, and whether their reason has.
+    begun: Vec<(usize, bool)>,
     /// What goes with the next chunk: clients take the first choice of each without looking, so no chunk is without one.
     extra: Object,
     over: bool,
@@ -61,8 +61,11 @@ impl Writer {
             Delta::HiddenThinking { choice, data } => self.keep(*choice, "hidden_thinking", data),
             Delta::ToolBegin { choice, call, id, name } => {
                 let function = Build::new().with("name", name).with("arguments", "").object();
-                let begin =
-                    Build::new().with("index", call).with("id", id).with("type", "function").with("function", &function);
+                let begin = Build::new()
+                    .with("index", call)
+                    .with("id", id)
+                    .with("type", "function")
+                    .with("function", &function);
                 self.said(*choice, Build::new().with("tool_calls", &[begin.object()]), out);
             }
             Delta::ToolArguments { choice, call, json } => {
@@ -76,6 +79,7 @@ impl Writer {
                     self.keep(*at, "finish", &unsaid);
                 }
                 let delta = self.role(*at, Build::new());
+                self.begun.iter_mut().filter(|(choice, _)| choice == at).for_each(|(_, finished)| *finished = true);
                 let chunk = self.chunk(&[choice(*at, delta, Some(word))]);
                 write(out, &chunk.bytes());
             }
@@ -104,16 +108,20 @@ impl Writer {
 
     /// The role stands in the first delta of each choice.
     fn role(&mut self, at: usize, delta: Build) -> Build {
-        if self.begun.contains(&at) {
+        if self.begun.iter().any(|(choice, _)| *choice == at) {
             return delta;
         }
-        self.begun.push(at);
+        self.begun.push((at, false));
         let rest = delta.object();
         let names: Vec<&str> = rest.names().collect();
         Build::new().with("role", "assistant").extra(&rest, &names)
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
+        if self.begun.is_empty() || self.begun.iter().any(|(_, finished)| !finished) {
+            out.extend(self.error(&WireError::malformed("the answer has no end")));
+            return;
+        }
         self.over = true;
         if self.wants_usage {
             let usage = self.usage.map(|usage| usage::write(usage, None));

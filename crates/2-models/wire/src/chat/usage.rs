@@ -60,7 +60,9 @@ pub fn read(mut usage: Object) -> Result<(Option<Usage>, Object), Refusal> {
     // The rest of what is not from the cache.
     usage.take("prompt_cache_miss_tokens");
     for (name, counted) in counted {
-        let Some(mut details) = usage.take_as::<Object>(name).map_err(|error| malformed(name, error))? else { continue };
+        let Some(mut details) = usage.take_as::<Object>(name).map_err(|error| malformed(name, error))? else {
+            continue;
+        };
         for name in counted {
             details.take(name);
         }
