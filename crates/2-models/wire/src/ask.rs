@@ -2,10 +2,12 @@
 
 use serde_json::Number;
 
-use crate::{Object, Raw};
+use crate::{Object, Protocol, Raw};
 
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
+    /// Whose extras these are. A writer of this protocol puts back even those that it does not know.
+    pub from: Option<Protocol>,
     /// As the client named it: an alias, `PROVIDER/MODEL`, or a bare name.
     pub model: String,
     /// What stands before all turns.
@@ -36,6 +38,8 @@ pub struct Ask {
     /// What the reader's protocol has and this type has not, under its own names. A writer of the same protocol puts it back;
     /// another one has a place for it or refuses.
     pub extra: Object,
+    /// What the answer repeats to the client, as it was written. It concerns no provider. Only Responses has it.
+    pub echo: Object,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ pub mod tap;
 mod usage;
 
 pub use answer::read_answer;
-pub use ask::{ignored_hints, write_ask};
+pub use ask::{left_to_provider, write_ask};
 pub use stream::Reader;
 
 use crate::{ImageSource, Object, Part, fields};

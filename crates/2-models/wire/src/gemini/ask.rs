@@ -4,7 +4,7 @@ use serde_json::Number;
 
 use super::parts;
 use crate::{
-    Ask, Format, Object, Protocol, Raw, Reasoning, Refusal, Role, Tool, ToolChoice,
+    Ask, Format, Object, Part, Protocol, Raw, Reasoning, Refusal, Role, Tool, ToolChoice,
     fields::{self, Build, join},
 };
 
@@ -32,13 +32,22 @@ pub fn write_ask(ask: &Ask, model: &str) -> Result<Vec<u8>, Refusal> {
         .bytes())
 }
 
-/// What may be left out because it changes nothing in the answer: where the prompt may be cached (Gemini caches of its own
-/// accord), and who the end user is (Gemini asks for nobody). The client is told which of them were.
-pub fn ignored_hints(ask: &Ask) -> Vec<&'static str> {
-    let parts = ask.system.iter().chain(ask.turns.iter().flat_map(|turn| &turn.parts));
-    let cache = parts.into_iter().any(parts::has_cache_hint) || ask.tools.iter().any(|tool| tool.cache.is_some());
-    let hints = [("cache_control", cache), ("user", ask.end_user.is_some())];
-    hints.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
+/// What may be left out because it changes nothing in the answer: where the prompt may be cached (Gemini does that of its own
+/// accord), and who the end user is (Gemini does not ask). Who made the request is told of them.
+pub fn left_to_provider(ask: &Ask) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut hints = |parts: &[Part], path: &str| {
+        let with = parts.iter().enumerate().filter(|(_, part)| parts::has_cache_hint(part));
+        found.extend(with.map(|(at, _)| format!("{path}[{at}].cache_control")));
+    };
+    hints(&ask.system, "system");
+    for (at, turn) in ask.turns.iter().enumerate() {
+        hints(&turn.parts, &format!("messages[{at}].content"));
+    }
+    let tools = ask.tools.iter().enumerate().filter(|(_, tool)| tool.cache.is_some());
+    found.extend(tools.map(|(at, _)| format!("tools[{at}].cache_control")));
+    found.extend(ask.end_user.is_some().then(|| "user".to_owned()));
+    found
 }
 
 struct Content {

@@ -75,9 +75,9 @@ pub fn write_answer(answer: &Answer) -> Result<Vec<u8>, Refusal> {
     let [choice] = answer.choices.as_slice() else {
         return Err(malformed("choices", format!("one answer was asked for, {} came", answer.choices.len())));
     };
+    let to = To { own: false, client: true };
     let blocks = choice.parts.iter().enumerate();
-    let blocks =
-        blocks.filter_map(|(at, part)| write_block(To::Client, &plain(part), &format!("content[{at}]")).transpose());
+    let blocks = blocks.filter_map(|(at, part)| write_block(to, &plain(part), &format!("content[{at}]")).transpose());
     let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
     let (reason, sequence) = write_finish(&choice.finish);
     let rest = answer.extra.get("usage").map(|rest| fields::object(rest, "usage")).transpose()?;

@@ -2,7 +2,7 @@
 
 use super::blocks::{read_cache, read_content};
 use crate::{
-    Ask, Format, Object, Part, Raw, Reasoning, Refusal, Role, Tool, ToolChoice, Turn,
+    Ask, Format, Object, Part, Protocol, Raw, Reasoning, Refusal, Role, Tool, ToolChoice, Turn,
     fields::{self, join, malformed},
 };
 
@@ -22,6 +22,7 @@ pub fn read_count(body: &[u8]) -> Result<Ask, Refusal> {
     let (tool_choice, parallel_tool_calls) = read_choice(fields)?;
     let stream = fields::optional(fields, "", "stream")?.unwrap_or(false);
     let mut ask = Ask {
+        from: Some(Protocol::Messages),
         model: fields::required(fields, "", "model")?,
         system: match fields.take("system") {
             Some(system) if system.get() != "null" => read_content(&system, "system")?,

@@ -21,28 +21,6 @@ const OWN_FIELDS: &[&str] = &[
     "thinking",
 ];
 
-/// Fields of the provider's own tools.
-const OWN_TOOL_FIELDS: &[&str] = &[
-    "type",
-    "max_uses",
-    "allowed_domains",
-    "blocked_domains",
-    "user_location",
-    "citations",
-    "max_content_tokens",
-    "display_width_px",
-    "display_height_px",
-    "display_number",
-    "max_characters",
-    "mcp_server_name",
-    "default_config",
-    "configs",
-    "defer_loading",
-    "allowed_callers",
-    "input_examples",
-    "eager_input_streaming",
-];
-
 fn no_place(field: impl Into<String>) -> Refusal {
     Refusal::NoPlace { field: field.into(), protocol: Protocol::Messages }
 }
@@ -63,17 +41,18 @@ pub fn write_count(ask: &Ask, model: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 fn write(ask: &Ask, model: &str) -> Result<Build, Refusal> {
-    let system = write_blocks(To::Provider, &ask.system, "system")?;
-    let tools = ask.tools.iter().enumerate().map(|(at, tool)| write_tool(tool, at)).collect::<Result<Vec<_>, _>>()?;
+    let to = To { own: ask.from == Some(Protocol::Messages), client: false };
+    let system = write_blocks(to, &ask.system, "system")?;
+    let tools =
+        ask.tools.iter().enumerate().map(|(at, tool)| write_tool(to, tool, at)).collect::<Result<Vec<_>, _>>()?;
     let (thinking, effort) = match &ask.reasoning {
         Some(reasoning) => write_reasoning(reasoning)?,
         None => (None, None),
     };
-    let user = ask.end_user.as_ref().map(|user| Build::new().with("user_id", user).object());
     let root = Build::new()
         .with("model", model)
         .list("system", &system)
-        .with("messages", &write_turns(&ask.turns)?)
+        .with("messages", &write_turns(to, &ask.turns)?)
         .list("tools", &tools)
         .maybe("tool_choice", write_choice(ask))
         .maybe("temperature", ask.temperature.as_ref())
@@ -82,18 +61,24 @@ fn write(ask: &Ask, model: &str) -> Result<Build, Refusal> {
         .maybe("stop_sequences", (!ask.stop.is_empty()).then_some(&ask.stop))
         .maybe("thinking", thinking)
         .maybe("output_config", write_output(ask, effort)?)
-        .maybe("metadata", user);
-    Ok(root.extra(&ask.extra, OWN_FIELDS))
+        .maybe("metadata", write_metadata(to, ask)?);
+    to.extra(root, &ask.extra, OWN_FIELDS, "")
+}
+
+fn write_metadata(to: To, ask: &Ask) -> Result<Option<Object>, Refusal> {
+    let user = Build::new().maybe("user_id", ask.end_user.as_ref());
+    let rest = ask.extra.get("metadata").filter(|_| to.own).map(|rest| fields::object(rest, "metadata")).transpose()?;
+    let metadata = match &rest {
+        Some(rest) => user.extra(rest, &rest.names().collect::<Vec<_>>()),
+        None => user,
+    };
+    Ok((!metadata.is_empty()).then(|| metadata.object()))
 }
 
 fn refuse_strangers(ask: &Ask) -> Result<(), Refusal> {
-    fields::only(&ask.extra, OWN_FIELDS, "", Protocol::Messages)?;
     // OpenAI has a field of this name with other words in it.
-    if ask
-        .extra
-        .get("service_tier")
-        .is_some_and(|tier| !matches!(tier.get(), "\"auto\"" | "\"standard_only\"" | "null"))
-    {
+    let tier = ask.extra.get("service_tier").map_or("null", |tier| tier.get());
+    if ask.from != Some(Protocol::Messages) && !matches!(tier, "null" | "\"auto\"" | "\"standard_only\"") {
         return Err(no_place("service_tier"));
     }
     let zero = |number: &Number| number.as_f64() == Some(0.0);
@@ -115,14 +100,21 @@ struct Message {
     role: &'static str,
     results: Vec<Raw>,
     blocks: Vec<Raw>,
+    extra: Build,
+}
+
+fn own_names(to: To, extra: &Object) -> Vec<&str> {
+    extra.names().filter(|_| to.own).collect()
 }
 
 /// User and assistant take turns, and results of tools stand first in the turn after their calls: the provider asks for both.
-fn write_turns(turns: &[Turn]) -> Result<Vec<Raw>, Refusal> {
+fn write_turns(to: To, turns: &[Turn]) -> Result<Vec<Raw>, Refusal> {
     let mut messages: Vec<Message> = Vec::new();
     for (at, turn) in turns.iter().enumerate() {
         let path = format!("messages[{at}]");
-        fields::only(&turn.extra, &[], &path, Protocol::Messages)?;
+        if !to.own {
+            fields::only(&turn.extra, &[], &path, Protocol::Messages)?;
+        }
         let role = match turn.role {
             Role::User | Role::Tool => "user",
             Role::Assistant => "assistant",
@@ -130,35 +122,35 @@ fn write_turns(turns: &[Turn]) -> Result<Vec<Raw>, Refusal> {
             Role::System => return Err(no_place(join(&path, "role: system"))),
         };
         if messages.last().is_none_or(|last| last.role != role) {
-            messages.push(Message { role, results: Vec::new(), blocks: Vec::new() });
+            messages.push(Message { role, results: Vec::new(), blocks: Vec::new(), extra: Build::new() });
         }
         let Some(last) = messages.last_mut() else { continue };
+        last.extra = std::mem::take(&mut last.extra).extra(&turn.extra, &own_names(to, &turn.extra));
         for (at, part) in turn.parts.iter().enumerate() {
-            let Some(block) = write_block(To::Provider, part, &format!("{path}.content[{at}]"))? else { continue };
+            let Some(block) = write_block(to, part, &format!("{path}.content[{at}]"))? else { continue };
             if matches!(part, Part::ToolResult { .. }) { last.results.push(block) } else { last.blocks.push(block) }
         }
     }
     let write = |message: Message| {
         let content: Vec<Raw> = message.results.into_iter().chain(message.blocks).collect();
-        Build::new().with("role", message.role).with("content", &content).raw()
+        let extra = message.extra.object();
+        let names: Vec<&str> = extra.names().collect();
+        Build::new().with("role", message.role).with("content", &content).extra(&extra, &names).raw()
     };
     Ok(messages.into_iter().map(write).collect())
 }
 
-fn write_tool(tool: &Tool, at: usize) -> Result<Raw, Refusal> {
-    fields::only(&tool.extra, OWN_TOOL_FIELDS, &format!("tools[{at}]"), Protocol::Messages)?;
+fn write_tool(to: To, tool: &Tool, at: usize) -> Result<Raw, Refusal> {
+    // One of the provider's own has a type; `function` is what OpenAI calls all of the client's.
     let own = tool.extra.get("type").is_some_and(|kind| kind.get() != "\"function\"");
     let nothing = || Build::kind("object").with("properties", &Object::default()).raw();
-    let schema = tool.schema.clone().or_else(|| (!own).then(nothing));
-    let extra = if own { OWN_TOOL_FIELDS } else { OWN_TOOL_FIELDS.get(1..).unwrap_or_default() };
-    Ok(Build::new()
+    let written = Build::new()
         .maybe("name", (!tool.name.is_empty()).then_some(&tool.name))
         .maybe("description", tool.description.as_ref())
-        .maybe("input_schema", schema)
+        .maybe("input_schema", tool.schema.clone().or_else(|| (!own).then(nothing)))
         .maybe("strict", tool.strict)
-        .maybe("cache_control", write_cache(tool.cache.as_ref()))
-        .extra(&tool.extra, extra)
-        .raw())
+        .maybe("cache_control", write_cache(tool.cache.as_ref()));
+    Ok(to.extra(written, &tool.extra, &[], &format!("tools[{at}]"))?.raw())
 }
 
 fn write_choice(ask: &Ask) -> Option<Object> {

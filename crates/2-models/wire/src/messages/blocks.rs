@@ -121,44 +121,54 @@ pub fn write_cache(hint: Option<&CacheHint>) -> Option<Object> {
     hint.map(|hint| Build::kind("ephemeral").maybe("ttl", hint.ttl.as_ref()).object())
 }
 
-/// Where a block is written to. A provider checks signatures; a client only keeps them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum To {
-    Provider,
-    Client,
+/// How blocks are written.
+#[derive(Clone, Copy)]
+pub struct To {
+    /// They were read from this protocol, so what is unknown goes back.
+    pub own: bool,
+    /// For a client, which keeps signatures; a provider checks them.
+    pub client: bool,
+}
+
+impl To {
+    /// All extras when they are this protocol's own; else the known ones, and a refusal for others.
+    pub fn extra(self, build: Build, extra: &Object, known: &[&str], path: &str) -> Result<Build, Refusal> {
+        if self.own {
+            return Ok(build.extra(extra, &extra.names().collect::<Vec<_>>()));
+        }
+        fields::only(extra, known, path, Protocol::Messages)?;
+        Ok(build.extra(extra, known))
+    }
 }
 
 /// `None`: an empty text, which the protocol forbids and which says nothing.
 pub fn write_block(to: To, part: &Part, path: &str) -> Result<Option<Raw>, Refusal> {
     let no_place = |field: String| Refusal::NoPlace { field, protocol: Protocol::Messages };
-    let only = |extra, known| fields::only(extra, known, path, Protocol::Messages);
     Ok(Some(match part {
         Part::Text { text, cache: None, .. } if text.is_empty() => return Ok(None),
         Part::Text { text, cache, extra } => {
-            only(extra, &["citations"])?;
-            let block = Build::kind("text").with("text", text).extra(extra, &["citations"]);
+            let block = Build::kind("text").with("text", text);
+            let block = to.extra(block, extra, &["citations"], path)?;
             block.maybe("cache_control", write_cache(cache.as_ref())).raw()
         }
         Part::Image { source, cache, extra } => {
-            only(extra, &[])?;
-            let block = Build::kind("image").with("source", &write_image(source));
+            let block = to.extra(Build::kind("image").with("source", &write_image(source)), extra, &[], path)?;
             block.maybe("cache_control", write_cache(cache.as_ref())).raw()
         }
         Part::ToolCall { id, name, arguments, extra } => {
-            only(extra, &["cache_control", "caller"])?;
             let input = arguments_object(arguments, &join(path, "arguments"))?;
             let block = Build::kind("tool_use").with("id", id).with("name", name).with("input", &input);
-            block.extra(extra, &["cache_control", "caller"]).raw()
+            to.extra(block, extra, &["cache_control", "caller"], path)?.raw()
         }
         Part::ToolResult { call, parts, is_error, cache, extra } => {
-            only(extra, &[])?;
+            let block = Build::kind("tool_result").with("tool_use_id", call);
             let block =
-                Build::kind("tool_result").with("tool_use_id", call).list("content", &write_blocks(to, parts, path)?);
-            block.maybe("is_error", is_error.then_some(true)).maybe("cache_control", write_cache(cache.as_ref())).raw()
+                block.list("content", &write_blocks(to, parts, path)?).maybe("is_error", is_error.then_some(true));
+            to.extra(block, extra, &[], path)?.maybe("cache_control", write_cache(cache.as_ref())).raw()
         }
         Part::Thinking { text, signature } => {
             let signature = signature.as_deref().unwrap_or_default();
-            if to == To::Provider && (signature.is_empty() || signature.starts_with(GEMINI_SIGNATURE)) {
+            if !to.client && (signature.is_empty() || signature.starts_with(GEMINI_SIGNATURE)) {
                 // Thoughts of another provider's model: this one takes none without its own signature.
                 return Err(no_place(join(path, "thinking")));
             }
@@ -166,7 +176,7 @@ pub fn write_block(to: To, part: &Part, path: &str) -> Result<Option<Raw>, Refus
         }
         Part::HiddenThinking { data } => Build::kind("redacted_thinking").with("data", data).raw(),
         Part::Refusal { text } => Build::kind("text").with("text", text).raw(),
-        Part::Other { kind, raw } if OWN_KINDS.contains(&kind.as_str()) || to == To::Client => raw.clone(),
+        Part::Other { kind, raw } if OWN_KINDS.contains(&kind.as_str()) || to.own || to.client => raw.clone(),
         Part::Other { kind, .. } => return Err(no_place(join(path, kind))),
     }))
 }
