@@ -12,6 +12,7 @@
 mod answer;
 mod ask;
 mod delta;
+pub mod emulate;
 mod estimate;
 mod failure;
 mod fields;
