@@ -38,6 +38,8 @@ pub struct Ask {
     /// What the reader's protocol has and this type has not, under its own names. A writer of the same protocol puts it back;
     /// another one has a place for it or refuses.
     pub extra: Object,
+    /// What the answer repeats to the client, as it was written. It concerns no provider. Only Responses has it.
+    pub echo: Object,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,3 +57,20 @@ pub enum Delta {
     /// Last of all, once: the provider has said that the answer is whole.
     End,
 }
+
+impl Delta {
+    /// The choice that it belongs to, if to one.
+    pub fn choice(&self) -> Option<usize> {
+        match self {
+            Delta::Text { choice, .. }
+            | Delta::Thinking { choice, .. }
+            | Delta::Signature { choice, .. }
+            | Delta::HiddenThinking { choice, .. }
+            | Delta::Refusal { choice, .. }
+            | Delta::ToolBegin { choice, .. }
+            | Delta::ToolArguments { choice, .. }
+            | Delta::Finish { choice, .. } => Some(*choice),
+            Delta::Begin { .. } | Delta::Usage(_) | Delta::Extra(_) | Delta::End => None,
+        }
+    }
+}

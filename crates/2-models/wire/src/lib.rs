@@ -11,8 +11,10 @@
 
 mod answer;
 mod ask;
+mod chat;
 mod delta;
 pub mod emulate;
+mod errors;
 mod estimate;
 mod failure;
 mod fields;
@@ -22,15 +24,19 @@ mod object;
 mod peek;
 mod protocol;
 mod refusal;
+mod responses;
 mod scan;
 mod splice;
 pub mod sse;
+mod stream;
 mod tap;
 mod told;
+mod translate;
 
 pub use answer::{Answer, Choice, Finish, Usage};
 pub use ask::{Ask, CacheHint, Format, ImageSource, Part, Reasoning, Role, Tool, ToolChoice, Turn};
 pub use delta::Delta;
+pub use errors::{WireError, write_error};
 pub use estimate::{Bytes, delivered_tokens, input_tokens_max, input_tokens_max_by};
 pub use failure::{Class, Evidence, Failure, Phase, classify};
 pub use object::{Object, Raw};
@@ -38,4 +44,6 @@ pub use peek::{Needs, Peek, peek, peek_embeddings};
 pub use protocol::Protocol;
 pub use refusal::Refusal;
 pub use splice::{Changes, Dialect, splice};
+pub use stream::{StreamReader, StreamWriter, broken};
 pub use tap::{Seen, Tap};
+pub use translate::{left_to_provider, read_answer, read_ask, write_answer, write_ask, write_ask_as};

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{State, is_error, size};
-use crate::{Usage, sse::Frame, told::Told};
+use crate::{chat::Figures, sse::Frame, told::Told};
 
 /// An answer or a piece of one: both have the same outer form.
 #[derive(Deserialize)]
@@ -12,7 +12,7 @@ struct Body<'a> {
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
-    usage: Option<ChatUsage>,
+    usage: Option<Figures>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
@@ -63,63 +63,6 @@ impl Said<'_> {
     }
 }
 
-#[derive(Deserialize)]
-pub struct ChatUsage {
-    #[serde(default)]
-    prompt_tokens: Option<u64>,
-    #[serde(default)]
-    completion_tokens: Option<u64>,
-    #[serde(default)]
-    total_tokens: Option<u64>,
-    #[serde(default)]
-    prompt_tokens_details: Option<InputDetails>,
-    #[serde(default)]
-    completion_tokens_details: Option<OutputDetails>,
-    /// DeepSeek's name for `cached_tokens`.
-    #[serde(default)]
-    prompt_cache_hit_tokens: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-struct InputDetails {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-    /// OpenRouter, for providers that charge for it.
-    #[serde(default)]
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-struct OutputDetails {
-    #[serde(default)]
-    reasoning_tokens: Option<u64>,
-}
-
-impl ChatUsage {
-    /// Some providers count thoughts in the total only; what the total has more is output, which costs more than input.
-    pub fn usage(&self) -> Option<Usage> {
-        let input = self.prompt_tokens;
-        let output = self.completion_tokens;
-        if input.is_none() && output.is_none() && self.total_tokens.is_none() {
-            return None;
-        }
-        let input = input.unwrap_or(0);
-        let output = output.unwrap_or(0).max(self.total_tokens.unwrap_or(0).saturating_sub(input));
-        let details = self.prompt_tokens_details.as_ref();
-        let cache_read = details.and_then(|details| details.cached_tokens).or(self.prompt_cache_hit_tokens);
-        let cache_read = cache_read.unwrap_or(0).min(input);
-        let cache_write = details.and_then(|details| details.cache_write_tokens).unwrap_or(0);
-        let reasoning = self.completion_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
-        Some(Usage {
-            input,
-            cache_read,
-            cache_write: cache_write.min(input - cache_read),
-            output,
-            reasoning: reasoning.unwrap_or(0).min(output),
-        })
-    }
-}
-
 pub(super) fn whole(state: &mut State, body: &[u8]) -> Told {
     let Ok(answer) = serde_json::from_slice::<Body<'_>>(body) else { return Told::Malformed };
     if is_error(answer.error) {
@@ -153,8 +96,8 @@ pub(super) fn frame(state: &mut State, frame: &Frame) -> Told {
     }
 }
 
-fn take(state: &mut State, usage: Option<&ChatUsage>, choices: &[Choice<'_>]) {
-    if let Some(usage) = usage.and_then(ChatUsage::usage) {
+fn take(state: &mut State, usage: Option<&Figures>, choices: &[Choice<'_>]) {
+    if let Some(usage) = usage.and_then(Figures::usage) {
         state.usage = Some(usage);
     }
     for said in choices.iter().filter_map(|choice| choice.delta.as_ref().or(choice.message.as_ref())) {

@@ -3,15 +3,15 @@
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{State, chat::ChatUsage, is_error};
-use crate::told::Told;
+use super::{State, is_error};
+use crate::{chat::Figures, told::Told};
 
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(default)]
     data: Option<Vec<IgnoredAny>>,
     #[serde(default)]
-    usage: Option<ChatUsage>,
+    usage: Option<Figures>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
