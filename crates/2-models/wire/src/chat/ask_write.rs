@@ -167,7 +167,7 @@ fn write_effort(reasoning: &Reasoning) -> Result<Option<String>, Refusal> {
     let of_budget = |tokens| match tokens {
         0 => "none",
         1..=LOW_TOKENS => "low",
-        ..=MEDIUM_TOKENS => "medium",
+        _ if tokens <= MEDIUM_TOKENS => "medium",
         _ => "high",
     };
     Ok(reasoning.effort.clone().or_else(|| reasoning.budget_tokens.map(|tokens| of_budget(tokens).to_owned())))
