@@ -46,8 +46,7 @@ modules=$(echo "$vm/$kernel_package"/lib/modules/*/kernel)
 step 'building the programs'
 cd "$ROOT"
 # First the launcher that leaves walls out, because it is built under the name of the ordinary one.
-cargo build --locked --quiet -p agentos-launcher --bins --features agentos-launcher/walls-left-out
-mkdir -p "$vm/open" && cp target/debug/agent-os-launch "$vm/open/"
+scripts/build-for-tests.sh open-launcher
 cargo build --locked --quiet -p agentos-launcher -p agentos-egress -p agent-os -p agentos-prober --bins
 # The path of the one test program of a package.
 test_program() {
@@ -75,7 +74,7 @@ with_libraries() {
     { ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true; } | while read -r library; do install -D "$library" "$root$library"; done
 }
 for program in agent-os agent-os-launch agent-os-egress agent-os-intruder; do with_libraries "$ROOT/target/debug/$program"; done
-install -D -s "$vm/open/agent-os-launch" "$root/srv/open/agent-os-launch"
+install -D -s target/debug/agent-os-launch-open "$root/srv/open/agent-os-launch"
 with_libraries apparmor_parser
 with_libraries perl
 with_libraries setpriv
