@@ -113,9 +113,12 @@ impl Commands {
             }
         })?;
         let until = began + command.timeout;
+        let init = running.pid();
+        quarter.count(|beside| beside.begin(init));
         let (ended, timed_out, (stdout, stderr)) =
             pipes.carry(see_off(&mut running, group, until, over), DRAIN_TIMEOUT).await;
         let wall = began.elapsed();
+        quarter.count(|beside| beside.end(init, &ended.rusage));
         let usage = group.usage();
         let evidence = Evidence {
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),

@@ -11,7 +11,7 @@ use agentos_types::{AgentName, Code, Fault, Result, manifest};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::surroundings::Surroundings;
+use crate::{beside::Beside, surroundings::Surroundings};
 
 /// Commands of one agent at once; each costs processes and memory of the agent's own group.
 const COMMANDS_MAX: usize = 4;
@@ -71,6 +71,13 @@ impl Quarter {
     pub(crate) fn enter(&self, agent: &AgentName) -> Result<Arc<Surroundings>> {
         let surroundings = self.surroundings.upgrade().filter(|_| !self.over.is_cancelled());
         surroundings.ok_or_else(|| gone(agent))
+    }
+
+    /// While the life lasts: what comes after it is nobody's.
+    pub(crate) fn count(&self, write: impl FnOnce(&Beside)) {
+        if let Some(surroundings) = self.surroundings.upgrade() {
+            write(surroundings.beside());
+        }
     }
 
     /// Its agent may have brought it about, and is looked at as one that has lost its own.

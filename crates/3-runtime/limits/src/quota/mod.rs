@@ -13,6 +13,7 @@
 
 mod choice;
 mod copy;
+mod held;
 mod image;
 mod mounts;
 mod place;
@@ -24,7 +25,8 @@ mod walk;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -302,14 +304,19 @@ impl Workspace {
 
     /// What is used now. What cannot be told is 0: a workspace in memory is counted with the memory of its agent.
     pub fn usage(&self) -> WorkspaceUsage {
-        self.measure().unwrap_or(self.nothing_used())
+        self.used_by(&[]).unwrap_or(self.nothing_used())
     }
 
-    /// Whether the workspace is within its bound. The fault is a reason to stop the agent; it says by how much the bound was
+    /// What is used now, with what these processes hold of it without a name; none where it cannot be told.
+    pub fn used_by(&self, processes: &[u32]) -> Option<WorkspaceUsage> {
+        self.measure(processes).ok()
+    }
+
+    /// Whether the workspace is within its bound, with what these processes hold of it without a name. The fault is a reason to stop the agent; it says by how much the bound was
     /// passed. Only the watchdog finds something: with the other drivers the kernel refuses the write itself.
-    pub fn check(&self) -> Result<WorkspaceUsage> {
+    pub fn check(&self, processes: &[u32]) -> Result<WorkspaceUsage> {
         let kernel_holds = self.driver != QuotaDriver::Watchdog;
-        let usage = match self.measure() {
+        let usage = match self.measure(processes) {
             // Closed from inside: as good as passed.
             Err(fault) if !kernel_holds && fault.code == Code::WORKSPACE_UNAVAILABLE => {
                 return Err(walk::unmeasured(fault.message));
@@ -331,13 +338,16 @@ impl Workspace {
         .hint("remove files from the workspace, or raise limits.workspace_bytes in the manifest"))
     }
 
-    fn measure(&self) -> Result<WorkspaceUsage> {
+    fn measure(&self, processes: &[u32]) -> Result<WorkspaceUsage> {
         match self.driver {
             QuotaDriver::Tmpfs => Ok(self.nothing_used()),
             QuotaDriver::Watchdog => {
                 // One above the bound is enough to know; what a bomb of files has made is not counted to its end.
                 let found = walk::measure(&self.path, self.bounds.files.saturating_add(1))?;
-                Ok(WorkspaceUsage { bytes: found.bytes, files: found.files, ..self.nothing_used() })
+                let device = fs::metadata(&self.path).map_err(|source| unavailable(&self.path, &source))?.dev();
+                let held = held::measure(device, processes)?;
+                let (bytes, files) = (found.bytes.saturating_add(held.bytes), found.files.saturating_add(held.files));
+                Ok(WorkspaceUsage { bytes, files, ..self.nothing_used() })
             }
             QuotaDriver::Project | QuotaDriver::Image => {
                 let found = statvfs(&self.path).map_err(|source| unavailable(&self.path, &source))?;

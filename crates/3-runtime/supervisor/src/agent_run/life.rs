@@ -320,7 +320,8 @@ impl<'r> Life<'r> {
     /// Reads what it uses, and says when it has hit a limit that did not end it.
     async fn look(&mut self) -> Result<(), Verdict> {
         let (card, surroundings) = (self.run.card.clone(), self.process.surroundings().clone());
-        let look = move || (card.meter.read(), surroundings.evidence(false), surroundings.check_workspace());
+        let init = self.process.id();
+        let look = move || (card.meter.read(), surroundings.evidence(false), surroundings.check_workspace(init));
         let Ok((usage, seen, checked)) = spawn_blocking(look).await else { return Ok(()) };
         let logs = &self.run.card.logs;
         if seen.oom_kills > self.seen.oom_kills {

@@ -120,6 +120,26 @@ time.sleep(1000)
     check(json!({"workspace_bytes": 1 << 20}), fills, "disk", message).await;
 }
 
+/// A file without a name takes as much of the disk as one with a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_what_it_has_deleted_and_holds_is_above_the_bound() {
+    let holds = "
+import os, threading, time
+file = open('big', 'wb')
+os.unlink('big')
+# By a process that another thread than the first one has started.
+def start():
+    if os.fork() == 0:
+        file.write(b'x' * (4 << 20))
+        file.flush()
+        time.sleep(1000)
+threading.Thread(target=start).start()
+file.close()
+time.sleep(1000)
+";
+    check(json!({"workspace_bytes": 1 << 20}), holds, "disk", "AOS-1540: the workspace holds").await;
+}
+
 #[cfg(target_arch = "x86_64")]
 #[tokio::test(flavor = "multi_thread")]
 async fn by_the_system_call_filter() {

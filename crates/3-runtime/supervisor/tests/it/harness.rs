@@ -12,7 +12,7 @@ use std::{
 use agentos_authority::Caller;
 use agentos_base::{Ambient, Background, redact::Redactor};
 use agentos_limits::{
-    Cgroups,
+    Cgroups, CgroupsOptions,
     quota::{QuotaChoice, QuotaDriver, WorkspaceOptions, Workspaces},
 };
 use agentos_protocol::frame::CallError;
@@ -135,7 +135,25 @@ impl World {
         world
     }
 
+    /// As on a machine without control groups.
+    pub async fn without_groups() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let cgroups =
+            Cgroups::open(&CgroupsOptions { subtree: Some("/proc/self".into()), ..CgroupsOptions::default() });
+        let machine = (QuotaDriver::Watchdog, Backend::Native, launcher(), cgroups);
+        let mut world = Self::start_on(temporary.path(), machine).await;
+        world._temporary = Some(temporary);
+        world
+    }
+
     async fn start(directory: &Path, driver: QuotaDriver, backend: Backend, launcher: PathBuf) -> Self {
+        Self::start_on(directory, (driver, backend, launcher, Cgroups::probe("supervisor-tests"))).await
+    }
+
+    async fn start_on(
+        directory: &Path,
+        (driver, backend, launcher, cgroups): (QuotaDriver, Backend, PathBuf, Cgroups),
+    ) -> Self {
         let ambient = Ambient::system();
         let audit = Arc::new(Mutex::new(Vec::new()));
         let store = Store::open(StoreOptions {
@@ -168,7 +186,7 @@ impl World {
         let options = SupervisorOptions {
             sandboxes: sandboxes.clone(),
             host: commands.host.clone(),
-            cgroups: Cgroups::probe("supervisor-tests"),
+            cgroups,
             workspaces: Workspaces::open(WorkspaceOptions {
                 root: directory.join("work"),
                 choice: QuotaChoice::Only(driver),

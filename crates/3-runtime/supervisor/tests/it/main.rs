@@ -19,6 +19,8 @@ mod protocol;
 #[cfg(test)]
 mod starts;
 #[cfg(test)]
+mod usage;
+#[cfg(test)]
 mod walls;
 #[cfg(test)]
 mod work;

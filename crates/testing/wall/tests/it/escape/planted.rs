@@ -55,10 +55,10 @@ async fn what_is_planted_in_a_workspace_catches_nobody() {
     let path = workspace.path().unwrap();
 
     // What cannot be measured counts as too much, and the measuring ends.
-    let refused = workspace.check().unwrap_err();
+    let refused = workspace.check(&[]).unwrap_err();
     assert_eq!(refused.code, Code::WORKSPACE_LIMIT, "{refused}");
     fs::remove_dir_all(path.join("deep")).unwrap();
-    let usage = workspace.check().unwrap();
+    let usage = workspace.check(&[]).unwrap();
     assert!(usage.bytes < 4 << 20, "holes and what links lead to do not count: {usage:?}");
 
     let entries: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap()).collect();
@@ -75,7 +75,7 @@ async fn what_is_planted_in_a_workspace_catches_nobody() {
 
     // Looked at, given to its owner and measured again: nothing in it is run, and no link is followed.
     workspaces.prepare("victim", 64 << 20, Some(launcher.user())).unwrap();
-    workspace.check().unwrap();
+    workspace.check(&[]).unwrap();
     assert!(!marker.exists(), "something that was planted has run");
     let after = fs::metadata(&ground.facts.secret_path).unwrap();
     assert_eq!((secret.uid(), secret.mode(), secret.len()), (after.uid(), after.mode(), after.len()));
