@@ -9,6 +9,7 @@ mod fields;
 pub mod head;
 mod upstream;
 
+pub(super) use answer::end;
 pub use body::chunk_size;
 
 use std::time::Duration;
