@@ -97,7 +97,7 @@ async fn agents(place: &Place, progress: Progress, bare: &Crowd) -> Result<Vec<F
     let mut figures = vec![
         Figure::values(format!("{COUNT} idle agents: exec of up → all ready"), "s", vec![("", up_s)], &one(up_s))
             .beside("as many bare sandboxes", bare.up_s)
-            .note(format!("deployed one after the other and ready in {} s; workspaces: {driver}", number(deployed_s))),
+            .note(format!("deployed, four at once, and ready in {} s; workspaces: {driver}", number(deployed_s))),
     ];
     figures.extend(shares.figures(held_kib, bare));
     figures.push(Figure::times("a task to each agent and its end, one after the other", &tasks, 0.95));
