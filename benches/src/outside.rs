@@ -48,9 +48,11 @@ const REQUESTS_PER_SECOND: &str = "gateway.requests_per_second=1000000";
 pub struct Installation {
     directory: TempDir,
     programs: Programs,
+    /// Of the server, as `--set` takes them.
+    settings: &'static [&'static str],
 }
 
-/// A server in the foreground, killed when dropped.
+/// A server in the foreground, stopped when dropped.
 pub struct Server {
     child: Child,
     address: SocketAddr,
@@ -60,7 +62,11 @@ pub struct Server {
 
 impl Installation {
     pub fn make(place: &Place) -> Result<Self> {
-        let installation = Self { directory: place.fresh("data-")?, programs: place.programs()? };
+        Self::make_with(place, &[])
+    }
+
+    pub fn make_with(place: &Place, settings: &'static [&'static str]) -> Result<Self> {
+        let installation = Self { directory: place.fresh("data-")?, programs: place.programs()?, settings };
         installation.run(&["init"])?;
         Ok(installation)
     }
@@ -94,7 +100,8 @@ impl Installation {
         let address = free_address()?;
         let log = File::create(self.directory().join("bench-server.log"))?;
         let mut command = self.command();
-        command.args(["up", "--set", REQUESTS_PER_SECOND, "--port"]).arg(address.port().to_string());
+        command.arg("up").args(self.settings.iter().flat_map(|setting| ["--set", setting]));
+        command.args(["--set", REQUESTS_PER_SECOND, "--port"]).arg(address.port().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let began = Instant::now();
         let child = command.spawn().context("agent-os up")?;
@@ -177,6 +184,13 @@ impl Server {
         }
     }
 
+    /// At once, in the middle of whatever it does. Its agents end with it.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// In good order, as an operator would.
     pub fn stop(self) -> Result<()> {
         self.stop_within(PATIENCE)
@@ -196,7 +210,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Ended already after `stop`. Its agents end with it.
+        // Ended already after `stop` and `kill`. A group that fails must leave no workspace mounted, so it is asked first.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            let began = Instant::now();
+            while began.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

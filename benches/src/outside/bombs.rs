@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use agentos_api::kernel::AgentCommand;
-use agentos_types::AgentName;
+use agentos_types::{AgentName, agent::Usage};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::statfs;
 use serde_json::json;
@@ -44,6 +44,8 @@ const LIMITS: &str = "memory_bytes = 268435456\nprocesses = 64\ncpu_percent = 10
 /// Of the agent whose use of the disk is limited.
 const DISK_BYTES_PER_SECOND: u64 = 8 << 20;
 
+const BYTES_PER_MIB: f64 = 1_048_576.0;
+
 struct Bomb {
     agent: &'static str,
     /// As the program in the package knows it.
@@ -70,6 +72,8 @@ struct Beside {
     quiet: Rounds,
     loud: Rounds,
     ratios: Vec<f64>,
+    /// What the bomb had taken by the end of each window, in the unit of its kind.
+    taken: Vec<f64>,
 }
 
 pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
@@ -107,13 +111,38 @@ async fn pair(server: &Server, sessions: &[Session], bomb: &Bomb, name: &AgentNa
     whole(session, bomb.agent, json!({"bomb": bomb.kind}), Instant::now()).await?;
     sleep(FUSE).await;
     let shaken = window(sessions).await?;
+    let lit = server.client.get_agent(name).await?;
+    let taken = taken(bomb.kind, &before.usage, &lit.usage);
+    // Where no group counts them, kills for memory are not seen.
+    ensure!(taken > 0.0 || bomb.kind == "memory", "the bomb did not go off");
     // Ends it with everything that it has started.
     server.client.command_agent(name, AgentCommand::Restart).await?;
     server.wait_for(name, "ready after the bomb", |now| is_successor(&before, now)).await?;
+    beside.taken.push(taken);
     beside.ratios.push(p95(&shaken) / p95(&calm));
     beside.quiet.push(calm);
     beside.loud.push(shaken);
     Ok(())
+}
+
+/// What tells that a bomb of this kind has gone off.
+fn taken(kind: &str, before: &Usage, lit: &Usage) -> f64 {
+    match kind {
+        "cpu" => lit.cpu_ms.saturating_sub(before.cpu_ms) as f64,
+        "memory" => lit.oom_kills.saturating_sub(before.oom_kills) as f64,
+        "fork" => lit.processes.saturating_sub(before.processes) as f64,
+        _ => lit.workspace_bytes.saturating_sub(before.workspace_bytes) as f64 / BYTES_PER_MIB,
+    }
+}
+
+/// In words.
+fn unit(kind: &str) -> &'static str {
+    match kind {
+        "cpu" => "ms of CPU",
+        "memory" => "kills at its limit of memory",
+        "fork" => "processes",
+        _ => "MiB in its workspace",
+    }
 }
 
 async fn window(sessions: &[Session]) -> Result<Vec<f64>> {
@@ -129,9 +158,12 @@ impl Beside {
     fn figure(&self, bomb: &Bomb, disk: &str) -> Figure {
         let ratios: Rounds = self.ratios.iter().map(|ratio| vec![*ratio]).collect();
         let note = format!(
-            "median of {WINDOWS} pairs of windows of {TASKS} tasks at {TASKS_PER_SECOND}/s; p95 {} ms quiet, {} ms beside it",
+            "median of {WINDOWS} pairs of windows of {TASKS} tasks at {TASKS_PER_SECOND}/s; p95 {} ms quiet, {} ms beside it; \
+             the bomb took {} {}",
             number(self.quiet.p95()),
-            number(self.loud.p95())
+            number(self.loud.p95()),
+            number(median(self.taken.iter().copied())),
+            unit(bomb.kind)
         );
         let note = if bomb.kind == "disk" { format!("{note}; {disk}") } else { note };
         let name = format!("p95 task of a neighbour under a {} bomb, of its quiet p95", bomb.name);

@@ -7,6 +7,7 @@ use agentos_api::body::DeployAgent;
 use agentos_trust::{SigningKeyFile, package};
 use agentos_types::{AgentName, agent::Agent};
 use anyhow::{Context, Result, bail};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Duration, sleep};
 
 use super::{Installation, Server, is_up, manifest_name};
@@ -15,6 +16,9 @@ use super::{Installation, Server, is_up, manifest_name};
 const PUBLISHER_KEY: &str = "keys/publisher.key";
 /// All agents are asked for at once, which is a long answer.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Deployments under way at the same time: a package is copied while another one waits for the disk.
+const AT_ONCE: usize = 4;
 
 /// Agents by their names.
 pub type Fleet = BTreeMap<AgentName, Agent>;
@@ -32,13 +36,15 @@ impl Installation {
         let name = program.file_name().context("the program has no name")?;
         fs::copy(program, directory.path().join(name))?;
         let shown = directory.path().to_str().context("the scratch directory is not UTF-8")?;
-        let mut names = Vec::new();
+        let (mut names, mut bodies) = (Vec::new(), Vec::new());
         for manifest in manifests {
             names.push(manifest_name(&manifest)?);
             fs::write(directory.path().join(package::MANIFEST_FILE), &manifest)?;
             let envelope = String::from_utf8(package::sign_package(directory.path(), &key)?)?;
-            server.client.deploy_agent(&DeployAgent { envelope, package: shown.to_owned() }).await?;
+            bodies.push(DeployAgent { envelope, package: shown.to_owned() });
         }
+        let deploys = stream::iter(&bodies).map(|body| server.client.deploy_agent(body));
+        deploys.buffer_unordered(AT_ONCE).try_for_each(|_| std::future::ready(Ok(()))).await?;
         Ok(names)
     }
 }

@@ -14,7 +14,7 @@ use agentos_types::Code;
 
 use super::{
     ground::{Ground, write_for_all},
-    sandbox::{Launcher, launcher_program, order},
+    sandbox::{Launcher, launcher_program, launcher_with_holes, order},
 };
 
 /// Everything that has been put into shared directories to catch whoever looks at them.
@@ -130,4 +130,26 @@ async fn the_launcher_that_is_shipped_leaves_no_wall_out() {
     let sandboxes = Sandboxes::open(SandboxOptions { launcher: script, backend: Backend::Native }).unwrap();
     let refused = sandboxes.layers(Profile::Agent).await.unwrap_err();
     assert!(refused.message.contains("launcher"), "{refused}");
+}
+
+/// What the figures of a spawn lean on: the launcher for tests can leave the whole tree out, and then nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_tree_the_machines_files_are_there_and_the_other_walls_stand() {
+    const LOOK: &str = "test -e \"$MARKER\" && [ \"$(hostname)\" = agent ] && [ $$ -lt 100 ] \
+                        && grep -q '^Seccomp:.*2$' /proc/thread-self/status && ! unshare --user true 2>&1";
+    for launcher in Launcher::all() {
+        let ground = Ground::new(launcher.user());
+        let marker = ground.path("shared").join("marker");
+        write_for_all(&marker, "");
+        for (holes, expected) in [("tree,landlock", End::Exited(0)), ("landlock", End::Exited(1))] {
+            let mut order = order(&ground, launcher, ["/bin/sh", "-c", LOOK].map(str::to_owned).to_vec());
+            order.directory = "/".into();
+            order.environment.insert("MARKER".into(), marker.display().to_string());
+            let program = launcher_with_holes(&ground, launcher, &[holes]);
+            let sandboxes = Sandboxes::open(SandboxOptions { launcher: program, backend: Backend::Native }).unwrap();
+            order.descriptors.clear();
+            let mut running = sandboxes.spawn(Profile::Agent, order, Vec::new()).await.unwrap();
+            assert_eq!(running.ended().await.end, expected, "{launcher:?} without {holes}");
+        }
+    }
 }
