@@ -57,6 +57,8 @@ pub struct Usage {
     pub cache_read: u64,
     /// Part of `input` that was written to the provider's cache.
     pub cache_write: u64,
+    /// Part of `cache_write` that is kept for an hour, which costs more (Anthropic).
+    pub cache_write_1h: u64,
     pub output: u64,
     /// Part of `output` that was thinking.
     pub reasoning: u64,

@@ -22,7 +22,7 @@ pub fn write_ask_as(protocol: Protocol, dialect: Dialect, ask: &Ask, model: &str
     match protocol {
         Protocol::Chat => chat::write_ask(ask, model, dialect),
         Protocol::Responses => Err(no_provider(protocol)),
-        Protocol::Messages => messages::write_ask(ask, model, None),
+        Protocol::Messages => messages::write_ask(ask, model),
         Protocol::Gemini => gemini::write_ask(ask, model),
     }
 }

@@ -43,7 +43,14 @@ impl Figures {
         let cache_read = details.cached_tokens.or(self.prompt_cache_hit_tokens).unwrap_or(0).min(input);
         let cache_write = details.cache_write_tokens.unwrap_or(0).min(input - cache_read);
         let reasoning = self.completion_tokens_details.unwrap_or_default().reasoning_tokens;
-        Some(Usage { input, cache_read, cache_write, output, reasoning: reasoning.unwrap_or(0).min(output) })
+        Some(Usage {
+            input,
+            cache_read,
+            cache_write,
+            output,
+            reasoning: reasoning.unwrap_or(0).min(output),
+            ..Usage::default()
+        })
     }
 }
 

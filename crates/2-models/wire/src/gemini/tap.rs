@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(tap.usage(), None);
         assert_eq!(tap.usage_so_far().map(|usage| usage.output), Some(1));
         assert_eq!(tap.event(LAST), Told::Terminal);
-        let usage = Usage { input: 11, cache_read: 4, cache_write: 0, output: 7, reasoning: 5 };
+        let usage = Usage { input: 11, cache_read: 4, cache_write: 0, output: 7, reasoning: 5, ..Usage::default() };
         assert_eq!(tap.usage(), Some(usage));
         assert!(tap.delivered_bytes() > 10);
     }

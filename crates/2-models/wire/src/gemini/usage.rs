@@ -20,9 +20,9 @@ impl Figures {
         Usage {
             input: self.prompt_token_count.saturating_add(self.tool_use_prompt_token_count),
             cache_read: self.cached_content_token_count,
-            cache_write: 0,
             output: self.candidates_token_count.saturating_add(self.thoughts_token_count),
             reasoning: self.thoughts_token_count,
+            ..Usage::default()
         }
     }
 }

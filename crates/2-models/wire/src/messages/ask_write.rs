@@ -25,12 +25,12 @@ fn no_place(field: impl Into<String>) -> Refusal {
     Refusal::NoPlace { field: field.into(), protocol: Protocol::Messages }
 }
 
-/// `max_tokens` is what the client asked for, else `default_max_tokens`: the most that the model can write. Without either
-/// there is no honest number, and the request is refused.
-pub fn write_ask(ask: &Ask, model: &str, default_max_tokens: Option<u64>) -> Result<Vec<u8>, Refusal> {
+/// `max_tokens` is not optional here. Where the client's protocol lets it out, the caller fills in the most that the model can
+/// write; a number made up in this place would cut answers short.
+pub fn write_ask(ask: &Ask, model: &str) -> Result<Vec<u8>, Refusal> {
     refuse_strangers(ask)?;
-    let max_tokens = ask.max_output_tokens.or(default_max_tokens);
-    let max_tokens = max_tokens.ok_or_else(|| malformed("max_tokens", "the model's largest answer is not known"))?;
+    let max_tokens =
+        ask.max_output_tokens.ok_or_else(|| malformed("max_tokens", "the model's largest answer is not known"))?;
     Ok(write(ask, model)?.with("max_tokens", &max_tokens).maybe("stream", ask.stream.then_some(true)).bytes())
 }
 

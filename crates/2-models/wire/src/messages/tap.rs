@@ -147,7 +147,16 @@ mod tests {
         assert_eq!(tap.delivered_bytes(), 6);
         assert_eq!(tap.event(DELTA), Told::Usage);
         assert_eq!(tap.event(br#"{"type":"message_stop"}"#), Told::Terminal);
-        let usage = Usage { input: 125, cache_read: 100, cache_write: 0, output: 15, reasoning: 4 };
+        let usage = Usage { input: 125, cache_read: 100, cache_write: 0, output: 15, reasoning: 4, ..Usage::default() };
+        assert_eq!(tap.usage(), Some(usage));
+    }
+
+    #[test]
+    fn what_is_cached_for_an_hour_is_told_apart() {
+        let mut tap = Tap::default();
+        let whole = br#"{"type":"message","content":[],"stop_reason":"end_turn","usage":{"input_tokens":3,"cache_creation_input_tokens":90,"cache_creation":{"ephemeral_5m_input_tokens":30,"ephemeral_1h_input_tokens":60},"output_tokens":1}}"#;
+        assert_eq!(tap.whole(whole), Told::Terminal);
+        let usage = Usage { input: 93, cache_write: 90, cache_write_1h: 60, output: 1, ..Usage::default() };
         assert_eq!(tap.usage(), Some(usage));
     }
 

@@ -55,9 +55,9 @@ impl ResponsesUsage {
         Usage {
             input: self.input_tokens,
             cache_read: cached.unwrap_or(0).min(self.input_tokens),
-            cache_write: 0,
             output: self.output_tokens,
             reasoning: thoughts.unwrap_or(0).min(self.output_tokens),
+            ..Usage::default()
         }
     }
 }

@@ -60,7 +60,10 @@ fn a_responses_stream_ends_with_its_usage() {
         &[Seen::Other, Seen::Content, Seen::Terminal],
         Some((9, 7)),
     );
-    assert_eq!(tap.usage().unwrap(), Usage { input: 9, cache_read: 4, cache_write: 0, output: 7, reasoning: 3 });
+    assert_eq!(
+        tap.usage().unwrap(),
+        Usage { input: 9, cache_read: 4, cache_write: 0, output: 7, reasoning: 3, ..Usage::default() }
+    );
     assert_eq!(tap.delivered_bytes(), 5);
     check(
         Protocol::Responses,
@@ -89,7 +92,7 @@ fn a_whole_answer_is_judged() {
         r#"{"choices":[{"message":{}}],"usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":20,
             "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":8}}}"#,
         Seen::Terminal,
-        Some(Usage { input: 10, cache_read: 4, cache_write: 0, output: 10, reasoning: 8 }),
+        Some(Usage { input: 10, cache_read: 4, cache_write: 0, output: 10, reasoning: 8, ..Usage::default() }),
     );
     check(chat(), r#"{"choices":[],"usage":null}"#, Seen::Malformed, None);
     check(chat(), "<html>", Seen::Malformed, None);

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use agentos_wire::sse::{Frame, Scanner};
+use agentos_wire::{
+    Answer, Ask, Protocol, Refusal,
+    sse::{Frame, Scanner},
+};
 use serde_json::{Map, Value, json};
 
 /// All files of a folder, by name without ending.
@@ -163,4 +166,8 @@ pub fn normal(mut body: Value) -> Value {
     }
     walk(&mut body);
     body
+}
+
+pub fn for_messages(answer: &Answer) -> Result<Vec<u8>, Refusal> {
+    agentos_wire::write_answer(Protocol::Messages, answer, &Ask::default())
 }

@@ -1,9 +1,11 @@
 //! Requests of Messages for Gemini, and its answers for a client of Messages.
 
-use agentos_wire::{Refusal, gemini, messages};
+use agentos_wire::{
+    Ask, Dialect, Protocol, Refusal, StreamReader, StreamWriter, left_to_provider, read_answer, read_ask, write_ask,
+};
 use serde_json::Value;
 
-use crate::corpus::{assemble, file, files, frames, json, lost};
+use crate::corpus::{self, assemble, file, files, frames, json, lost};
 
 /// What Gemini has no place for.
 const REFUSED: &[(&str, &str)] = &[
@@ -22,9 +24,9 @@ const OTHER_WORDS: &[&str] =
 #[test]
 fn every_field_of_a_request_arrives_or_is_refused() {
     for (name, body) in files("messages/asks") {
-        let ask = messages::read_ask(&body).unwrap();
+        let ask = read_ask(Protocol::Messages, &body).unwrap();
         let refused = REFUSED.iter().find(|(refused, _)| *refused == name);
-        match (gemini::write_ask(&ask, "gemini-3-pro"), refused) {
+        match (write_ask(Protocol::Gemini, &ask, "gemini-3-pro"), refused) {
             (Err(Refusal::NoPlace { field, .. }), Some((_, wanted))) => {
                 assert!(field.starts_with(wanted), "{name}: {field}")
             }
@@ -46,15 +48,22 @@ fn every_field_of_a_request_arrives_or_is_refused() {
 
 #[test]
 fn an_effort_is_a_level_or_a_number_of_tokens() {
-    let ask = messages::read_ask(&file("messages/asks", "adaptive")).unwrap();
-    let thinking = |model| json(&gemini::write_ask(&ask, model).unwrap())["generationConfig"]["thinkingConfig"].clone();
+    let ask = read_ask(Protocol::Messages, &file("messages/asks", "adaptive")).unwrap();
+    let thinking =
+        |model| json(&write_ask(Protocol::Gemini, &ask, model).unwrap())["generationConfig"]["thinkingConfig"].clone();
     assert_eq!(thinking("gemini-2.5-pro"), serde_json::json!({"thinkingBudget": 24_576, "includeThoughts": false}));
     assert_eq!(thinking("gemini-3-pro"), serde_json::json!({"thinkingLevel": "high", "includeThoughts": false}));
 }
 
 #[test]
 fn what_is_left_to_the_provider_is_told() {
-    let told = |name| gemini::left_to_provider(&messages::read_ask(&file("messages/asks", name)).unwrap());
+    let told = |name| {
+        left_to_provider(
+            Protocol::Gemini,
+            Dialect::default(),
+            &read_ask(Protocol::Messages, &file("messages/asks", name)).unwrap(),
+        )
+    };
     let cache = ["system[0].cache_control", "messages[0].content[0].cache_control", "tools[0].cache_control"];
     assert_eq!(told("cache"), cache);
     assert_eq!(told("text"), ["user"]);
@@ -64,8 +73,8 @@ fn what_is_left_to_the_provider_is_told() {
 #[test]
 fn every_field_of_an_answer_arrives() {
     for (name, body) in files("gemini/answers") {
-        let answer = gemini::read_answer(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let written = json(&messages::write_answer(&answer).unwrap_or_else(|error| panic!("{name}: {error}")));
+        let answer = read_answer(Protocol::Gemini, &body).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let written = json(&corpus::for_messages(&answer).unwrap_or_else(|error| panic!("{name}: {error}")));
         let mut lost = lost(&json(&body), &written);
         let word =
             |path: &str| [".role", ".finishReason", ".index", ".thought"].iter().any(|word| path.ends_with(word));
@@ -77,8 +86,9 @@ fn every_field_of_an_answer_arrives() {
 
 #[test]
 fn reasons_and_figures_are_told_as_they_are() {
-    let written =
-        |name| json(&messages::write_answer(&gemini::read_answer(&file("gemini/answers", name)).unwrap()).unwrap());
+    let written = |name| {
+        json(&corpus::for_messages(&read_answer(Protocol::Gemini, &file("gemini/answers", name)).unwrap()).unwrap())
+    };
     let tools = written("tools");
     assert_eq!(tools["stop_reason"], "tool_use");
     assert_eq!(tools["usage"]["output_tokens"], 36, "thoughts are paid for");
@@ -101,29 +111,30 @@ fn reasons_and_figures_are_told_as_they_are() {
 #[test]
 fn a_signature_finds_back_to_its_call() {
     let body = file("gemini/answers", "tools");
-    let answer = json(&messages::write_answer(&gemini::read_answer(&body).unwrap()).unwrap());
+    let answer = json(&corpus::for_messages(&read_answer(Protocol::Gemini, &body).unwrap()).unwrap());
     let again = serde_json::json!({"model": "m", "max_tokens": 9, "messages": [
         {"role": "user", "content": "x"},
         {"role": "assistant", "content": answer["content"]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_r2_0", "content": "12"},
             {"type": "tool_result", "tool_use_id": "own", "content": "13"}]}]});
-    let ask = messages::read_ask(again.to_string().as_bytes()).unwrap();
-    let written = json(&gemini::write_ask(&ask, "gemini-3-pro").unwrap());
+    let ask = read_ask(Protocol::Messages, again.to_string().as_bytes()).unwrap();
+    let written = json(&write_ask(Protocol::Gemini, &ask, "gemini-3-pro").unwrap());
     let parts = &written["contents"][1]["parts"];
     assert_eq!(parts[0], serde_json::json!({"text": "Hm.", "thought": true}));
     assert_eq!((&parts[1]["thoughtSignature"], &parts[1]["functionCall"]["args"]["z"]), (&"CiQB".into(), &1.5.into()));
     assert_eq!(parts[2].get("thoughtSignature"), None);
     assert_eq!(written["contents"][2]["parts"][0]["functionResponse"]["name"], "get_weather");
     // Anthropic checks its own signatures and takes no others.
-    let error = messages::write_ask(&ask, "claude", None).unwrap_err().to_string();
+    let error = write_ask(Protocol::Messages, &ask, "claude").unwrap_err().to_string();
     assert!(error.contains("thinking"), "{error}");
 }
 
 fn through(stream: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
-    let (mut reader, mut writer) = (gemini::Reader::default(), messages::Writer::default());
+    let (mut reader, mut writer) =
+        (StreamReader::new(Protocol::Gemini), StreamWriter::new(Protocol::Messages, &Ask::default()));
     let mut out = Vec::new();
     for frame in frames(stream, size) {
-        reader.event(&frame.data)?.iter().for_each(|delta| out.extend(writer.delta(delta)));
+        reader.frame(&frame)?.iter().for_each(|delta| out.extend(writer.delta(delta)));
     }
     reader.end()?.iter().for_each(|delta| out.extend(writer.delta(delta)));
     Ok(out)
@@ -165,6 +176,9 @@ fn a_broken_stream_has_no_end() {
         let error = through(&file("gemini/streams", name), 5).unwrap_err().to_string();
         assert!(error.contains(why), "{name}: {error}");
     }
-    assert!(gemini::read_answer(br#"{"candidates":[]}"#).is_err());
-    assert!(gemini::read_answer(br#"{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}"#).is_err(), "no reason");
+    assert!(read_answer(Protocol::Gemini, br#"{"candidates":[]}"#).is_err());
+    assert!(
+        read_answer(Protocol::Gemini, br#"{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}"#).is_err(),
+        "no reason"
+    );
 }

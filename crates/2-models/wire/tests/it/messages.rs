@@ -1,14 +1,17 @@
 //! Anthropic's Messages, to themselves and from there to others.
 
-use agentos_wire::{Finish, Protocol, Refusal, messages};
+use agentos_wire::{
+    Ask, Finish, Object, Protocol, Refusal, StreamReader, StreamWriter, WireError, read_answer, read_ask, read_count,
+    write_ask, write_count,
+};
 
-use crate::corpus::{assemble, file, files, frames, json, lost, normal};
+use crate::corpus::{self, assemble, file, files, frames, json, lost, normal};
 
 #[test]
 fn a_request_comes_back_whole() {
     for (name, body) in files("messages/asks") {
-        let ask = messages::read_ask(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let written = messages::write_ask(&ask, &ask.model, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let ask = read_ask(Protocol::Messages, &body).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let written = write_ask(Protocol::Messages, &ask, &ask.model).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(normal(json(&written)), normal(json(&body)), "{name}");
         assert_eq!(ask.stream, ask.stream_usage, "{name}");
     }
@@ -17,8 +20,8 @@ fn a_request_comes_back_whole() {
 #[test]
 fn values_keep_their_spelling_and_schemas_their_order() {
     let body = file("messages/asks", "tools");
-    let ask = messages::read_ask(&body).unwrap();
-    let written = String::from_utf8(messages::write_ask(&ask, "m", None).unwrap()).unwrap();
+    let ask = read_ask(Protocol::Messages, &body).unwrap();
+    let written = String::from_utf8(write_ask(Protocol::Messages, &ask, "m").unwrap()).unwrap();
     assert!(written.contains(r#""days":1.0"#), "{written}");
     assert!(written.contains(r#"{"zone":{"type":"string"},"city":"#), "{written}");
 }
@@ -26,18 +29,19 @@ fn values_keep_their_spelling_and_schemas_their_order() {
 #[test]
 fn an_answer_comes_back_whole() {
     for (name, body) in files("messages/answers") {
-        let answer = messages::read_answer(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let written = messages::write_answer(&answer).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let answer = read_answer(Protocol::Messages, &body).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let written = corpus::for_messages(&answer).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(json(&written), json(&body), "{name}");
     }
 }
 
 /// Reads a stream and writes it again.
 fn through(stream: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
-    let (mut reader, mut writer) = (messages::Reader::default(), messages::Writer::default());
+    let (mut reader, mut writer) =
+        (StreamReader::new(Protocol::Messages), StreamWriter::new(Protocol::Messages, &Ask::default()));
     let mut out = Vec::new();
     for frame in frames(stream, size) {
-        for delta in reader.event(&frame.data)? {
+        for delta in reader.frame(&frame)? {
             out.extend(writer.delta(&delta));
         }
     }
@@ -79,20 +83,28 @@ fn a_broken_stream_has_no_end() {
 
 #[test]
 fn an_error_within_a_stream_is_the_last_event() {
-    let mut writer = messages::Writer::default();
-    let mut reader = messages::Reader::default();
+    let mut writer = StreamWriter::new(Protocol::Messages, &Ask::default());
+    let mut reader = StreamReader::new(Protocol::Messages);
+    let error = WireError {
+        status: 502,
+        kind: None,
+        code: "AOS-9999".to_owned(),
+        message: "the provider's stream broke off".to_owned(),
+        retry_after: None,
+        facts: Object::default(),
+    };
     let mut out = Vec::new();
     for frame in frames(&file("messages/streams", "cut"), 9) {
-        reader.event(&frame.data).unwrap().iter().for_each(|delta| out.extend(writer.delta(delta)));
+        reader.frame(&frame).unwrap().iter().for_each(|delta| out.extend(writer.delta(delta)));
     }
-    out.extend(writer.error("overloaded_error", "the provider's stream broke off", None));
+    out.extend(writer.error(&error));
     assert!(writer.delta(&agentos_wire::Delta::End).is_empty(), "an end behind an error is none");
     assert!(assemble(&out).unwrap_err().contains("broke off"));
 }
 
 #[test]
 fn a_writer_ends_nothing_that_has_not_ended() {
-    let mut writer = messages::Writer::default();
+    let mut writer = StreamWriter::new(Protocol::Messages, &Ask::default());
     let out: Vec<u8> = [agentos_wire::Delta::Text { choice: 0, text: "a".to_owned() }, agentos_wire::Delta::End]
         .iter()
         .flat_map(|delta| writer.delta(delta))
@@ -103,11 +115,12 @@ fn a_writer_ends_nothing_that_has_not_ended() {
 #[test]
 fn max_tokens_are_never_made_up() {
     let body = br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
-    assert!(messages::read_ask(body).unwrap_err().to_string().starts_with("max_tokens"));
-    let ask = messages::read_count(body).unwrap();
-    assert!(messages::write_ask(&ask, "m", None).unwrap_err().to_string().starts_with("max_tokens"));
-    assert_eq!(json(&messages::write_ask(&ask, "m", Some(8_192)).unwrap())["max_tokens"], 8_192);
-    assert_eq!(json(&messages::write_count(&ask, "m").unwrap()).get("max_tokens"), None);
+    assert!(read_ask(Protocol::Messages, body).unwrap_err().to_string().starts_with("max_tokens"));
+    let mut ask = read_count(body).unwrap();
+    assert!(write_ask(Protocol::Messages, &ask, "m").unwrap_err().to_string().starts_with("max_tokens"));
+    ask.max_output_tokens = Some(8_192);
+    assert_eq!(json(&write_ask(Protocol::Messages, &ask, "m").unwrap())["max_tokens"], 8_192);
+    assert_eq!(json(&write_count(&ask, "m").unwrap()).get("max_tokens"), None);
 }
 
 #[test]
@@ -117,7 +130,7 @@ fn turns_are_merged_and_results_stand_first() {
         {"role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":{}}]},
         {"role":"user","content":[{"type":"text","text":"c"},{"type":"tool_result","tool_use_id":"t","content":"r"}]},
         {"role":"user","content":"d"}]}"#;
-    let written = json(&messages::write_ask(&messages::read_ask(body).unwrap(), "m", None).unwrap());
+    let written = json(&write_ask(Protocol::Messages, &read_ask(Protocol::Messages, body).unwrap(), "m").unwrap());
     let kinds: Vec<Vec<&str>> = written["messages"]
         .as_array()
         .unwrap()
@@ -130,9 +143,9 @@ fn turns_are_merged_and_results_stand_first() {
 #[test]
 fn extras_of_another_protocol_are_refused_by_name() {
     for (name, field) in [("future", "messages[0].mood"), ("effort_only", "")] {
-        let mut ask = messages::read_ask(&file("messages/asks", name)).unwrap();
+        let mut ask = read_ask(Protocol::Messages, &file("messages/asks", name)).unwrap();
         ask.from = Some(Protocol::Chat);
-        match messages::write_ask(&ask, "m", None) {
+        match write_ask(Protocol::Messages, &ask, "m") {
             Err(Refusal::NoPlace { field: found, .. }) => assert_eq!(found, field),
             Ok(written) => {
                 assert_eq!(lost(&json(&file("messages/asks", name)), &json(&written)).len(), 1, "the model's name")
@@ -144,17 +157,17 @@ fn extras_of_another_protocol_are_refused_by_name() {
 
 #[test]
 fn an_answer_that_cannot_be_said_is_refused() {
-    let mut answer = messages::read_answer(&file("messages/answers", "tools")).unwrap();
+    let mut answer = read_answer(Protocol::Messages, &file("messages/answers", "tools")).unwrap();
     answer.choices[0].parts.push(agentos_wire::Part::ToolCall {
         id: "x".to_owned(),
         name: "f".to_owned(),
         arguments: "{\"a\":".to_owned(),
-        extra: agentos_wire::Object::default(),
+        extra: Object::default(),
     });
-    assert!(messages::write_answer(&answer).unwrap_err().to_string().starts_with("content[3].arguments"));
+    assert!(corpus::for_messages(&answer).unwrap_err().to_string().starts_with("content[3].arguments"));
     answer.choices[0].parts.pop();
     answer.choices[0].finish = Finish::ContentFilter;
-    let written = json(&messages::write_answer(&answer).unwrap());
+    let written = json(&corpus::for_messages(&answer).unwrap());
     assert_eq!(
         (&written["stop_reason"], &written["agent_os"]["finish"]),
         (&"refusal".into(), &"content_filter".into())
@@ -176,7 +189,7 @@ fn malformed_requests_name_their_field() {
         (r#"{"model":"m","max_tokens":1,"messages":[],"tool_choice":{"type":"some"}}"#, "tool_choice.type"),
         (r#"{"model":"m","model":"n","max_tokens":1,"messages":[]}"#, "body"),
     ] {
-        match messages::read_ask(body.as_bytes()) {
+        match read_ask(Protocol::Messages, body.as_bytes()) {
             Err(Refusal::Malformed { field: found, .. }) => assert_eq!(found, field, "{body}"),
             other => panic!("{body}: {other:?}"),
         }
