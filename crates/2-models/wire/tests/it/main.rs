@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod corpus;
+mod damaged;
 mod gemini;
 mod messages;
