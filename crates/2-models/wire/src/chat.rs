@@ -16,6 +16,3 @@ pub(crate) use message::read_image;
 pub use stream_read::Reader;
 pub use stream_write::Writer;
 pub(crate) use usage::Figures;
-
-#[cfg(test)]
-mod tests;

@@ -111,6 +111,3 @@ fn google(status: u16) -> &'static str {
         _ => "INTERNAL",
     }
 }
-
-#[cfg(test)]
-mod tests;

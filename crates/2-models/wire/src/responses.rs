@@ -10,6 +10,3 @@ mod stream_write;
 pub use answer::write_answer;
 pub use ask_read::read_ask;
 pub use stream_write::Writer;
-
-#[cfg(test)]
-mod tests;

@@ -75,6 +75,10 @@ fn read_turns(ask: &mut Ask, messages: Vec<Raw>) -> Result<(), Refusal> {
 fn read_stream_options(ask: &mut Ask, root: &mut Object) -> Result<(), Refusal> {
     let Some(mut options) = optional::<Object>(root, "", "stream_options")? else { return Ok(()) };
     ask.stream_usage = optional(&mut options, "stream_options", "include_usage")?.unwrap_or(false);
+    // Nothing is added to our streams, and what a provider adds is taken out.
+    if options.get("include_obfuscation").is_some_and(|wanted| matches!(wanted.get(), "false" | "null")) {
+        options.take("include_obfuscation");
+    }
     if !options.is_empty() {
         root.put("stream_options", fields::raw(&options));
     }

@@ -48,6 +48,7 @@ pub fn write_ask(ask: &Ask, model: &str, dialect: Dialect) -> Result<Vec<u8>, Re
     let tools = tools.collect::<Result<Vec<_>, _>>()?;
     let mut extra = ask.extra.clone();
     let options = write_stream_options(ask, extra.take("stream_options"))?;
+    let effort = ask.reasoning.as_ref().map(|reasoning| write_effort(ask.from, reasoning)).transpose()?.flatten();
     let root = Build::new()
         .with("model", model)
         .with("messages", &messages)
@@ -64,7 +65,7 @@ pub fn write_ask(ask: &Ask, model: &str, dialect: Dialect) -> Result<Vec<u8>, Re
         .maybe("n", ask.choices)
         .maybe("stop", (!ask.stop.is_empty()).then_some(&ask.stop))
         .maybe("response_format", write_format(&ask.format))
-        .maybe("reasoning_effort", ask.reasoning.as_ref().map(write_effort).transpose()?.flatten())
+        .maybe("reasoning_effort", effort)
         .maybe("stream", ask.stream.then_some(true))
         .maybe("stream_options", options)
         .maybe("user", ask.end_user.as_ref());
@@ -160,9 +161,10 @@ fn write_format(format: &Format) -> Option<Object> {
 }
 
 /// A budget of thoughts becomes the effort that comes closest; that the whole stays below the limit of output is kept.
-fn write_effort(reasoning: &Reasoning) -> Result<Option<String>, Refusal> {
+fn write_effort(from: Option<Protocol>, reasoning: &Reasoning) -> Result<Option<String>, Refusal> {
     if reasoning.summary.is_some() {
-        return Err(no_place("reasoning.summary"));
+        let responses = from == Some(Protocol::Responses);
+        return Err(no_place(if responses { "reasoning.summary" } else { "thinking.display" }));
     }
     let of_budget = |tokens| match tokens {
         0 => "none",

@@ -263,13 +263,15 @@ fn write_assistant(to: To, turn: &Turn, path: &str) -> Result<Raw, Refusal> {
     let mut calls: Vec<Raw> = Vec::new();
     let mut thoughts = String::new();
     let mut refusal: Option<&str> = None;
+    let last = turn.parts.iter().rposition(|part| matches!(part, Part::Text { .. } | Part::Refusal { .. }));
     for (at, part) in turn.parts.iter().enumerate() {
         let path = format!("{path}.content[{at}]");
         match part {
             Part::ToolCall { .. } => calls.push(write_call(to, part, &path)?),
             Part::Other { kind, raw } if to.own && kind.starts_with(OTHER_CALL) => calls.push(raw.clone()),
             Part::Thinking { text, signature: None } if to.own || to.wide => thoughts.push_str(text),
-            Part::Refusal { text } if refusal.is_none() => refusal = Some(text),
+            // Before other words it is one of them.
+            Part::Refusal { text } if last == Some(at) => refusal = Some(text),
             part => said.push(part),
         }
     }
