@@ -3,6 +3,7 @@
 
 mod chat;
 mod corpus;
+mod damaged;
 mod gemini;
 mod messages;
 mod responses;
