@@ -4,5 +4,6 @@
 mod chat;
 mod corpus;
 mod gemini;
+mod hostile;
 mod messages;
 mod responses;
