@@ -7,6 +7,9 @@ set -euo pipefail
 rustc=$1
 shift
 case " $* " in
-*" --crate-name agent_os_launch "* | *" --crate-name agent_os_prober "* | *" --crate-name first_word "* | *" --crate-name limits_it "*) set -- "$@" -C target-feature=+crt-static ;;
+*" --crate-name agent_os_launch "* | *" --crate-name agent_os_prober "* | *" --crate-name agent_os_intruder "* | \
+    *" --crate-name first_word "* | *" --crate-name echo_agent "* | *" --crate-name bomb_agent "* | *" --crate-name limits_it "*)
+    set -- "$@" -C target-feature=+crt-static
+    ;;
 esac
 exec "$rustc" "$@"

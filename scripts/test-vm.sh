@@ -8,7 +8,7 @@
 # REPORT=FILE         where the report goes (docs/quality/vm-DATE.md)
 # VM_SECONDS=N        the machine is ended after this time (900)
 # VM_ACCELERATOR=kvm  where there is a /dev/kvm that works (tcg)
-# ONLY='groups'       parts that run: groups, product (both)
+# ONLY='groups'       parts that run: groups, product, armor (all)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -17,7 +17,7 @@ today=$(date -u +%F)
 REPORT=${REPORT:-"$ROOT/docs/quality/vm-$today.md"}
 VM_SECONDS=${VM_SECONDS:-900}
 VM_ACCELERATOR=${VM_ACCELERATOR:-tcg}
-ONLY=${ONLY:-groups product}
+ONLY=${ONLY:-groups product armor}
 vm="$ROOT/target/vm"
 root="$vm/root"
 start="$vm/start"
@@ -45,7 +45,9 @@ modules=$(echo "$vm/$kernel_package"/lib/modules/*/kernel)
 
 step 'building the programs'
 cd "$ROOT"
-cargo build --locked --quiet -p agentos-launcher -p agentos-egress -p agent-os --bins
+# First the launcher that leaves walls out, because it is built under the name of the ordinary one.
+scripts/build-for-tests.sh open-launcher
+cargo build --locked --quiet -p agentos-launcher -p agentos-egress -p agent-os -p agentos-prober --bins
 # The path of the one test program of a package.
 test_program() {
     cargo test --locked --quiet -p "$1" --test "$2" --no-run --message-format json |
@@ -71,7 +73,8 @@ with_libraries() {
     strip "$root/usr/bin/${1##*/}" 2>/dev/null || true
     { ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true; } | while read -r library; do install -D "$library" "$root$library"; done
 }
-for program in agent-os agent-os-launch agent-os-egress; do with_libraries "$ROOT/target/debug/$program"; done
+for program in agent-os agent-os-launch agent-os-egress agent-os-intruder; do with_libraries "$ROOT/target/debug/$program"; done
+install -D -s target/debug/agent-os-launch-open "$root/srv/open/agent-os-launch"
 with_libraries apparmor_parser
 with_libraries perl
 with_libraries setpriv
@@ -117,7 +120,7 @@ if [ "${#failed[@]}" -gt 0 ]; then verdict="Failed: ${failed[*]}."; fi
 {
     printf '# Tests in a virtual machine, %s\n\n' "$today"
     printf '```sh\nmake test-vm'
-    if [ "$ONLY" != 'groups product' ]; then printf " ONLY='%s'" "$ONLY"; fi
+    if [ "$ONLY" != 'groups product armor' ]; then printf " ONLY='%s'" "$ONLY"; fi
     printf '\n```\n\n'
     printf 'QEMU (%s), %s. %s The machine ran for %s s.\n\n' "$VM_ACCELERATOR" "$(basename "$kernel")" "$verdict" "$seconds"
     printf 'What it printed, without the backtraces:\n\n```text\n'

@@ -48,9 +48,12 @@ struct Arguments {
     /// Do not tell what is being measured
     #[arg(short, long)]
     quiet: bool,
-    /// Measure spawns of sandboxes as the present user with the programs of this directory, for the group `spawn`
+    /// Measure spawns of these kinds as the present user and print them, for the group `spawn`
+    #[arg(long, value_name = "KINDS", hide = true, requires = "programs")]
+    spawns: Option<String>,
+    /// Directory of the programs for that
     #[arg(long, value_name = "DIR", hide = true)]
-    rootless_spawns: Option<PathBuf>,
+    programs: Option<PathBuf>,
     /// Directory on a disk for everything that is written [default: beside the build]
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -64,13 +67,13 @@ const GROUPS: &[(&str, &str)] = &[
     ("websocket", "a whole task over the WebSocket, and its wait in the journal"),
     ("tasks", "enqueue to start and durable tasks a second, in process"),
     ("audit", "append to the audit log, and its verification"),
-    ("crash", "kill -9 of an agent until it is ready again"),
+    ("crash", "kill -9 of an agent, and of the launcher, until all it took along are ready again"),
     ("backlog", "kill -9 of a server with 10,000 open tasks until work goes on"),
     ("syscall", "a system call through the monitor, without the disk"),
-    ("spawn", "a program in a full sandbox up to its first word, beside bubblewrap and crun"),
+    ("spawn", "a program in a sandbox up to its first word, wall by wall, beside bubblewrap and crun"),
     ("sandbox-run", "agent-os sandbox run from start to end, beside bubblewrap"),
-    ("density", "a thousand idle sandboxes at once"),
-    ("bombs", "a neighbour of one that takes CPU, memory, processes or the disk"),
+    ("density", "a thousand idle agents of one server, beside bare sandboxes"),
+    ("bombs", "the tasks of an agent beside one that takes CPU, memory, processes or the disk"),
     ("egress", "connections, requests and bytes through the egress proxy, beside direct ones"),
     ("tracing", "the same call and durable tasks, with every trace exported and with none"),
 ];
@@ -95,8 +98,9 @@ fn main() -> ExitCode {
 /// False when a group could not be measured.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let mut out = io::stdout().lock();
-    if let Some(programs) = &arguments.rootless_spawns {
-        writeln!(out, "{}", sandbox::spawn::measure_rootless(programs).await?)?;
+    if let (Some(kinds), Some(programs)) = (&arguments.spawns, &arguments.programs) {
+        let count = sandbox::spawn::SPAWNS_PER_ROUND;
+        writeln!(out, "{}", sandbox::elsewhere::measure(kinds, programs, count).await?)?;
         return Ok(true);
     }
     if arguments.list {
@@ -134,8 +138,8 @@ async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<F
         "tasks" => inside::tasks::measure(place, progress).await,
         "spawn" => sandbox::spawn::measure(place, progress).await,
         "sandbox-run" => sandbox::run::measure(place, progress),
-        "density" => sandbox::density::measure(place, progress).await,
-        "bombs" => sandbox::bombs::measure(place, progress).await,
+        "density" => outside::density::measure(place, progress).await,
+        "bombs" => outside::bombs::measure(place, progress).await,
         "tracing" => inside::traced::measure(place, progress).await,
         "backlog" => outside::backlog::measure(place, progress).await,
         "egress" => inside::egress::measure(progress),

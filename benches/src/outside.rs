@@ -2,7 +2,13 @@
 //! loopback, the command line for what an operator does, HTTP and WebSocket for what a client does.
 
 pub mod backlog;
+pub mod bombs;
 pub mod crash;
+pub mod density;
+mod doctor;
+mod echo;
+mod fleet;
+mod launcher;
 pub mod memory;
 pub mod session;
 pub mod size;
@@ -28,6 +34,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{task::block_in_place, time::sleep};
 
+pub use self::echo::manifest as echo_manifest;
 use crate::place::{Place, Programs};
 
 /// A start or a stop that takes longer is a defect, and no figure.
@@ -41,9 +48,11 @@ const REQUESTS_PER_SECOND: &str = "gateway.requests_per_second=1000000";
 pub struct Installation {
     directory: TempDir,
     programs: Programs,
+    /// Of the server, as `--set` takes them.
+    settings: &'static [&'static str],
 }
 
-/// A server in the foreground, killed when dropped.
+/// A server in the foreground, stopped when dropped.
 pub struct Server {
     child: Child,
     address: SocketAddr,
@@ -53,7 +62,11 @@ pub struct Server {
 
 impl Installation {
     pub fn make(place: &Place) -> Result<Self> {
-        let installation = Self { directory: place.fresh("data-")?, programs: place.programs()? };
+        Self::make_with(place, &[])
+    }
+
+    pub fn make_with(place: &Place, settings: &'static [&'static str]) -> Result<Self> {
+        let installation = Self { directory: place.fresh("data-")?, programs: place.programs()?, settings };
         installation.run(&["init"])?;
         Ok(installation)
     }
@@ -87,7 +100,8 @@ impl Installation {
         let address = free_address()?;
         let log = File::create(self.directory().join("bench-server.log"))?;
         let mut command = self.command();
-        command.args(["up", "--set", REQUESTS_PER_SECOND, "--port"]).arg(address.port().to_string());
+        command.arg("up").args(self.settings.iter().flat_map(|setting| ["--set", setting]));
+        command.args(["--set", REQUESTS_PER_SECOND, "--port"]).arg(address.port().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let began = Instant::now();
         let child = command.spawn().context("agent-os up")?;
@@ -123,14 +137,6 @@ impl Installation {
 fn manifest_name(manifest: &str) -> Result<AgentName> {
     let line = manifest.lines().find_map(|line| line.strip_prefix("name = \"")).context("the manifest has no name")?;
     Ok(line.trim_end_matches('"').parse()?)
-}
-
-/// The echo agent under a name of its own.
-pub fn echo_manifest(name: &str, concurrent_tasks: u32) -> String {
-    format!(
-        "schema = 1\nname = \"{name}\"\nversion = \"1.0.0\"\ndescription = \"Answers with its input\"\n\
-         command = [\"echo-agent\"]\n\n[limits]\nconcurrent_tasks = {concurrent_tasks}\n"
-    )
 }
 
 pub fn is_up(agent: &Agent) -> bool {
@@ -178,12 +184,24 @@ impl Server {
         }
     }
 
+    /// At once, in the middle of whatever it does. Its agents end with it.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// In good order, as an operator would.
-    pub fn stop(mut self) -> Result<()> {
+    pub fn stop(self) -> Result<()> {
+        self.stop_within(PATIENCE)
+    }
+
+    /// A server with very many agents has very many to end.
+    fn stop_within(mut self, patience: Duration) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let began = Instant::now();
         while self.child.try_wait()?.is_none() {
-            anyhow::ensure!(began.elapsed() < PATIENCE, "the server did not stop within {} s", PATIENCE.as_secs());
+            anyhow::ensure!(began.elapsed() < patience, "the server did not stop within {} s", patience.as_secs());
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -192,7 +210,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Ended already after `stop`. Its agents end with it.
+        // Ended already after `stop` and `kill`. A group that fails must leave no workspace mounted, so it is asked first.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            let began = Instant::now();
+            while began.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

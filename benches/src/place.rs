@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 /// f_type of tmpfs and ramfs in statfs(2): what is "durable" there costs nothing and means nothing.
 const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+/// The launcher that leaves walls out.
+pub const OPEN_LAUNCHER: &str = "agent-os-launch-open";
 /// Where Linux mounts a file system without a disk.
 const MEMORY: &str = "/dev/shm";
 
@@ -21,6 +23,7 @@ pub struct Programs {
     pub verifier: PathBuf,
     pub monitor: PathBuf,
     pub echo: PathBuf,
+    pub bomb: PathBuf,
 }
 
 /// Everything that a group of figures needs of the machine.
@@ -77,6 +80,11 @@ impl Place {
             let source = self.beside.join(name);
             std::fs::copy(&source, directory.path().join(name)).with_context(|| source.display().to_string())?;
         }
+        // Of the tests: not every build has it, and what needs it says so.
+        let open = self.beside.join(OPEN_LAUNCHER);
+        if open.is_file() {
+            std::fs::copy(&open, directory.path().join(OPEN_LAUNCHER)).with_context(|| open.display().to_string())?;
+        }
         Ok(directory)
     }
 
@@ -100,6 +108,7 @@ impl Place {
             verifier: find("agent-os-verify")?,
             monitor: find("agent-os-monitor")?,
             echo: find("echo-agent")?,
+            bomb: find("bomb-agent")?,
         })
     }
 }

@@ -1,8 +1,9 @@
-//! Figures of the wall: how soon a program runs in a full sandbox, how many fit on the machine, and what one that misbehaves
-//! costs its neighbour. Everything is measured over the crates that the server uses, on the real launcher.
+//! Figures of the wall alone, without a server: how soon a program runs in a full sandbox and what each wall adds to it, and
+//! what a sandbox holds of the machine. Everything is measured over the crates that the server uses, on the real launcher.
 
-pub mod bombs;
-pub mod density;
+pub mod elsewhere;
+pub mod idle;
+mod layers;
 pub mod peers;
 pub mod run;
 pub mod spawn;
@@ -54,6 +55,10 @@ impl Workbench {
     /// `programs` holds the launcher and `first-word`.
     pub fn open(programs: &Path, with_cgroups: bool) -> Result<Self> {
         let options = SandboxOptions { launcher: programs.join("agent-os-launch"), backend: Backend::Native };
+        Self::with(options, programs, with_cgroups)
+    }
+
+    fn with(options: SandboxOptions, programs: &Path, with_cgroups: bool) -> Result<Self> {
         Ok(Self {
             sandboxes: Sandboxes::open(options)?,
             cgroups: with_cgroups.then(|| Cgroups::probe("bench")),
@@ -81,9 +86,13 @@ impl Workbench {
 
     /// Returns when the program has said its first word.
     pub async fn start(&self, plan: &Plan, group: Option<Group>) -> Result<Inmate> {
+        self.carry_out(plan.order()?, group).await
+    }
+
+    async fn carry_out(&self, order: SandboxOrder, group: Option<Group>) -> Result<Inmate> {
         let (input_end, input) = pipe()?;
         let (output, output_end) = pipe()?;
-        let (order, descriptors) = with_group(plan.order()?, vec![input_end, output_end], group.as_ref())?;
+        let (order, descriptors) = with_group(order, vec![input_end, output_end], group.as_ref())?;
         let running = self.sandboxes.spawn(Profile::Agent, order, descriptors).await?;
         let mut inmate =
             Inmate { running, _group: group, input: input.into(), output: BufReader::new(std::fs::File::from(output)) };

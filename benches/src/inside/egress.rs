@@ -100,7 +100,14 @@ impl Proxy {
             connection_ms: 600_000,
         };
         let listeners = vec![Listener::Tcp(PROXY_PORT)];
-        let attachment = Attachment { sandbox: 1, listeners, limits, terminated_hosts: Vec::new(), authority: None };
+        let attachment = Attachment {
+            sandbox: 1,
+            listeners,
+            limits,
+            terminated_hosts: Vec::new(),
+            authority: None,
+            names: Vec::new(),
+        };
         send(&server, &ToProxy::Attach(Box::new(attachment)), &[listener.into()])?;
         Ok(Self { server, thread: Some(thread), address })
     }

@@ -48,8 +48,7 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let (mut resumed, mut syncs) = (Rounds::default(), Syncs::on(installation.directory()));
     for round in 1..=ROUNDS {
         progress.say(&format!("restart with a backlog, round {round} of {ROUNDS}"));
-        // SIGKILL, in the middle of the work.
-        drop(server);
+        server.kill()?;
         syncs.sample(FSYNC_SAMPLES)?;
         let done = count(installation.directory(), "completed")?;
         let (next, up) = installation.up()?;

@@ -1,4 +1,5 @@
-//! How soon an agent is back: `kill -9` of its worker until the same agent is ready in a new process.
+//! How soon an agent is back: `kill -9` of its worker until the same agent is ready in a new process, and
+//! how soon all are that a launcher takes along.
 
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use agentos_types::{AgentName, agent::Agent};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Installation, Server, echo_manifest, is_up};
+use super::{Installation, Server, echo_manifest, is_up, launcher};
 use crate::{
     figure::{Figure, Goal},
     place::Place,
@@ -53,7 +54,7 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         .goal(Goal::at_most(READY_MAX_MS))
         .beside_of("p50", "fork+exec of /bin/true", spawns.median())
         .note(format!("seen over HTTP; each is a first failure; the ratio is of the p50; {}", syncs.text()));
-    Ok(vec![figure])
+    Ok(vec![figure, launcher::measure(place, progress).await?])
 }
 
 async fn crash(server: &Server, name: &AgentName) -> Result<f64> {
@@ -73,6 +74,6 @@ async fn restart(server: &Server, name: &AgentName) -> Result<()> {
     Ok(())
 }
 
-fn is_successor(before: &Agent, now: &Agent) -> bool {
+pub fn is_successor(before: &Agent, now: &Agent) -> bool {
     is_up(now) && now.instance != before.instance && now.pid != before.pid
 }

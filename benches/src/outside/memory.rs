@@ -48,10 +48,17 @@ concurrent_tasks = 4
 "#;
 
 /// One process at one moment, in MB.
-struct Reading {
-    name: String,
-    rss: f64,
-    pss: f64,
+pub struct Reading {
+    pub pid: u32,
+    pub name: String,
+    /// It makes sandboxes.
+    pub is_launcher: bool,
+    /// It is the first process of one.
+    pub is_init: bool,
+    pub rss: f64,
+    pub pss: f64,
+    /// What no file stands behind.
+    pub anonymous: f64,
 }
 
 pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
@@ -83,7 +90,7 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
 }
 
 /// The process and all that descend from it.
-fn processes(root: u32) -> Result<Vec<Reading>> {
+pub fn processes(root: u32) -> Result<Vec<Reading>> {
     let parents = parents()?;
     let is_family = |mut pid: u32| {
         // Ends because every step goes to a parent, and nobody has more ancestors than there are processes.
@@ -125,7 +132,12 @@ fn reading(pid: u32) -> Result<Reading> {
         kib.map(|kib| kib * MB_PER_KIB).with_context(|| format!("smaps_rollup of {pid} has no {name}"))
     };
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
-    Ok(Reading { name, rss: field("Rss:")?, pss: field("Pss:")? })
+    // The launcher and the inits are one program, and tell by a word which of its lives it leads.
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let leads = |word: &str| words.split(|byte| *byte == 0).nth(1) == Some(word.as_bytes());
+    let (is_launcher, is_init) = (leads("--serve"), leads("--init"));
+    let (rss, pss, anonymous) = (field("Rss:")?, field("Pss:")?, field("Anonymous:")?);
+    Ok(Reading { pid, name, is_launcher, is_init, rss, pss, anonymous })
 }
 
 #[cfg(test)]

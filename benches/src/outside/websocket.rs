@@ -3,16 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use serde_json::json;
-use tokio::task::JoinSet;
+use anyhow::Result;
 
-use super::{Installation, echo_manifest, session::Session};
+use super::{
+    Installation,
+    echo::{at_pace, echo},
+    echo_manifest,
+    session::Session,
+};
 use crate::{
     figure::{Figure, Goal},
-    pace::Pace,
     place::Place,
-    probe::{Syncs, millis},
+    probe::Syncs,
     progress::Progress,
     sample::Rounds,
 };
@@ -27,16 +29,6 @@ const WARM_UP: usize = 20;
 const AGENT: &str = "echo-bench";
 /// What the specification asks for.
 const SPECIFIED_P95_MS: f64 = 1_500.0;
-/// Nothing waits for a task that is lost.
-const TASK_PATIENCE: Duration = Duration::from_secs(30);
-
-/// One task, in milliseconds.
-struct Echo {
-    /// From the instant when it was due to be submitted to its completed event.
-    whole: f64,
-    /// Between its `submitted` and its `working` event, by the journal's clock.
-    queued: f64,
-}
 
 pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let installation = Installation::make(place)?;
@@ -47,7 +39,7 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         sessions.push(Session::open(&server).await?);
     }
     for number in 0..WARM_UP {
-        echo(&sessions[number % SESSIONS], number, Instant::now()).await?;
+        echo(&sessions[number % SESSIONS], AGENT, number, Instant::now()).await?;
     }
     let mut measured: Vec<(Syncs, Rounds, Rounds)> =
         PACES.iter().map(|(pace, _)| (syncs_of(&installation, *pace), Rounds::default(), Rounds::default())).collect();
@@ -55,7 +47,7 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         for ((pace, tasks), (syncs, whole, queued)) in PACES.into_iter().zip(&mut measured) {
             progress.say(&format!("WebSocket, {pace} tasks/s, round {round} of {ROUNDS}"));
             syncs.before_round()?;
-            let echoes = at_pace(&sessions, pace, tasks).await?;
+            let echoes = at_pace(&sessions, AGENT, pace, tasks).await?;
             syncs.after_round()?;
             whole.push(echoes.iter().map(|echo| echo.whole).collect());
             queued.push(echoes.iter().map(|echo| echo.queued).collect());
@@ -83,43 +75,4 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
 
 fn syncs_of(installation: &Installation, pace: u32) -> Syncs {
     Syncs::at_pace(installation.directory(), Duration::from_secs(1) / pace)
-}
-
-/// Tasks fall due at a fixed pace, whatever comes back; a stall counts for all that it delays.
-async fn at_pace(sessions: &[Session], pace: u32, tasks: usize) -> Result<Vec<Echo>> {
-    let mut paced = Pace::every(Duration::from_secs(1) / pace, tasks);
-    let mut running = JoinSet::new();
-    for (number, session) in (0..tasks).zip(sessions.iter().cycle()) {
-        let due = paced.next().await?;
-        let session = session.clone();
-        running.spawn(async move { tokio::time::timeout(TASK_PATIENCE, echo(&session, number, due)).await });
-    }
-    let mut echoes = Vec::with_capacity(tasks);
-    while let Some(echo) = running.join_next().await {
-        echoes.push(echo?.context("a task was not completed in time")??);
-    }
-    Ok(echoes)
-}
-
-async fn echo(session: &Session, number: usize, due: Instant) -> Result<Echo> {
-    let input = json!({"number": number});
-    let submitted = session.call(json!({"type": "task.submit", "agent": AGENT, "input": input})).await?;
-    let task = submitted["task"]["id"].as_str().context("a submit was answered without a task")?.to_owned();
-    let (mut events, subscription) = session.follow(&task).await?;
-    let (mut submitted_at, mut started_at) = (None, None);
-    let whole = loop {
-        let event = events.recv().await.context("the events ended before the task did")?;
-        let at = event["at"].as_i64();
-        match (event["kind"].as_str(), event["data"]["state"].as_str()) {
-            (Some("state"), Some("submitted")) => submitted_at = submitted_at.or(at),
-            (Some("state"), Some("working")) => started_at = started_at.or(at),
-            (Some("state"), Some("completed")) => break millis(due),
-            (Some("state"), Some(other)) => anyhow::bail!("task {task} is {other}"),
-            _ => {}
-        }
-    };
-    session.unfollow(&task, subscription).await?;
-    let queued_micros = started_at.zip(submitted_at).map(|(started, submitted)| started - submitted);
-    let queued = queued_micros.context("the journal does not say when the task started")? as f64 / 1_000.0;
-    Ok(Echo { whole, queued })
 }

@@ -20,7 +20,7 @@ const OF_BUBBLEWRAP: f64 = 1.3;
 pub fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let programs = place.sandbox_programs()?;
     let run = || sandbox_run(programs.path());
-    let Some(bubblewrap) = peers::bubblewrap() else {
+    let Ok(bubblewrap) = peers::bubblewrap() else {
         let taken = (0..RUNS_PER_ROUND).map(|_| run()).collect::<Result<Vec<_>>>()?;
         let rounds: Rounds = [taken].into_iter().collect();
         let figure = Figure::times("agent-os sandbox run -- /bin/true", &rounds, 0.95).judge("p50");

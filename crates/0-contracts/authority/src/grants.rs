@@ -262,6 +262,8 @@ mod tests {
         check("shell", "/workspace/run *", &["/workspace/run", "/workspace/run x"], &["/workspace/run2", "run"]);
         check("code", "python", &["python"], &["bash", "python3"]);
         check("code", "*", &["python", "bash"], &[]);
+        check("model", "fast", &["fast"], &["faster", "openai/fast"]);
+        check("model", "openai/*", &["openai/gpt-4o-mini"], &["openai", "azure/gpt-4o-mini", "fast"]);
     }
 
     #[test]
@@ -295,6 +297,9 @@ mod tests {
             (Category::Shell, "echo 'a b'"),
             (Category::Shell, "a|b"),
             (Category::Code, "perl"),
+            (Category::Model, ""),
+            (Category::Model, "gpt 4"),
+            (Category::Model, "openai/*/mini"),
         ] {
             let grants =
                 [Grant { category, actions: vec![category.actions()[0].into()], resources: vec![pattern.into()] }];

@@ -6,6 +6,8 @@ use agentos_types::{Category, Code, Fault, Grant, Result};
 use crate::host::HostPattern;
 
 const TCP: &str = "tcp://";
+/// The longest names of providers have half of it.
+const MODEL_BYTES_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(crate) enum Pattern {
@@ -66,6 +68,7 @@ impl Pattern {
                 "*" => Pattern::Text(Glob::Prefix(String::new())),
                 language => Pattern::Text(Glob::Exact(language.to_owned())),
             }),
+            Category::Model => is_model_pattern(text).then(|| Glob::parse(text).map(Pattern::Text)).flatten(),
         };
         parsed.ok_or_else(|| {
             Fault::new(Code::MANIFEST_INVALID, format!("'{text}' is not a resource pattern of category '{category}'"))
@@ -126,6 +129,11 @@ impl Glob {
             Glob::Prefix(prefix) => text.starts_with(prefix.as_str()),
         }
     }
+}
+
+/// Names of models come from providers: visible ASCII without spaces, as in `openai/gpt-4o-mini` or `qwen2.5:7b-instruct`.
+fn is_model_pattern(text: &str) -> bool {
+    (1..=MODEL_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
 }
 
 fn parse_url(text: &str) -> Option<Pattern> {
@@ -238,5 +246,6 @@ fn hint_for(category: Category) -> &'static str {
             "write a program with its words, for example `git status`, or `git log *` for any further words"
         }
         Category::Code => "write python, javascript, bash or *",
+        Category::Model => "write an alias such as fast, one model such as openai/gpt-4o-mini, or openai/*",
     }
 }

@@ -8,13 +8,16 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub const EGRESS_VERSION: u32 = 1;
+pub const EGRESS_VERSION: u32 = 2;
 
 /// Ports inside a sandbox at which the proxy listens: CONNECT and absolute-form HTTP, then what is caught unasked.
 pub const PROXY_PORT: u16 = 3128;
 pub const HTTP_PORT: u16 = 80;
 pub const HTTPS_PORT: u16 = 443;
 pub const DNS_PORT: u16 = 53;
+
+/// Names of one sandbox that have an address in it. A program needs a few; more are a scan.
+pub const NAMES_MAX: usize = 4_096;
 
 /// From the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +45,9 @@ pub struct Attachment {
     pub terminated_hosts: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<CertificateAuthority>,
+    /// Names that earlier proxies were given for this sandbox, in the order of their numbers, from 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 impl std::fmt::Debug for Attachment {
@@ -140,6 +146,12 @@ pub enum Verdict {
         #[serde(default, skip_serializing_if = "is_false")]
         private_allowed: bool,
     },
+    /// To a [`Wish::Name`]: programs may know this name, by the address that goes with its number. A number is never given
+    /// to a second name of the sandbox, whatever happens to proxies; without one the sandbox has had all that it may have.
+    Named {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u32>,
+    },
     Denied {
         /// For example `AOS-1402`.
         code: String,
@@ -152,6 +164,7 @@ impl std::fmt::Debug for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Verdict::Allowed { headers, .. } => write!(f, "Allowed with {} headers", headers.len()),
+            Verdict::Named { number } => write!(f, "Named({number:?})"),
             Verdict::Denied { code, .. } => write!(f, "Denied({code})"),
         }
     }

@@ -15,11 +15,13 @@ pub struct Fault {
     pub hint: Option<String>,
     pub detail: Option<String>,
     pub retry_after: Option<Duration>,
+    /// What a program needs to act on it, under fixed names: amounts, limits, instants. Shown like the message.
+    pub facts: Vec<(&'static str, String)>,
 }
 
 impl Fault {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, detail: None, retry_after: None }
+        Self { code, message: message.into(), hint: None, detail: None, retry_after: None, facts: Vec::new() }
     }
 
     /// A defect or a failure of the machine: the caller learns only that it happened, the log learns what.
@@ -36,6 +38,12 @@ impl Fault {
     #[must_use]
     pub fn detail(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(detail.to_string());
+        self
+    }
+
+    #[must_use]
+    pub fn fact(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.facts.push((name, value.to_string()));
         self
     }
 

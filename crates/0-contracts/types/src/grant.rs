@@ -26,10 +26,12 @@ pub enum Category {
     Shell,
     /// Code in a sandbox of its own; resources are languages.
     Code,
+    /// Answers of models; resources are names as they are asked for: `fast`, `openai/gpt-4o-mini`, `openai/*`.
+    Model,
 }
 
 impl Category {
-    pub const ALL: [Category; 8] = [
+    pub const ALL: [Category; 9] = [
         Category::Net,
         Category::File,
         Category::Notify,
@@ -38,6 +40,7 @@ impl Category {
         Category::Secret,
         Category::Shell,
         Category::Code,
+        Category::Model,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Category {
             Category::Secret => "secret",
             Category::Shell => "shell",
             Category::Code => "code",
+            Category::Model => "model",
         }
     }
 
@@ -64,6 +68,7 @@ impl Category {
             Category::Secret => &["use"],
             Category::Shell => &["exec"],
             Category::Code => &["run"],
+            Category::Model => &["call"],
         }
     }
 }

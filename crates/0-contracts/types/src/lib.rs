@@ -5,6 +5,7 @@
 pub mod actor;
 pub mod agent;
 pub mod audit;
+pub mod budget;
 pub mod code;
 pub mod envelope;
 pub mod fault;

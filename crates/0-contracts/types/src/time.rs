@@ -47,13 +47,34 @@ impl Timestamp {
     pub fn is_never(self) -> bool {
         self == Self::NEVER
     }
+
+    /// Beginning of the minute, UTC.
+    #[must_use]
+    pub fn minute_start(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(60_000_000))
+    }
+
+    /// Beginning of the day, UTC.
+    #[must_use]
+    pub fn day_start(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(MICROS_PER_DAY))
+    }
+
+    /// Beginning of the month, UTC.
+    #[must_use]
+    pub fn month_start(self) -> Self {
+        let (_, _, day) = civil_from_days(self.0.div_euclid(MICROS_PER_DAY));
+        Self(self.day_start().0 - (day - 1) * MICROS_PER_DAY)
+    }
 }
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// RFC 3339 in UTC with milliseconds, for people.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let days = self.0.div_euclid(86_400_000_000);
-        let micros = self.0.rem_euclid(86_400_000_000);
+        let days = self.0.div_euclid(MICROS_PER_DAY);
+        let micros = self.0.rem_euclid(MICROS_PER_DAY);
         let (year, month, day) = civil_from_days(days);
         let (secs, millis) = (micros / 1_000_000, micros / 1_000 % 1_000);
         write!(
@@ -92,5 +113,16 @@ mod tests {
         ] {
             assert_eq!(Timestamp::from_millis(millis).to_string(), text);
         }
+    }
+
+    #[test]
+    fn periods_begin_in_utc() {
+        // 2028-02-29T13:14:15.000Z
+        let leap = Timestamp::from_millis(1_835_442_855_000);
+        assert_eq!(leap.to_string(), "2028-02-29T13:14:15.000Z");
+        assert_eq!(leap.minute_start().to_string(), "2028-02-29T13:14:00.000Z");
+        assert_eq!(leap.day_start().to_string(), "2028-02-29T00:00:00.000Z");
+        assert_eq!(leap.month_start().to_string(), "2028-02-01T00:00:00.000Z");
+        assert_eq!(Timestamp(-1).month_start().to_string(), "1969-12-01T00:00:00.000Z");
     }
 }

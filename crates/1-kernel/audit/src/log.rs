@@ -44,12 +44,13 @@ impl AuditLog {
 
     /// Reads the whole log and checks every hash, link, root and signature. Takes seconds per million records.
     pub async fn verify(&self) -> Result<Verification> {
-        let (identity, database) = (self.identity.clone(), self.database.clone());
+        // Before the snapshot is taken: a key that is newer than it would be none of its keys.
+        let (key, database) = (self.identity.verifier_key(), self.database.clone());
         if self.store.dialect() == Dialect::Postgres {
-            return self.store.read(move |conn| seen(stored::verify(conn, &identity.verifier_key()))).await;
+            return self.store.read(move |conn| seen(stored::verify(conn, &key))).await;
         }
         let work = move || {
-            let outcome = source::sqlite::verify_file(&database, &identity.verifier_key(), &[]);
+            let outcome = source::sqlite::verify_file(&database, &key, &[]);
             seen(outcome.map(|(report, _)| report))
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
@@ -62,11 +63,12 @@ impl AuditLog {
 
     /// The same up to the newest checkpoint at or below `until`.
     pub async fn export_until(&self, from: u64, until: Option<u64>) -> Result<Vec<u8>> {
-        let (identity, database) = (self.identity.clone(), self.database.clone());
+        // Before the snapshot is taken: a key that is newer than it would be none of its keys.
+        let (key, database) = (self.identity.verifier_key(), self.database.clone());
         if self.store.dialect() == Dialect::Postgres {
             let work = move |conn: &Conn<'_>| {
                 let mut segment = Vec::new();
-                stored::export(conn, &identity.verifier_key(), from, until, &mut segment)?;
+                stored::export(conn, &key, from, until, &mut segment)?;
                 Ok(segment)
             };
             return self.store.read(work).await;
@@ -74,7 +76,7 @@ impl AuditLog {
         let work = move || {
             let connection = source::sqlite::open(&database)?;
             let mut segment = Vec::new();
-            source::sqlite::export(&connection, &identity.verifier_key(), from, until, &mut segment)?;
+            source::sqlite::export(&connection, &key, from, until, &mut segment)?;
             Ok(segment)
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?

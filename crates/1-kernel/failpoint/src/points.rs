@@ -136,9 +136,9 @@ points! {
     SecretsChanged, "secrets.rotate.durable", 1, "a secret's change is durable, the redactor does not know it";
     IdentityTokenInserted, "identity.token.inserted", 1, "a token is written, its change is not committed";
 
+    ServerGatewayBound, "server.gateway.bound", 1, "the port is taken, nothing of the start is in the log";
     ServerStartRecorded, "server.start.recorded", 1, "the start is in the log, leases are not given back";
     ServerAgentsStarted, "server.agents.started", 1, "agents run, the gateway is closed";
-    ServerGatewayBound, "server.gateway.bound", 1, "the port is taken, the server file is not written";
     ServerStopAgentsEnded, "server.stop.agents-ended", 1, "all agents have ended, their leases are not given back";
     ServerStopGivenBack, "server.stop.given-back", 1, "the leases are given back, the process has not ended";
 }

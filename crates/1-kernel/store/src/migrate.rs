@@ -99,6 +99,18 @@ pub const MIGRATIONS: &[Migration] = &[
         loses: "which user of the host each agent has, so that a later way up may give others; what was counted of processes, \
                 memory kills, throttling, workspaces and egress",
     },
+    Migration {
+        number: 6,
+        name: "models",
+        up: include_str!("../migrations/0006_models.up.sql"),
+        up_sqlite: "",
+        up_postgres: "",
+        down: include_str!("../migrations/0006_models.down.sql"),
+        down_sqlite: "",
+        down_postgres: "",
+        runs_from: 1,
+        loses: "budgets and what was used of them, the configuration of models, and what they cost",
+    },
 ];
 
 /// Number of the newest of these migrations.

@@ -1,7 +1,7 @@
 //! The own log as witnesses need it: its newest checkpoint with the tree's right edge, a proof from an older size, and
 //! whether it continues a checkpoint that somebody holds.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use agentos_audit::{LogIdentity, first_kept, frontier_near, rotations};
 use agentos_proof::{FindingKind, Frontier, Hash, KeyChain, VerifierKey, checkpoint, proofs};
@@ -10,6 +10,20 @@ use agentos_types::{Code, Fault, Result};
 
 /// Leaf hashes in memory at a time.
 const PAGE: i64 = 1_000;
+
+/// The own log for one reading, made before the reading begins. The key changes after the commit that records the change, so
+/// that the key of an earlier moment is always one of those that the snapshot names; one that was looked up later might not be.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnLog {
+    name: String,
+    key: Arc<VerifierKey>,
+}
+
+impl OwnLog {
+    pub fn now(identity: &LogIdentity) -> Self {
+        Self { name: identity.log().to_owned(), key: identity.verifier_key() }
+    }
+}
 
 /// The newest checkpoint, the tree under it, and how its key came to be the one.
 #[derive(Clone, Debug)]
@@ -28,14 +42,13 @@ impl Head {
     }
 
     /// `None` for a log without a record. All parts come from one snapshot, so that they fit.
-    pub fn read(conn: &Conn<'_>, identity: &LogIdentity) -> Result<Option<Self>> {
-        let log = identity.log();
+    pub fn read(conn: &Conn<'_>, own: &OwnLog) -> Result<Option<Self>> {
         let sql = "SELECT f.frontier, c.note FROM audit_frontier AS f
                    JOIN audit_checkpoint AS c ON c.log = f.log AND c.size = f.size WHERE f.log = $1";
-        let found = conn.query_one(sql, &[log.into()], |row| Ok((row.bytes(0)?, row.text(1)?)))?;
+        let found = conn.query_one(sql, &[own.name.as_str().into()], |row| Ok((row.bytes(0)?, row.text(1)?)))?;
         let Some((frontier, note)) = found else { return Ok(None) };
         let frontier = Frontier::from_bytes(&frontier)?;
-        let keys = keys(conn, identity)?;
+        let keys = keys(conn, own)?;
         let signed = keys.open(&note).map_err(|finding| Fault::new(Code::AUDIT_TAMPERED, finding.to_string()))?;
         if (signed.size, signed.root) != (frontier.size(), frontier.root()) {
             return Err(Fault::new(Code::AUDIT_TAMPERED, "the newest checkpoint is not about the stored tail"));
@@ -45,9 +58,8 @@ impl Head {
     }
 }
 
-/// The keys of the own log. The key in use may be one commit ahead of the snapshot; what fails by that is tried again.
-fn keys(conn: &Conn<'_>, identity: &LogIdentity) -> Result<KeyChain> {
-    KeyChain::new(&identity.verifier_key(), &rotations(conn, identity.log())?)
+fn keys(conn: &Conn<'_>, own: &OwnLog) -> Result<KeyChain> {
+    KeyChain::new(&own.key, &rotations(conn, &own.name)?)
         .map_err(|finding| Fault::new(Code::AUDIT_TAMPERED, finding.to_string()))
 }
 
@@ -83,20 +95,15 @@ pub(crate) fn frontier_at(conn: &Conn<'_>, log: &str, size: u64) -> Result<Front
 /// How the own log contradicts a note that is held elsewhere, if it does. A note that no key of this log has signed is an
 /// error, not a contradiction: anybody could have written it. An older database does not know the later keys; `statements`
 /// are the changes that the holder has kept, and count as far as they continue the keys that are known.
-pub(crate) fn contradiction(
-    conn: &Conn<'_>,
-    identity: &LogIdentity,
-    note: &str,
-    statements: &[String],
-) -> Result<Option<Fault>> {
-    let (log, held) = (identity.log(), checkpoint::parse_unverified(note)?);
+pub(crate) fn contradiction(conn: &Conn<'_>, own: &OwnLog, note: &str, statements: &[String]) -> Result<Option<Fault>> {
+    let (log, held) = (own.name.as_str(), checkpoint::parse_unverified(note)?);
     let sql = "SELECT note FROM audit_checkpoint WHERE log = $1 AND size = $2";
     let stored = conn.query_one(sql, &[log.into(), as_i64(held.size)?.into()], |row| row.text(0))?;
     let stored = stored.map(|note| checkpoint::parse_unverified(&note)).transpose()?;
     if stored.as_ref() == Some(&held) {
         return Ok(None);
     }
-    let mut keys = keys(conn, identity)?;
+    let mut keys = keys(conn, own)?;
     keys.follow(statements);
     let held = match keys.open(note) {
         Ok(held) => held,
@@ -104,7 +111,7 @@ pub(crate) fn contradiction(
         Err(finding) if finding.kind == FindingKind::KeyTime => return Ok(Some(forked(held.size))),
         Err(finding) => return Err(Fault::new(Code::AUDIT_TAMPERED, finding.message)),
     };
-    let size = Head::read(conn, identity)?.map_or(0, |head| head.size());
+    let size = Head::read(conn, own)?.map_or(0, |head| head.size());
     if size < held.size {
         return Ok(Some(shrunk(size, held.size)));
     }

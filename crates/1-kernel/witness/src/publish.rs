@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     WitnessOptions,
     file::{self, WitnessFile},
-    head::{self, Head},
+    head::{self, Head, OwnLog},
     options::{NodeTarget, Webhook},
     rows::{self, TargetRow},
 };
@@ -177,9 +177,8 @@ impl Publisher {
 
     /// Brings one target up to the newest checkpoint.
     async fn turn(&self, target: &Target) -> Result<()> {
-        let (identity, name) = (self.shared.parts.identity.clone(), target.name().to_owned());
-        let reading =
-            self.shared.parts.store.read(move |conn| Ok((Head::read(conn, &identity)?, rows::read(conn, &name)?)));
+        let (own, name) = (OwnLog::now(&self.shared.parts.identity), target.name().to_owned());
+        let reading = self.shared.parts.store.read(move |conn| Ok((Head::read(conn, &own)?, rows::read(conn, &name)?)));
         let (Some(head), row) = reading.await? else { return Ok(()) };
         let is_there = row.as_ref().is_some_and(|row| row.frontier == head.frontier && row.refused.is_none());
         if !is_there {
@@ -237,8 +236,8 @@ impl Publisher {
     }
 
     async fn contradiction(&self, note: String, statements: Vec<String>) -> Result<Option<Fault>> {
-        let identity = self.shared.parts.identity.clone();
-        self.shared.parts.store.read(move |conn| head::contradiction(conn, &identity, &note, &statements)).await
+        let own = OwnLog::now(&self.shared.parts.identity);
+        self.shared.parts.store.read(move |conn| head::contradiction(conn, &own, &note, &statements)).await
     }
 
     /// Shows a failure and tells how long to wait after it.

@@ -41,7 +41,7 @@ mod open {
     use agentos_protocol::sandbox::Mount;
 
     use crate::{
-        child::{Child, Run, Stage},
+        child::{Child, Run, Stage, mounts},
         sys::{
             files,
             mount::{Attributes, Tree},
@@ -72,8 +72,14 @@ mod open {
         WALLS.get().is_some_and(|walls| walls.iter().any(|left_out| left_out == wall))
     }
 
-    /// For stages that are one wall and nothing else.
+    /// For stages that are one wall and nothing else. Without `tree` there is no file system of its own at all and the
+    /// program is looked for on the machine: for figures alone, because nothing that is attacked stands without it.
     pub fn instead(stage: &Stage) -> Option<Run> {
+        match stage.name {
+            "mounts" if is("tree") => return Some(mounts::take_program),
+            "root" if is("tree") => return Some(|_| Ok(())),
+            _ => {}
+        }
         let wall = match stage.name {
             "system-calls" => "seccomp",
             "cgroup-namespace" => "cgroup-names",

@@ -7,6 +7,6 @@ mod cgroup;
 pub mod quota;
 
 pub use cgroup::{
-    Cgroups, CgroupsOptions, CpuUsage, DiskUsage, Group, GroupLimits, GroupUsage, MemoryUsage, Pressure, ProcessUsage,
-    Resource, Stall, Standing,
+    Cgroups, CgroupsOptions, CpuUsage, DiskUsage, Group, GroupLimits, GroupUsage, MemoryUsage, ProcessUsage, Resource,
+    Standing,
 };

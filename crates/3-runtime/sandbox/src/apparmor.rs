@@ -195,4 +195,20 @@ mod tests {
             assert_eq!(apparmor.profile(profile), Some(AGENT));
         }
     }
+
+    /// Without the first flag no rule on a path would match in a root that is attached nowhere, without the second one every
+    /// path would be refused. What follows from them is tried in the virtual machine of `make test-vm`.
+    #[test]
+    fn the_names_of_every_profile_begin_at_the_root_of_its_sandbox() {
+        for (name, text) in [
+            (AGENT, include_str!("../../../../deploy/apparmor/agent-os-agent")),
+            (EGRESS, include_str!("../../../../deploy/apparmor/agent-os-egress")),
+            ("agent-os-launch", include_str!("../../../../deploy/apparmor/agent-os-launch")),
+        ] {
+            let head = text.lines().find(|line| line.starts_with(&format!("profile {name} "))).unwrap();
+            let (_, flags) = head.split_once("flags=(").unwrap();
+            let flags: Vec<&str> = flags.split(')').next().unwrap().split(',').collect();
+            assert!(["chroot_relative", "attach_disconnected"].iter().all(|flag| flags.contains(flag)), "{head}");
+        }
+    }
 }

@@ -135,7 +135,7 @@ impl Desk {
             (state.ready.take(), std::mem::take(&mut state.waiting), std::mem::take(&mut state.living));
         drop(state);
         if let Some(ready) = ready {
-            let _ = ready.send(Err(self.gone(&reason)));
+            let _ = ready.send(Err(self.not_ready(&reason)));
         }
         for (_, reply) in waiting {
             let _ = reply.send(Err(self.gone(&reason)));
@@ -146,10 +146,13 @@ impl Desk {
     }
 
     fn gone(&self, reason: &str) -> Fault {
-        Fault::new(
-            Code::LAUNCH_FAILED,
-            format!("the launcher of the profile {} has ended: {reason}", self.profile.as_str()),
-        )
+        let profile = self.profile.as_str();
+        Fault::new(Code::LAUNCHER_LOST, format!("the launcher of the profile {profile} has ended: {reason}"))
+    }
+
+    fn not_ready(&self, reason: &str) -> Fault {
+        let profile = self.profile.as_str();
+        Fault::new(Code::LAUNCHER_NOT_READY, format!("the launcher of the profile {profile} does not start: {reason}"))
     }
 }
 
@@ -204,8 +207,10 @@ mod tests {
         let mut answer = desk.expect(1).unwrap();
         desk.lose("killed");
         desk.lose("a second reason");
-        assert!(is_ready.try_recv().unwrap().unwrap_err().message.contains("killed"));
-        assert_eq!(answer.try_recv().unwrap().unwrap_err().code, Code::LAUNCH_FAILED);
+        let never_ready = is_ready.try_recv().unwrap().unwrap_err();
+        assert_eq!(never_ready.code, Code::LAUNCHER_NOT_READY);
+        assert!(never_ready.message.contains("killed"), "{never_ready}");
+        assert_eq!(answer.try_recv().unwrap().unwrap_err().code, Code::LAUNCHER_LOST);
         assert!(desk.expect(2).unwrap_err().message.ends_with("has ended: killed"));
     }
 }

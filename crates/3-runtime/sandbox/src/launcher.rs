@@ -123,14 +123,15 @@ impl Launcher {
                 if self.desk.unanswered() >= UNANSWERED_MAX {
                     self.end();
                 }
-                Err(Fault::new(Code::LAUNCH_FAILED, format!("no sandbox within {} s", SPAWN_TIMEOUT.as_secs())))
+                // One that hangs is as good as gone, whoever's order it was.
+                Err(Fault::new(Code::LAUNCHER_LOST, format!("no sandbox within {} s", SPAWN_TIMEOUT.as_secs())))
             }
         }
     }
 
     async fn send(&self, bytes: Vec<u8>, descriptors: Vec<OwnedFd>) -> Result<()> {
         let failed = |source: Errno| {
-            Fault::new(Code::LAUNCH_FAILED, "the launcher takes no orders; it has ended or hangs").detail(source)
+            Fault::new(Code::LAUNCHER_LOST, "the launcher takes no orders; it has ended or hangs").detail(source)
         };
         let _in_turn = self.sending.lock().await;
         match packet::send(&self.socket, &bytes, &descriptors, SendFlags::DONTWAIT) {
@@ -238,7 +239,7 @@ fn print(stderr: ChildStderr) {
 fn silent(profile: Profile, owed: &str, limit: Duration) -> Fault {
     let (profile, limit_s) = (profile.as_str(), limit.as_secs());
     Fault::new(
-        Code::LAUNCH_FAILED,
+        Code::LAUNCHER_NOT_READY,
         format!("the launcher of the profile {profile} did not say {owed} within {limit_s} s"),
     )
 }

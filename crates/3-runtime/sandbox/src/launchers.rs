@@ -1,12 +1,12 @@
 //! The handle that everybody holds who starts sandboxes: one launcher for each profile, started when it is first needed and
-//! again when it has ended.
+//! again when it has ended. Who is suspected of ending launchers gets one in a [`Cell`], apart from the others.
 
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex as SyncMutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{AppArmor, launcher::Launcher, running::Running};
+use crate::{AppArmor, cell::Cell, launcher::Launcher, running::Running};
 
 /// A launcher that lived this long was well: its end does not count against the next one.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -68,6 +68,7 @@ pub struct SandboxOptions {
 pub struct Sandboxes {
     shared: Arc<Shared>,
     apparmor: AppArmor,
+    cell: Cell,
 }
 
 #[derive(Debug)]
@@ -75,15 +76,29 @@ struct Shared {
     options: SandboxOptions,
     has_trial: bool,
     next_id: AtomicU64,
-    slots: HashMap<Profile, Mutex<Slot>>,
+    places: SyncMutex<HashMap<(Profile, Cell), Place>>,
 }
+
+type Place = Arc<Mutex<Slot>>;
 
 /// The place of one launcher. Who starts it holds the lock, so that nobody starts a second one.
 #[derive(Debug, Default)]
 struct Slot {
-    launcher: Option<(Arc<Launcher>, Instant)>,
+    launcher: Option<(Weak<Launcher>, Instant)>,
+    /// The common launcher waits for the next order; one of a cell ends with the last sandbox that it has made.
+    kept: Option<Arc<Launcher>>,
     /// Launchers in a row that did not live long.
     failures: u32,
+}
+
+impl Slot {
+    /// Somebody uses it or is about to.
+    fn is_in_use(place: &Place) -> bool {
+        Arc::strong_count(place) > 1
+            || place
+                .try_lock()
+                .is_ok_and(|slot| slot.launcher.as_ref().is_some_and(|(launcher, _)| launcher.strong_count() > 0))
+    }
 }
 
 impl Sandboxes {
@@ -104,9 +119,14 @@ impl Sandboxes {
                 .hint("install it beside agent-os")
                 .detail(options.launcher.display()));
         }
-        let slots = Profile::ALL.into_iter().map(|profile| (profile, Mutex::default())).collect();
-        let shared = Arc::new(Shared { options, has_trial, next_id: AtomicU64::new(1), slots });
-        Ok(Self { shared, apparmor: AppArmor::default() })
+        let shared = Arc::new(Shared { options, has_trial, next_id: AtomicU64::new(1), places: SyncMutex::default() });
+        Ok(Self { shared, apparmor: AppArmor::default(), cell: Cell::COMMON })
+    }
+
+    /// Every sandbox that this clone starts is made by the launcher of this cell.
+    #[must_use]
+    pub fn in_cell(&self, cell: Cell) -> Self {
+        Self { cell, ..self.clone() }
     }
 
     /// Every sandbox that this clone starts begins in the profile for its kind.
@@ -145,16 +165,26 @@ impl Sandboxes {
 
     /// Its process, if it runs.
     pub async fn launcher_pid(&self, profile: Profile) -> Option<u32> {
-        let slot = self.shared.slots.get(&profile)?.lock().await;
-        slot.launcher.as_ref().filter(|(launcher, _)| !launcher.is_lost()).map(|(launcher, _)| launcher.pid())
+        let place = self.place(profile);
+        let slot = place.lock().await;
+        let launcher = slot.launcher.as_ref().and_then(|(launcher, _)| launcher.upgrade());
+        launcher.filter(|launcher| !launcher.is_lost()).map(|launcher| launcher.pid())
+    }
+
+    /// Of the launcher that this clone uses. Places of cells that nobody uses any more are given up here.
+    fn place(&self, profile: Profile) -> Place {
+        let mut places = self.shared.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|(_, cell), place| *cell == Cell::COMMON || Slot::is_in_use(place));
+        places.entry((profile, self.cell)).or_default().clone()
     }
 
     async fn launcher(&self, profile: Profile) -> Result<Arc<Launcher>> {
-        let slot = self.shared.slots.get(&profile).ok_or_else(|| Fault::internal("a profile without a place"))?;
-        let mut slot = slot.lock().await;
-        if let Some((launcher, since)) = slot.launcher.take() {
+        let place = self.place(profile);
+        let mut slot = place.lock().await;
+        let before = slot.launcher.take().and_then(|(launcher, since)| Some((launcher.upgrade()?, since)));
+        if let Some((launcher, since)) = before {
             if !launcher.is_lost() {
-                slot.launcher = Some((launcher.clone(), since));
+                slot.launcher = Some((Arc::downgrade(&launcher), since));
                 return Ok(launcher);
             }
             slot.failures = if since.elapsed() >= HEALTHY { 1 } else { slot.failures.saturating_add(1) };
@@ -166,10 +196,12 @@ impl Sandboxes {
         }
         match Launcher::start(&self.shared.options, profile, self.shared.has_trial).await {
             Ok(launcher) => {
-                slot.launcher = Some((launcher.clone(), Instant::now()));
+                slot.launcher = Some((Arc::downgrade(&launcher), Instant::now()));
+                slot.kept = (self.cell == Cell::COMMON).then(|| launcher.clone());
                 Ok(launcher)
             }
             Err(fault) => {
+                slot.kept = None;
                 slot.failures = slot.failures.saturating_add(1);
                 Err(fault)
             }

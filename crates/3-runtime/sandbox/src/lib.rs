@@ -4,6 +4,7 @@
 //! Not here: the walls themselves (`agentos-launcher`), limits and quotas (`agentos-limits`), ways out (`agentos-egress`).
 
 mod apparmor;
+mod cell;
 mod desk;
 mod launcher;
 mod launchers;
@@ -14,6 +15,7 @@ mod reason;
 mod running;
 
 pub use apparmor::{AppArmor, AppArmorMode};
+pub use cell::Cell;
 pub use launchers::{Backend, SandboxOptions, Sandboxes};
 pub use reason::{Evidence, Reason};
 pub use running::{Ended, Running};

@@ -28,7 +28,7 @@ struct Living {
 
 impl Meter {
     pub(crate) fn new(ended: Usage) -> Self {
-        Self(Mutex::new(State { ended, present: Usage::default(), process: None }))
+        Self(Mutex::new(State { ended, present: unread(&ended), process: None }))
     }
 
     pub(crate) fn begin(&self, instance: InstanceId, pid: u32, surroundings: Arc<Surroundings>) {
@@ -47,8 +47,8 @@ impl Meter {
     /// Total so far; reads the living processes now. Reads files: not for async threads.
     pub(crate) fn read(&self) -> Usage {
         // Without the lock: a large workspace takes long to measure.
-        let living = self.with(|state| state.process.clone());
-        let reading = living.as_ref().map(|living| living.surroundings.reading(living.pid));
+        let (living, before) = self.with(|state| (state.process.clone(), state.present));
+        let reading = living.as_ref().map(|living| living.surroundings.reading(living.pid, &before));
         self.with(|state| {
             let is_the_same = |now: &Living| living.as_ref().is_some_and(|then| then.instance == now.instance);
             if let Some(reading) = reading.filter(|_| state.process.as_ref().is_some_and(is_the_same)) {
@@ -60,6 +60,10 @@ impl Meter {
 
     /// The last reading of a life. Its processes have ended; their group still tells what they used.
     pub(crate) fn end(&self, ended: &Ended) -> Usage {
+        if let Some(living) = self.with(|state| state.process.clone()) {
+            // What the last reading of the processes has missed.
+            living.surroundings.beside().cpu_ms(ended.rusage.cpu_us / 1_000);
+        }
         self.read();
         self.with(|state| {
             let present = Usage {
@@ -69,8 +73,8 @@ impl Meter {
             };
             let total = sum(&state.ended, &present);
             state.process = None;
-            state.present = Usage::default();
             state.ended = Usage { memory_bytes: 0, processes: 0, ..total };
+            state.present = unread(&state.ended);
             state.ended
         })
     }
@@ -79,6 +83,11 @@ impl Meter {
         // Plain numbers: whole after any panic.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// A life before its first reading. The workspace outlives every process, so it is as it was.
+fn unread(ended: &Usage) -> Usage {
+    Usage { workspace_bytes: ended.workspace_bytes, ..Usage::default() }
 }
 
 /// A counter of a life never goes back, also where a process that it was read from is gone.
@@ -110,11 +119,7 @@ fn sum(ended: &Usage, present: &Usage) -> Usage {
         processes_peak: ended.processes_peak.max(present.processes_peak),
         oom_kills: ended.oom_kills.saturating_add(present.oom_kills),
         throttled_ms: ended.throttled_ms.saturating_add(present.throttled_ms),
-        // The workspace outlives the process.
-        workspace_bytes: match present.workspace_bytes {
-            0 => ended.workspace_bytes,
-            now => now,
-        },
+        workspace_bytes: present.workspace_bytes,
         egress_in_bytes: ended.egress_in_bytes.saturating_add(present.egress_in_bytes),
         egress_out_bytes: ended.egress_out_bytes.saturating_add(present.egress_out_bytes),
     }
@@ -138,6 +143,14 @@ mod tests {
     #[test]
     fn what_lies_in_the_workspace_stays_when_the_process_ends() {
         let ended = Usage { workspace_bytes: 9, ..Usage::default() };
-        assert_eq!(sum(&ended, &Usage::default()).workspace_bytes, 9);
+        assert_eq!(Meter::new(ended).last().workspace_bytes, 9);
+        assert_eq!(sum(&ended, &unread(&ended)).workspace_bytes, 9);
+    }
+
+    #[test]
+    fn a_workspace_that_was_emptied_is_empty() {
+        let ended = Usage { workspace_bytes: 9, ..Usage::default() };
+        let emptied = later(&unread(&ended), &Usage::default());
+        assert_eq!(sum(&ended, &emptied).workspace_bytes, 0);
     }
 }

@@ -30,16 +30,20 @@ impl Backoff {
     /// one crash says little, and its tasks are waiting.
     pub fn wait(self, draw: u64) -> Duration {
         let Some(doublings) = self.failures.checked_sub(2) else { return Duration::ZERO };
-        let nominal = FIRST.saturating_mul(1 << doublings.min(16)).min(CAP);
-        let permille = 1_000 - JITTER_PERMILLE / 2 + draw.min(JITTER_PERMILLE);
-        // At most 1,200: the conversion is exact.
-        nominal.saturating_mul(u32::try_from(permille).unwrap_or(1_000)) / 1_000
+        jittered(FIRST.saturating_mul(1 << doublings.min(16)).min(CAP), draw)
     }
 
     /// An operator has stepped in: begin anew.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
+}
+
+/// `draw` is uniform in `0..=JITTER_PERMILLE`.
+pub(crate) fn jittered(nominal: Duration, draw: u64) -> Duration {
+    let permille = 1_000 - JITTER_PERMILLE / 2 + draw.min(JITTER_PERMILLE);
+    // At most 1,200: the conversion is exact.
+    nominal.saturating_mul(u32::try_from(permille).unwrap_or(1_000)) / 1_000
 }
 
 #[cfg(test)]

@@ -106,11 +106,19 @@ impl Commands {
         (plan.descriptors, descriptors) = given.into_iter().unzip();
         let order = spawn_blocking(move || plan.order()).await.map_err(Fault::internal)??;
         let began = Instant::now();
-        let mut running = self.sandboxes.spawn(Profile::Agent, order, descriptors).await?;
+        let sandboxes = self.sandboxes.in_cell(quarter.cell);
+        let mut running = sandboxes.spawn(Profile::Agent, order, descriptors).await.inspect_err(|fault| {
+            if fault.code == Code::LAUNCHER_LOST {
+                quarter.lose_launcher();
+            }
+        })?;
         let until = began + command.timeout;
+        let init = running.pid();
+        quarter.count(|beside| beside.begin(init));
         let (ended, timed_out, (stdout, stderr)) =
             pipes.carry(see_off(&mut running, group, until, over), DRAIN_TIMEOUT).await;
         let wall = began.elapsed();
+        quarter.count(|beside| beside.end(init, &ended.rusage));
         let usage = group.usage();
         let evidence = Evidence {
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
@@ -121,7 +129,8 @@ impl Commands {
             ..Evidence::default()
         };
         if ended.is_launcher_lost {
-            return Err(Fault::new(Code::LAUNCH_FAILED, "the command was killed because its launcher had ended"));
+            quarter.lose_launcher();
+            return Err(Fault::new(Code::LAUNCHER_LOST, "the command was killed because its launcher had ended"));
         }
         Ok(CommandReport {
             end: if timed_out { CommandEnd::TimedOut } else { end_of(&ended, &evidence) },

@@ -29,16 +29,18 @@ pub enum Event {
     Hang,
     /// The launcher could not start the program.
     LaunchFailed,
+    /// The launcher has ended, and the process with it or before it began; or none could be had.
+    LauncherLost,
     /// The package, the manifest or the launcher is not fit for a start; waiting would not help.
     Refused,
     BackoffOver,
-    /// Too many failures in a row.
+    /// Too many failures in a row, or too many launchers lost.
     FailureLimit,
     Terminate,
 }
 
 impl Event {
-    pub const ALL: [Event; 16] = [
+    pub const ALL: [Event; 17] = [
         Event::Deploy,
         Event::Boot,
         Event::Start,
@@ -51,6 +53,7 @@ impl Event {
         Event::Crash,
         Event::Hang,
         Event::LaunchFailed,
+        Event::LauncherLost,
         Event::Refused,
         Event::BackoffOver,
         Event::FailureLimit,
@@ -71,6 +74,7 @@ impl Event {
             Event::Crash => "crash",
             Event::Hang => "hang",
             Event::LaunchFailed => "launch-failed",
+            Event::LauncherLost => "launcher-lost",
             Event::Refused => "refused",
             Event::BackoffOver => "backoff-over",
             Event::FailureLimit => "failure-limit",
@@ -98,12 +102,12 @@ pub fn next(state: AgentState, event: Event) -> Option<AgentState> {
         (Installed | Paused, Event::Start) => Starting,
         (Starting, Event::Ready) => Ready,
         // A paused worker may still come up, fail or end; it stays paused whatever happens to it.
-        (Paused, Event::Ready | Event::Crash | Event::Hang | Event::LaunchFailed) => Paused,
+        (Paused, Event::Ready | Event::Crash | Event::Hang | Event::LaunchFailed | Event::LauncherLost) => Paused,
         (Ready, Event::TaskAssigned) => Running,
         (Running, Event::Idle) => Ready,
         (Installed | Starting | Ready | Running | BackingOff, Event::Pause) => Paused,
         (Paused, Event::Resume) => Ready,
-        (Starting | Ready | Running, Event::Crash | Event::Hang) => BackingOff,
+        (Starting | Ready | Running, Event::Crash | Event::Hang | Event::LauncherLost) => BackingOff,
         (Starting, Event::LaunchFailed) => BackingOff,
         (Starting, Event::Refused) => Failed,
         (BackingOff, Event::BackoffOver) => Starting,

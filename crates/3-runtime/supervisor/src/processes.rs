@@ -14,14 +14,19 @@ const PROCESSES_MAX: usize = 1_024;
 /// Reads `root` and everything below it. What cannot be read is 0, as after the end of the process.
 pub(crate) fn sample(root: u32) -> Usage {
     let mut sum = Usage::default();
-    let mut waiting = VecDeque::from([root]);
-    for _ in 0..PROCESSES_MAX {
-        let Some(pid) = waiting.pop_front() else { break };
-        add(&mut sum, pid);
-        waiting.extend(children(pid));
-    }
+    tree(root).into_iter().for_each(|pid| add(&mut sum, pid));
     sum.memory_peak_bytes = sum.memory_bytes;
     sum
+}
+
+/// `root` and everything below it, the nearest first.
+pub(crate) fn tree(root: u32) -> Vec<u32> {
+    let (mut found, mut waiting) = (Vec::new(), VecDeque::from([root]));
+    while let Some(pid) = waiting.pop_front().filter(|_| found.len() < PROCESSES_MAX) {
+        found.push(pid);
+        waiting.extend(children(pid));
+    }
+    found
 }
 
 fn add(sum: &mut Usage, pid: u32) {
@@ -34,10 +39,14 @@ fn add(sum: &mut Usage, pid: u32) {
     sum.processes += field(&status, "Threads:");
 }
 
-/// Of the main thread, which is the one that starts programs in practice.
+/// Of each of its threads: any of them may have started a program.
 fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).take(PROCESSES_MAX).collect()
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    let numbers = lists
+        .take(PROCESSES_MAX)
+        .flat_map(|text| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>());
+    numbers.take(PROCESSES_MAX).collect()
 }
 
 /// Fields 14 to 17 of proc(5) stat: user, system, waited-for children's user and system time. The name in field 2 may hold

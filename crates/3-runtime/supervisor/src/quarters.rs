@@ -6,11 +6,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use agentos_sandbox::Cell;
 use agentos_types::{AgentName, Code, Fault, Result, manifest};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::surroundings::Surroundings;
+use crate::{beside::Beside, surroundings::Surroundings};
 
 /// Commands of one agent at once; each costs processes and memory of the agent's own group.
 const COMMANDS_MAX: usize = 4;
@@ -27,13 +28,21 @@ pub(crate) struct Quarter {
     pub(crate) sandbox: manifest::Sandbox,
     /// Of the agent, over all of its lives.
     pub(crate) room: Arc<Semaphore>,
+    /// Whose launcher makes its commands: who is suspected of ending launchers ends its own.
+    pub(crate) cell: Cell,
     /// The life is over.
     pub(crate) over: CancellationToken,
 }
 
 impl Quarters {
     /// A life has begun; it takes the place of the one before.
-    pub(crate) fn enter(&self, agent: AgentName, surroundings: &Arc<Surroundings>, manifest: &manifest::Manifest) {
+    pub(crate) fn enter(
+        &self,
+        agent: AgentName,
+        surroundings: &Arc<Surroundings>,
+        manifest: &manifest::Manifest,
+        cell: Cell,
+    ) {
         let mut quarters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = quarters.get(&agent).map(|quarter| quarter.room.clone());
         let quarter = Quarter {
@@ -41,6 +50,7 @@ impl Quarters {
             limits: manifest.limits.clone(),
             sandbox: manifest.sandbox.clone(),
             room: room.unwrap_or_else(|| Arc::new(Semaphore::new(COMMANDS_MAX))),
+            cell,
             over: surroundings.over(),
         };
         // A place is small; those in which nobody lives and nothing runs any more are given up here.
@@ -61,6 +71,20 @@ impl Quarter {
     pub(crate) fn enter(&self, agent: &AgentName) -> Result<Arc<Surroundings>> {
         let surroundings = self.surroundings.upgrade().filter(|_| !self.over.is_cancelled());
         surroundings.ok_or_else(|| gone(agent))
+    }
+
+    /// While the life lasts: what comes after it is nobody's.
+    pub(crate) fn count(&self, write: impl FnOnce(&Beside)) {
+        if let Some(surroundings) = self.surroundings.upgrade() {
+            write(surroundings.beside());
+        }
+    }
+
+    /// Its agent may have brought it about, and is looked at as one that has lost its own.
+    pub(crate) fn lose_launcher(&self) {
+        if let Some(surroundings) = self.surroundings.upgrade() {
+            surroundings.command_lost().cancel();
+        }
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Shared {
 struct Handle {
     orders: mpsc::Sender<Order>,
     card: Arc<Card>,
+    /// Fires when the actor has ended, and with it the last life: processes, group and workspace.
+    ended: CancellationToken,
 }
 
 impl Supervisor {
@@ -232,19 +234,30 @@ impl Supervisor {
 }
 
 impl Shared {
-    /// Gives the agent its actor.
+    /// Gives the agent its actor. One that is terminated may still be in its grace: the new one begins when nothing of it is
+    /// left, and goes on with its card.
     fn enrol(self: &Arc<Self>, agent: Agent, first: Option<(Event, Actor)>) {
-        let known = self.handle(&agent.name);
-        let logs = known.map_or_else(
-            || Arc::new(Logs::new(self.options.redactor.clone(), self.ambient.clone())),
-            |handle| handle.card.logs.clone(),
-        );
-        let card = Arc::new(Card::new(logs, Meter::new(agent.usage)));
+        let before = self.handle(&agent.name);
+        let fresh = || {
+            let logs = Logs::new(self.options.redactor.clone(), self.ambient.clone());
+            Arc::new(Card::new(Arc::new(logs), Meter::new(agent.usage)))
+        };
+        let card = before.as_ref().map_or_else(fresh, |before| before.card.clone());
         let (orders, waiting) = mpsc::channel(ORDERS_MAX);
-        let handle = Handle { orders, card: card.clone() };
+        let ended = CancellationToken::new();
+        // However the actor ends.
+        let guard = ended.clone().drop_guard();
+        let handle = Handle { orders, card: card.clone(), ended };
         self.agents.write().unwrap_or_else(PoisonError::into_inner).insert(agent.name.clone(), handle);
         let run = Run::new(self.clone(), agent.name, agent.state, card, waiting);
-        self.background.spawn("agent", self.actors.track_future(run.run(first)));
+        let alive = async move {
+            if let Some(before) = before {
+                before.ended.cancelled().await;
+            }
+            run.run(first).await;
+            drop(guard);
+        };
+        self.background.spawn("agent", self.actors.track_future(alive));
     }
 
     fn handle(&self, name: &AgentName) -> Option<Handle> {

@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use agentos_limits::{Group, GroupLimits, Resource, quota::Workspace};
+use agentos_limits::{
+    Group, GroupLimits, Resource,
+    quota::{QuotaDriver, Workspace},
+};
 use agentos_protocol::sandbox::{Descriptor, Mount};
 use agentos_sandbox::Evidence;
 use agentos_types::{
@@ -15,15 +18,21 @@ use agentos_types::{
     manifest::LimitEnforcement,
 };
 
-use tokio::task::spawn_blocking;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    task::spawn_blocking,
+    time::{Duration, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{SupervisorOptions, processes, ways_out::WayOut};
+use crate::{SupervisorOptions, beside::Beside, processes, ways_out::WayOut};
 
 /// With less than this a workspace counts as full: the next write of a program does not fit.
 const DISK_REST_BYTES: u64 = 64 << 10;
 /// One part of so many that a file system keeps back for itself: ext4 does with a fiftieth.
 const DISK_REST_PART: u64 = 32;
+
+/// Whoever holds them beside their life does so for one measurement or one order.
+const HOLDERS_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -33,8 +42,14 @@ pub(crate) struct Surroundings {
     host_id: Option<u32>,
     /// The life is over: commands that it had asked for end with it, where no group ends them.
     over: CancellationToken,
+    /// A command of this life has lost its launcher.
+    command_lost: CancellationToken,
+    beside: Beside,
     /// Open from the birth of the sandbox, where its manifest leads anywhere.
     way_out: OnceLock<WayOut>,
+    /// Fires when group and workspace are gone: the last of the fields is dropped last.
+    gone: CancellationToken,
+    _last: DropGuard,
 }
 
 impl Surroundings {
@@ -52,21 +67,31 @@ impl Surroundings {
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
         let limits = GroupLimits::of_manifest(&manifest.limits);
         let group = options.cgroups.create(name, &limits, enforcement)?;
+        let gone = CancellationToken::new();
         Ok(Self {
             group,
             workspace,
             cpu_seconds_max: manifest.limits.cpu_seconds,
             host_id,
             over: CancellationToken::new(),
+            command_lost: CancellationToken::new(),
+            beside: Beside::default(),
             way_out: OnceLock::new(),
+            _last: gone.clone().drop_guard(),
+            gone,
         })
     }
 
-    /// Takes them away once nobody holds them any more; the group waits for its last process.
+    /// Takes them away once nobody holds them any more; the group waits for its last process. Returns when they are gone, so
+    /// that no two lives have the same workspace: a command that was being made, or a reader of figures, may still hold them.
     pub(crate) async fn remove(surroundings: Arc<Self>) {
         surroundings.over.cancel();
+        let gone = surroundings.gone.clone();
         // Fails only when the runtime goes down, and then it is dropped there.
         let _ = spawn_blocking(move || drop(surroundings)).await;
+        if timeout(HOLDERS_PATIENCE, gone.cancelled()).await.is_err() {
+            tracing::warn!("something still holds what was around a life");
+        }
     }
 
     /// The user of this agent on the host.
@@ -121,8 +146,22 @@ impl Surroundings {
         self.group.missing().iter().map(row).chain(workspace).collect()
     }
 
-    /// A reading of this life. `init` is the first process of the sandbox; what no group counts is read from `/proc`.
-    pub(crate) fn reading(&self, init: u32) -> Usage {
+    pub(crate) fn beside(&self) -> &Beside {
+        &self.beside
+    }
+
+    /// The agent's processes and those of its commands, where somebody has to ask them what they hold: a kernel that bounds the
+    /// workspace knows by itself. `init` is the first process of the sandbox.
+    fn holders(&self, init: u32) -> Vec<u32> {
+        if self.workspace.driver() != QuotaDriver::Watchdog {
+            return Vec::new();
+        }
+        self.beside.running().into_iter().chain([init]).flat_map(processes::tree).collect()
+    }
+
+    /// A reading of this life. What no group counts is read from `/proc`, and told by the launcher for commands that have
+    /// ended. A workspace that cannot be measured is as it was `before`.
+    pub(crate) fn reading(&self, init: u32, before: &Usage) -> Usage {
         let usage = self.group.usage();
         let moved = self.way_out.get().map(WayOut::bytes).unwrap_or_default();
         let own = match (usage.cpu, usage.memory, usage.processes, usage.disk) {
@@ -130,11 +169,13 @@ impl Surroundings {
             _ => processes::sample(init),
         };
         Usage {
-            cpu_ms: usage.cpu.map_or(own.cpu_ms, |cpu| cpu.total_us / 1_000),
+            cpu_ms: usage.cpu.map_or_else(|| self.beside.cpu_ms(own.cpu_ms), |cpu| cpu.total_us / 1_000),
             memory_bytes: usage.memory.map_or(own.memory_bytes, |memory| memory.bytes),
             memory_peak_bytes: usage
                 .memory
-                .map_or(own.memory_peak_bytes, |memory| memory.peak_bytes.unwrap_or(memory.bytes)),
+                .map_or(own.memory_peak_bytes.max(self.beside.memory_peak_bytes()), |memory| {
+                    memory.peak_bytes.unwrap_or(memory.bytes)
+                }),
             disk_read_bytes: usage.disk.map_or(own.disk_read_bytes, |disk| disk.read_bytes),
             disk_write_bytes: usage.disk.map_or(own.disk_write_bytes, |disk| disk.write_bytes),
             processes: usage.processes.map_or(own.processes, |processes| processes.count),
@@ -143,7 +184,10 @@ impl Surroundings {
                 .map_or(own.processes, |processes| processes.peak.unwrap_or(processes.count)),
             oom_kills: usage.memory.map_or(0, |memory| memory.oom_kills),
             throttled_ms: usage.cpu.map_or(0, |cpu| cpu.throttled_us / 1_000),
-            workspace_bytes: self.workspace.usage().bytes,
+            workspace_bytes: self
+                .workspace
+                .used_by(&self.holders(init))
+                .map_or(before.workspace_bytes, |used| used.bytes),
             egress_in_bytes: moved.r#in,
             egress_out_bytes: moved.out,
         }
@@ -162,12 +206,16 @@ impl Surroundings {
     }
 
     /// Above its bound, where nobody but us holds it.
-    pub(crate) fn check_workspace(&self) -> Result<()> {
-        self.workspace.check().map(drop)
+    pub(crate) fn check_workspace(&self, init: u32) -> Result<()> {
+        self.workspace.check(&self.holders(init)).map(drop)
     }
 
     pub(crate) fn over(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    pub(crate) fn command_lost(&self) -> CancellationToken {
+        self.command_lost.clone()
     }
 
     pub(crate) fn is_disk_full(&self) -> bool {

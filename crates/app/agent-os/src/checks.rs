@@ -17,7 +17,13 @@ use agentos_types::{
     machine::{IsolationLevel, Machine, MachineRow},
 };
 
-use crate::{install, layout::Layout, programs, sandboxes, witness};
+use crate::{
+    install,
+    layout::Layout,
+    programs,
+    rights::{self, Rights},
+    sandboxes, witness,
+};
 
 /// Everything that a check may look at.
 struct Subject<'s> {
@@ -44,7 +50,7 @@ const CHECKS: &[(&str, CheckFn)] = &[
     (CHECK_EGRESS, egress),
     ("clock is plausible", clock),
     ("root key is offline", root_key_offline),
-    ("server is not root", not_root),
+    ("agents are not root", not_root),
     ("agents are walled in", walls),
     ("sandboxes are real", backend),
     ("agents have users of their own", users),
@@ -226,11 +232,19 @@ fn root_key_offline(subject: &Subject<'_>) -> (CheckOutcome, String) {
     pass("not on this machine")
 }
 
-fn not_root(_: &Subject<'_>) -> (CheckOutcome, String) {
-    if rustix::process::geteuid().is_root() {
-        return warn("the server runs as root; run it as an ordinary user");
+/// That no agent runs as root, nor, where the server is root, as anybody who could act as the server.
+fn not_root(subject: &Subject<'_>) -> (CheckOutcome, String) {
+    let standing = Rights {
+        is_root: rustix::process::geteuid().is_root(),
+        backend: sandboxes::backend(subject.config),
+        first_host_id: sandboxes::first_host_id(subject.config).ok().flatten(),
+        is_dropped: subject.machine.as_ref().is_ok_and(rights::is_dropped),
+        open: rights::open_to_others(subject.layout),
+    };
+    match standing.judge() {
+        Ok(well) => pass(well),
+        Err(why) => warn(why),
     }
-    pass("ordinary user")
 }
 
 fn walls(subject: &Subject<'_>) -> (CheckOutcome, String) {

@@ -12,6 +12,7 @@ mod layout;
 mod log_key;
 mod migrate;
 mod programs;
+mod rights;
 mod sandbox_run;
 mod sandboxes;
 mod server;

@@ -1,8 +1,10 @@
 //! The server: opens what lies in the data directory, binds every port to its implementation, runs until it is told to
-//! stop. The order is the order of trust: checks, log, secrets, kernel, agents, and only then the door.
+//! stop. The order is the order of trust: checks, log, secrets, kernel, agents, and only then the door opens. Its address is
+//! taken before the first agent lives.
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +22,7 @@ use agentos_base::{
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
-use agentos_gateway::{Gateway, GatewayOptions};
+use agentos_gateway::{Gateway, GatewayOptions, TakenAddress};
 use agentos_identity::Tokens;
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
@@ -83,7 +85,8 @@ struct Server {
     kernel: Arc<ServerKernel>,
     gateway: Gateway,
     background: Background,
-    config: Config,
+    /// Of the gateway, if it has one.
+    certificate: Option<PathBuf>,
 }
 
 impl Server {
@@ -163,6 +166,11 @@ impl Server {
             // What is written meanwhile lies in the net and moves later.
             tracing::warn!(code = %fault.code, detail = fault.detail, "the coming days could not be opened");
         }
+        let certificate = config.gateway_tls()?.map(|(certificate, _)| certificate);
+        let trust = TrustRoot::load(&layout.trust_root())?;
+        // Nothing has happened yet: a start that cannot be reached, or has no certificate, costs no task an attempt.
+        let (door, address) = (gateway_options(&config, open_files)?, TakenAddress::take(config.gateway_listen()?)?);
+        hit(Point::ServerGatewayBound);
         record_start(&store, &ambient).await?;
         hit(Point::ServerStartRecorded);
         witnesses.record_contradictions().await?;
@@ -193,7 +201,7 @@ impl Server {
             log_keys: log_keys.into(),
             audit_retention: config.retention_audit_log(),
             tokens: Tokens::new(store.clone(), ambient.clone()),
-            trust: TrustRoot::load(&layout.trust_root())?,
+            trust,
             node: installation.node,
             ready: Arc::new(AtomicBool::new(false)),
             store,
@@ -209,33 +217,32 @@ impl Server {
             checks,
             machine,
         });
-        let gateway =
-            Gateway::bind(gateway_options(&config, open_files)?, kernel.clone(), ambient, background.clone())?;
-        hit(Point::ServerGatewayBound);
-        Ok(Self { kernel, gateway, background, config })
+        let gateway = Gateway::new(address, door, kernel.clone(), ambient, background.clone());
+        Ok(Self { kernel, gateway, background, certificate })
     }
 
     async fn serve(self, ready: oneshot::Sender<UpReport>, stop: oneshot::Receiver<()>) -> Result<()> {
-        let Self { kernel, gateway, background, config } = self;
-        let tls = config.gateway_tls()?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
+        let Self { kernel, gateway, background, certificate } = self;
+        let scheme = if certificate.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", reachable(gateway.local_addr()));
         let file = ServerFile {
             pid: std::process::id(),
             url: url.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: kernel.started_at,
-            tls_cert_file: tls.map(|(certificate, _)| certificate),
+            tls_cert_file: certificate,
         };
         background.spawn("gateway", gateway.serve());
         kernel.ready.store(true, Ordering::SeqCst);
-        file.store(kernel.layout.root())?;
-        tracing::info!(%url, node = %kernel.node, "ready");
-        // In a detached start nobody may be listening any more.
-        let _ = ready.send(UpReport { url, pid: file.pid, version: file.version.clone() });
-
-        // The sender lives as long as the process; losing it would mean stop as well.
-        let _ = stop.await;
+        // Agents live: whatever fails from here on ends in the order of a stop.
+        let announced = file.store(kernel.layout.root());
+        if announced.is_ok() {
+            tracing::info!(%url, node = %kernel.node, "ready");
+            // In a detached start nobody may be listening any more.
+            let _ = ready.send(UpReport { url, pid: file.pid, version: file.version.clone() });
+            // The sender lives as long as the process; losing it would mean stop as well.
+            let _ = stop.await;
+        }
         tracing::info!("stopping");
         kernel.ready.store(false, Ordering::SeqCst);
         let agents_ended = kernel.supervisor.shutdown().await;
@@ -251,7 +258,7 @@ impl Server {
             tracing::warn!(agents_ended, background_ended, "stopped before everything had ended");
         }
         kernel.witnesses.publisher.finish().await;
-        file.remove(kernel.layout.root())
+        announced.and_then(|()| file.remove(kernel.layout.root()))
     }
 }
 
@@ -390,7 +397,6 @@ fn gateway_options(config: &Config, open_files: usize) -> Result<GatewayOptions>
         None => None,
     };
     Ok(GatewayOptions {
-        listen: config.gateway_listen()?,
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
         connections_max: connections_max(config, open_files),

@@ -4,8 +4,10 @@
 
 pub mod body;
 pub mod kernel;
+pub mod models;
 mod log_life;
 pub mod problem;
 
 pub use kernel::Kernel;
+pub use models::Models;
 pub use problem::Problem;

@@ -1,5 +1,7 @@
 //! RFC 9457 problem documents, the only shape in which the API reports an error.
 
+use std::collections::BTreeMap;
+
 use agentos_types::{Code, Fault, RequestId};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,9 @@ pub struct Problem {
     pub hint: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// What a program needs to act on it, by fixed names: of a budget for example `remaining`, `needed`, `resets_at`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
 }
@@ -36,6 +41,7 @@ impl Problem {
             code: fault.code,
             hint: fault.hint.clone(),
             retry_after_ms: fault.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            facts: fault.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
             request_id,
         }
     }

@@ -28,5 +28,5 @@ mod ws;
 pub use access::access_markdown;
 pub use openapi::{openapi, openapi_json};
 pub use routes::{Access, PUBLIC_ROUTES, ROUTES, Route};
-pub use server::{Gateway, GatewayOptions};
+pub use server::{Gateway, GatewayOptions, TakenAddress};
 pub use ws::{MESSAGES, MessageAccess, MessageKind};

@@ -35,7 +35,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 pub struct GatewayOptions {
-    pub listen: SocketAddr,
     /// Without it the gateway speaks plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     pub body_bytes_max: usize,
@@ -53,14 +52,35 @@ pub struct GatewayOptions {
 
 impl fmt::Debug for GatewayOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GatewayOptions({}, tls: {})", self.listen, self.tls.is_some())
+        write!(f, "GatewayOptions(tls: {})", self.tls.is_some())
+    }
+}
+
+/// The address, taken before there is anything behind it: who connects waits in the system's queue until the gateway serves.
+#[derive(Debug)]
+pub struct TakenAddress {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl TakenAddress {
+    /// Must be called inside a tokio runtime.
+    pub fn take(wanted: SocketAddr) -> Result<Self> {
+        let listener = listen(wanted).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                Fault::new(Code::ADDRESS_IN_USE, format!("{wanted} is in use by another program"))
+                    .hint("choose another port with `agent-os up --port N`")
+            }
+            _ => Fault::new(Code::CONFIG_INVALID_VALUE, format!("cannot listen on {wanted}: {source}")),
+        })?;
+        let address = listener.local_addr().or_fault(Code::INTERNAL, "the listener has no address")?;
+        Ok(Self { listener, address })
     }
 }
 
 /// A bound gateway that does not serve yet.
 pub struct Gateway {
-    listener: TcpListener,
-    address: SocketAddr,
+    taken: TakenAddress,
     slots: Arc<Slots>,
     refusals: Arc<Semaphore>,
     door: Door,
@@ -69,26 +89,18 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Takes the address. Must be called inside a tokio runtime.
-    pub fn bind(
+    /// Binds the address to the kernel.
+    pub fn new(
+        taken: TakenAddress,
         options: GatewayOptions,
         kernel: Arc<dyn Kernel>,
         ambient: Ambient,
         background: Background,
-    ) -> Result<Self> {
-        let listener = listen(options.listen).map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                Fault::new(Code::ADDRESS_IN_USE, format!("{} is in use by another program", options.listen))
-                    .hint("choose another port with `agent-os up --port N`")
-            }
-            _ => Fault::new(Code::CONFIG_INVALID_VALUE, format!("cannot listen on {}: {source}", options.listen)),
-        })?;
-        let address = listener.local_addr().or_fault(Code::INTERNAL, "the listener has no address")?;
+    ) -> Self {
         let shared = Arc::new(Shared::new(kernel, ambient, background.shutdown(), &options));
         let router = routes::router(&shared);
-        Ok(Self {
-            listener,
-            address,
+        Self {
+            taken,
             slots: Slots::new(Limits {
                 all: options.connections_max,
                 strangers_per_address: options.strangers_per_address_max,
@@ -97,12 +109,12 @@ impl Gateway {
             door: Door { tls: options.tls, router, shared, cut: CancellationToken::new() },
             background,
             open: TaskTracker::new(),
-        })
+        }
     }
 
     /// The address in use, with the real port where port 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.taken.address
     }
 
     /// Serves until the background's shutdown fires, then stops accepting, lets open requests finish, and cuts what is
@@ -112,7 +124,7 @@ impl Gateway {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => match accepted {
+                accepted = self.taken.listener.accept() => match accepted {
                     Ok((stream, peer)) => self.admit(stream, peer.ip()),
                     Err(failure) => {
                         tracing::warn!(%failure, "a connection could not be accepted");
@@ -121,7 +133,7 @@ impl Gateway {
                 }
             }
         }
-        drop(self.listener);
+        drop(self.taken);
         self.open.close();
         if tokio::time::timeout(DRAIN_TIMEOUT, self.open.wait()).await.is_err() {
             tracing::warn!(connections = self.open.len(), "cutting connections that did not finish in time");

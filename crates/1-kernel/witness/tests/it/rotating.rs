@@ -1,17 +1,21 @@
 //! The life of a log that is witnessed: its key changes, and its oldest days are pruned.
 
+use std::time::Duration;
+
 use agentos_base::Background;
+use agentos_dialer::CheckedUrl;
 use agentos_proof::{KeyChain, SigningKey, checkpoint, rotation};
 use agentos_types::{
     Actor, Code,
     witness::{AddWitnessedLog, SubmitCheckpoint},
 };
-use agentos_witness::WitnessOptions;
+use agentos_witness::{Webhook, WitnessOptions};
 
 use super::{
     house::{Node, key_of, no_targets, other_tree},
     publishing::{PATIENCE, fast, until, with_node, witness_node},
 };
+use crate::receiver::Receiver;
 
 const ORIGIN: &str = "agent-os/node-1";
 
@@ -161,6 +165,42 @@ async fn the_key_changes_between_two_handings_out() {
     let options = WitnessOptions { file, ..with_node(&receiver, &witness, &old).await };
     let found = old.publisher(options).contradictions().await;
     assert_eq!(found.iter().map(|(_, fault)| fault.code).collect::<Vec<_>>(), [Code::LOG_SHRUNK, Code::LOG_SHRUNK]);
+}
+
+/// A change may be committed at any instant of a reading: no target takes that for damage. Many of them, each without a pause,
+/// so that some reading meets each change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_of_the_key_at_any_instant_of_a_turn_fail_nothing() {
+    let log = Node::new("node-1").await;
+    let receiver = Receiver::start(|_| Box::pin(async { (200, String::new()) })).await;
+    log.secrets.set(&Actor::System, &"hook".parse().unwrap(), "some-key-value".to_owned().into()).await.unwrap();
+    let hook = |number: u32| Webhook {
+        target: format!("webhook:{number}"),
+        url: CheckedUrl::parse(&format!("http://{}/", receiver.address)).unwrap(),
+        secret: "hook".parse().unwrap(),
+    };
+    let restless = WitnessOptions {
+        file: Some(log.path().join("witness.notes")),
+        webhooks: (0..6).map(hook).collect(),
+        interval: Duration::ZERO,
+        ..no_targets()
+    };
+    log.work("test.act", 1).await;
+    let publisher = log.publisher(restless);
+    let background = Background::default();
+    publisher.spawn(&background);
+    for seed in 10..210 {
+        log.rotate(seed).await;
+    }
+    // What an auditor asks for verifies as well.
+    assert_eq!(log.log.verify().await.unwrap().finding, None);
+    let size = checkpoint::parse_unverified(&log.log.checkpoint().await.unwrap()).unwrap().size;
+    until(&publisher, "the newest key's", |target| target.size == Some(size)).await;
+    assert!(background.stop(PATIENCE).await);
+    for target in publisher.status().await.unwrap() {
+        assert_eq!((target.failures_total, &target.problem), (0, &None), "{target:?}");
+    }
+    assert_eq!(publisher.contradictions().await, []);
 }
 
 #[tokio::test]

@@ -104,7 +104,8 @@ pub fn assemble(stream: &[u8]) -> Result<Value, String> {
                 assert_eq!(open.take(), index);
                 let block = message.as_mut().unwrap()["content"].as_array_mut().unwrap().last_mut().unwrap();
                 if !arguments.is_empty() {
-                    block["input"] = json(std::mem::take(&mut arguments).as_bytes());
+                    let input = serde_json::from_str(&std::mem::take(&mut arguments));
+                    block["input"] = input.map_err(|error| format!("arguments: {error}"))?;
                 }
             }
             "message_delta" => {

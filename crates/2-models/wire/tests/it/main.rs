@@ -3,6 +3,7 @@
 
 mod chat;
 mod corpus;
+mod damaged;
 mod gemini;
 mod hostile;
 mod messages;

@@ -9,6 +9,7 @@
 //!
 //! Not here: decisions (the monitor), bytes and addresses (the proxy), sandboxes (their crate).
 
+mod answer;
 mod authority;
 mod broker;
 mod channel;
@@ -18,6 +19,7 @@ mod guest;
 mod judge;
 mod keeper;
 mod meter;
+mod names;
 mod order;
 mod process;
 mod session;

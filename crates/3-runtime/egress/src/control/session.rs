@@ -12,21 +12,25 @@ use std::{
 };
 
 use agentos_monitor::egress::Closing;
-use agentos_protocol::egress::{EGRESS_VERSION, FromProxy, Refusal, ToProxy, Verdict, Wish};
+use agentos_protocol::{
+    egress::{EGRESS_VERSION, FromProxy, Refusal, ToProxy, Wish},
+    sandbox::PACKET_BYTES_MAX,
+};
 use agentos_types::{Code, Fault};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{
-    Judgement,
+    answer::{self, Answer, Question},
     channel::Channel,
     counts::one_more,
     desk::{self, Desk},
     keeper::Shared,
     meter::Bytes,
+    table::Entry,
 };
 
 /// Questions that are judged at once: as many as a proxy has open. More come only from one that has been taken over.
@@ -52,7 +56,7 @@ pub(super) struct Session {
     shared: Arc<Shared>,
     channel: Channel,
     desk: Arc<Desk>,
-    verdicts: mpsc::Sender<(u64, Verdict)>,
+    answers: mpsc::Sender<Answer>,
     judged: Arc<Semaphore>,
     is_ready: watch::Sender<bool>,
     answered: AtomicU64,
@@ -61,7 +65,7 @@ pub(super) struct Session {
 impl Session {
     /// Runs until the proxy ends, hangs, or says what it must not say.
     pub async fn run(shared: Arc<Shared>, channel: Channel, on_ready: impl FnOnce()) -> Ending {
-        let (verdicts, outgoing) = mpsc::channel(JUDGED_MAX);
+        let (answers, outgoing) = mpsc::channel(JUDGED_MAX);
         let (pings, pinged) = mpsc::channel(PINGS_MAX);
         let session = Self {
             desk: Arc::new(Desk::new()),
@@ -70,7 +74,7 @@ impl Session {
             answered: AtomicU64::new(0),
             shared,
             channel,
-            verdicts,
+            answers,
         };
         session.shared.begin(session.desk.clone());
         let ending = tokio::select! {
@@ -136,32 +140,22 @@ impl Session {
     /// Judged beside the socket, and to its end also when the proxy dies: what was recorded needs its outcome.
     fn on_ask(&self, ask: u64, sandbox: u64, wish: Wish) {
         let (entry, turn) = (self.shared.table.living(sandbox), Arc::clone(&self.judged).try_acquire_owned());
-        let (shared, desk, verdicts) = (self.shared.clone(), self.desk.clone(), self.verdicts.clone());
+        let (shared, desk, answers) = (self.shared.clone(), self.desk.clone(), self.answers.clone());
         let (Some(entry), Ok(turn)) = (entry, turn) else {
             one_more(&self.shared.counters.denied);
             let fault =
                 Fault::new(Code::STORE_BUSY, "the sandbox has ended, or too many connections wait for an answer");
             // If even this does not fit, the question stays without an answer, and nothing happens for it.
-            let _ = self.verdicts.try_send((ask, Judgement::denied(&fault).verdict));
+            if let Some(answer) = answer::denied(ask, &fault) {
+                let _ = self.answers.try_send(answer);
+            }
             return;
         };
         self.shared.background.spawn("egress-ask", async move {
-            let Judgement { mut verdict, passage } = shared.judge.judge(&entry.guest, &wish).await;
-            if let Some(passage) = passage
-                && let Err(passage) = desk.put(ask, sandbox, passage)
-            {
-                passage.lose().await;
-                wipe(&mut verdict);
-                let fault = Fault::new(Code::STORE_BUSY, "too many connections are open");
-                verdict = Judgement::denied(&fault).verdict;
-            }
-            one_more(match verdict {
-                Verdict::Allowed { .. } => &shared.counters.allowed,
-                Verdict::Denied { .. } => &shared.counters.denied,
-            });
-            // A proxy that is gone has lost what was put on the desk.
-            if let Err(mpsc::error::SendError((_, mut verdict))) = verdicts.send((ask, verdict)).await {
-                wipe(&mut verdict);
+            let question = Question { ask, sandbox, wish };
+            if let Some(answer) = question.answer(&shared, &desk, &entry).await {
+                // A proxy that is gone has lost what was put on the desk.
+                let _ = answers.send(answer).await;
             }
             drop(turn);
         });
@@ -184,7 +178,7 @@ impl Session {
     /// Everything that goes to the proxy goes through here, in order.
     async fn tell(
         &self,
-        mut verdicts: mpsc::Receiver<(u64, Verdict)>,
+        mut answers: mpsc::Receiver<Answer>,
         mut pings: mpsc::Receiver<u64>,
         on_ready: impl FnOnce(),
     ) -> Ending {
@@ -196,7 +190,7 @@ impl Session {
             let sent = tokio::select! {
                 biased;
                 () = self.shared.changed() => self.bring_in_line(&mut known).await,
-                Some((ask, verdict)) = verdicts.recv() => self.send_verdict(ask, verdict).await,
+                Some(answer) = answers.recv() => self.channel.send(&answer, &[]).await,
                 Some(n) = pings.recv() => self.send(&ToProxy::Ping { n }).await,
             };
             if let Err(error) = sent {
@@ -211,6 +205,12 @@ impl Session {
         let rows = self.shared.table.all();
         let (leaving, living): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, entry)| entry.is_leaving());
         known.parting.retain(|sandbox| rows.contains_key(sandbox));
+        // A row can go while the proxy is being told of it: nothing is owed then but that it closes the listeners.
+        let gone: Vec<u64> = known.attached.iter().copied().filter(|sandbox| !rows.contains_key(sandbox)).collect();
+        for sandbox in gone {
+            known.attached.remove(&sandbox);
+            self.send(&ToProxy::Detach { sandbox }).await?;
+        }
         for (&sandbox, _) in leaving {
             if known.attached.remove(&sandbox) {
                 known.parting.insert(sandbox);
@@ -223,23 +223,22 @@ impl Session {
         }
         for (&sandbox, entry) in living {
             if known.attached.insert(sandbox) {
-                let message = ToProxy::Attach(Box::new(entry.attachment(sandbox)));
-                let bytes = Zeroizing::new(serde_json::to_vec(&message)?);
-                self.channel.send(&bytes, &entry.sockets).await?;
+                self.attach(sandbox, entry).await?;
             }
         }
         self.shared.in_line(generation);
         Ok(())
     }
 
-    /// The one message with secrets in it is not left in memory.
-    async fn send_verdict(&self, ask: u64, verdict: Verdict) -> io::Result<()> {
-        let mut message = ToProxy::Verdict { ask, verdict };
+    /// One that does not fit into a message has no way out; the others keep theirs.
+    async fn attach(&self, sandbox: u64, entry: &Entry) -> io::Result<()> {
+        let message = ToProxy::Attach(Box::new(entry.attachment(sandbox)));
         let bytes = Zeroizing::new(serde_json::to_vec(&message)?);
-        if let ToProxy::Verdict { verdict, .. } = &mut message {
-            wipe(verdict);
+        if bytes.len() > PACKET_BYTES_MAX {
+            tracing::error!(guest = ?entry.guest, bytes = bytes.len(), "a sandbox is too large to be told of");
+            return Ok(());
         }
-        self.channel.send(&bytes, &[]).await
+        self.channel.send(&bytes, &entry.sockets).await
     }
 
     async fn send(&self, message: &ToProxy) -> io::Result<()> {
@@ -258,25 +257,23 @@ impl Session {
         }
         let mut ticks = interval(care.ping);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut asked, mut asked_at) = (0, Instant::now());
+        // In turns and not by the clock: a server that was stopped itself has not waited, and what the proxy has answered
+        // meanwhile is still to be read.
+        let turns_max = care.patience.div_duration_f64(care.ping).ceil();
+        let (mut asked, mut turns) = (0, 0_u32);
         loop {
             ticks.tick().await;
             if self.answered.load(Ordering::Relaxed) < asked {
-                if asked_at.elapsed() >= care.patience {
+                turns += 1;
+                if f64::from(turns) >= turns_max {
                     return silent(care.patience);
                 }
                 continue;
             }
             asked += 1;
-            asked_at = Instant::now();
+            turns = 0;
             // Full only if the one before was never sent, and that one is waited for.
             let _ = pings.try_send(asked);
         }
-    }
-}
-
-fn wipe(verdict: &mut Verdict) {
-    if let Verdict::Allowed { headers, .. } = verdict {
-        headers.iter_mut().for_each(|(_, value)| value.zeroize());
     }
 }

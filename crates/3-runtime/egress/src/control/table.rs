@@ -22,6 +22,7 @@ use super::{
     Guest,
     keeper::Shared,
     meter::{Bytes, Meter},
+    names::Names,
 };
 
 /// From the end of a sandbox to the last word of the proxy about it. Beyond it the bytes since the last ping are lost.
@@ -31,6 +32,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Entry {
     pub guest: Guest,
     pub meter: Meter,
+    /// Outlive each proxy: what a program inside was told about a name stays true.
+    pub names: Names,
     limits: EgressLimits,
     listeners: Vec<Listener>,
     /// Kept here for as long as the sandbox lives: a new proxy gets them again.
@@ -61,6 +64,7 @@ impl Entry {
             limits,
             terminated_hosts: self.guest.terminated_hosts(),
             authority: self.guest.authority().cloned(),
+            names: self.names.all(),
         }
     }
 }
@@ -121,7 +125,7 @@ impl Table {
 
 /// The way out of one sandbox. Closed when dropped.
 pub struct Attached {
-    sandbox: u64,
+    pub(super) sandbox: u64,
     entry: Arc<Entry>,
     shared: Arc<Shared>,
 }
@@ -139,6 +143,7 @@ pub(super) fn attach(
     let entry = Entry {
         guest,
         meter: Meter::default(),
+        names: Names::default(),
         limits,
         listeners,
         sockets,
@@ -169,11 +174,11 @@ impl Attached {
         if self.entry.is_leaving.swap(true, Ordering::Relaxed) {
             return;
         }
-        if self.shared.is_any_told() {
-            self.shared.table_changed();
-        } else {
+        if !self.shared.is_any_told() {
             self.shared.table.gone(self.sandbox);
         }
+        // In any case: a proxy that is being told just now may have been told of this sandbox.
+        self.shared.table_changed();
         let (shared, entry) = (self.shared.clone(), self.entry.clone());
         self.shared.background.spawn("egress-ended", async move { shared.judge.ended(&entry.guest).await });
     }

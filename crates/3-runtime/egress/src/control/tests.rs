@@ -3,4 +3,5 @@
 mod broker;
 mod fake;
 mod lives;
+mod order;
 mod wishes;

@@ -31,7 +31,7 @@ pub(super) async fn first(
     connection: &Connection,
     reader: &mut Reader<'_, impl AsyncRead + Unpin>,
 ) -> Result<First, Stop> {
-    if !reader.has_some().await? {
+    if !connection.word(reader.has_some()).await? {
         return Ok(First::Nothing);
     }
     connection.activity.touch();

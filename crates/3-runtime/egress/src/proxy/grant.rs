@@ -26,8 +26,6 @@ pub(super) struct Grant {
     /// Headers that replace those of the program. Their values are secrets.
     pub headers: Vec<(String, String)>,
     pub private_allowed: bool,
-    /// Names are granted without a report of their end.
-    pub is_silent: bool,
 }
 
 /// Which way bytes go, as seen from the sandbox.
@@ -55,7 +53,6 @@ impl Grant {
             end: Mutex::new(None),
             headers,
             private_allowed,
-            is_silent: false,
         }
     }
 
@@ -77,9 +74,6 @@ impl Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         self.headers.iter_mut().for_each(|(_, value)| value.zeroize());
-        if self.is_silent {
-            return;
-        }
         let told = self.end.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let end = told.unwrap_or(if self.guest.ended.is_cancelled() { WishEnd::Detached } else { WishEnd::Broken });
         self.line.post(FromProxy::Closed {

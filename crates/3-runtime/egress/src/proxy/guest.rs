@@ -1,6 +1,6 @@
 //! One sandbox as the proxy knows it, and one connection of it.
 
-use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use agentos_base::Ambient;
 use agentos_dialer::{HostPort, Reach, Reached, Tls, Unreached};
@@ -8,7 +8,7 @@ use agentos_protocol::egress::{Attachment, EgressLimits, Refusal, Wish};
 use agentos_types::{Code, Fault, Result};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -75,11 +75,15 @@ impl Guest {
         if authority.is_none() && !terminated.is_empty() {
             return Err(refused("TLS cannot end at the proxy without an authority"));
         }
+        let names = Names::default();
+        for (number, name) in (0..).zip(&attachment.names) {
+            names.learn(name, number).ok_or_else(|| refused("the names of a sandbox contradict each other"))?;
+        }
         let limits = attachment.limits;
         Ok(Self {
             id: attachment.sandbox,
             meter: Meter::new(&limits),
-            names: Names::default(),
+            names,
             terminated,
             authority,
             connections: Arc::new(Semaphore::new(
@@ -100,8 +104,26 @@ impl Connection {
     /// Asks the server. While it thinks, nothing is idle.
     pub async fn ask(&self, wish: Wish) -> Result<Grant, Stop> {
         self.guest.meter.check()?;
-        let _hold = self.activity.hold();
-        self.outside.line.ask(&self.guest, wish).await
+        let (_hold, begun) = (self.activity.hold(), Instant::now());
+        let answer = self.outside.line.ask(&self.guest, wish).await;
+        self.answered(begun, answer)
+    }
+
+    /// The address that stands for a name inside; none once the sandbox has had all that it may have.
+    pub async fn ask_name(&self, name: &str) -> Result<Option<Ipv4Addr>, Stop> {
+        self.guest.meter.check()?;
+        let (_hold, begun) = (self.activity.hold(), Instant::now());
+        let answer = self.outside.line.ask_name(&self.guest, name.to_owned()).await;
+        let number = self.answered(begun, answer)?;
+        Ok(number.and_then(|number| self.guest.names.learn(name, number)))
+    }
+
+    fn answered<T>(&self, begun: Instant, answer: Result<T, Stop>) -> Result<T, Stop> {
+        match &answer {
+            Ok(_) => self.activity.decide(),
+            Err(_) => self.activity.not_counted(begun.elapsed()),
+        }
+        answer
     }
 
     /// Opens the connection that was granted.
@@ -144,11 +166,22 @@ impl Connection {
         outcome.map_err(Stop::after_grant)
     }
 
-    /// Waits for `work` at most `limit`.
+    /// Waits for `work` of the program at most `limit`, and less if it should have said by then what it wants.
     pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
-        match tokio::time::timeout_at(Instant::now() + limit, work).await {
+        match timeout_at(self.activity.deadline(limit), work).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Stop::refused(Refusal::TooSlow)),
+        }
+    }
+
+    /// Waits for a word of the program.
+    pub async fn word<T>(&self, work: impl Future<Output = io::Result<T>>) -> Result<T, Stop> {
+        match self.activity.silent_until() {
+            None => Ok(work.await?),
+            Some(until) => match timeout_at(until, work).await {
+                Ok(outcome) => Ok(outcome?),
+                Err(_) => Err(Stop::refused(Refusal::TooSlow)),
+            },
         }
     }
 }

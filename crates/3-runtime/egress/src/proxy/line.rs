@@ -42,7 +42,6 @@ pub(super) struct Outgoing {
 /// A question that waits. Who asked may be gone by the time of the answer.
 struct Pending {
     guest: Arc<Guest>,
-    is_name: bool,
     answer: oneshot::Sender<Answer>,
     _turn: OwnedSemaphorePermit,
 }
@@ -50,6 +49,7 @@ struct Pending {
 /// A grant reports its own end when it is dropped, so one that nobody waits for any more is reported as well.
 enum Answer {
     Granted(Grant),
+    Named { number: Option<u32> },
     Denied { code: String, message: String },
 }
 
@@ -68,18 +68,29 @@ impl Line {
 
     /// Waits for the answer, however long the server takes: the limits of the connection end it.
     pub async fn ask(self: &Arc<Self>, guest: &Arc<Guest>, wish: Wish) -> Result<Grant, Stop> {
+        match self.answer(guest, wish).await? {
+            Answer::Granted(grant) => Ok(grant),
+            Answer::Denied { code, message } => Err(Stop::Denied { code, message }),
+            Answer::Named { .. } => Err(Stop::Broken),
+        }
+    }
+
+    /// Whether a program may know a name, and by which number; without one it has had all that it may have.
+    pub async fn ask_name(self: &Arc<Self>, guest: &Arc<Guest>, host: String) -> Result<Option<u32>, Stop> {
+        match self.answer(guest, Wish::Name { host }).await? {
+            Answer::Named { number } => Ok(number),
+            Answer::Denied { code, message } => Err(Stop::Denied { code, message }),
+            Answer::Granted(_) => Err(Stop::Broken),
+        }
+    }
+
+    async fn answer(self: &Arc<Self>, guest: &Arc<Guest>, wish: Wish) -> Result<Answer, Stop> {
         let turn = Arc::clone(&self.asks).acquire_owned().await.map_err(|_| Stop::NobodyToAsk)?;
         let ask = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        let is_name = matches!(wish, Wish::Name { .. });
-        let pending = Pending { guest: Arc::clone(guest), is_name, answer, _turn: turn };
-        self.pending().insert(ask, pending);
+        self.pending().insert(ask, Pending { guest: Arc::clone(guest), answer, _turn: turn });
         self.post(FromProxy::Ask { ask, sandbox: guest.id, wish });
-        match answered.await {
-            Ok(Answer::Granted(grant)) => Ok(grant),
-            Ok(Answer::Denied { code, message }) => Err(Stop::Denied { code, message }),
-            Err(_) => Err(Stop::NobodyToAsk),
-        }
+        answered.await.map_err(|_| Stop::NobodyToAsk)
     }
 
     /// The server's answer. One to a question that was never asked, or a second one, changes nothing.
@@ -90,10 +101,9 @@ impl Line {
         };
         let answer = match verdict {
             Verdict::Allowed { headers, private_allowed } => {
-                let mut grant = Grant::new(Arc::clone(self), ask, pending.guest, headers, private_allowed);
-                grant.is_silent = pending.is_name;
-                Answer::Granted(grant)
+                Answer::Granted(Grant::new(Arc::clone(self), ask, pending.guest, headers, private_allowed))
             }
+            Verdict::Named { number } => Answer::Named { number },
             Verdict::Denied { code, message } => Answer::Denied { code, message },
         };
         drop(pending.answer.send(answer));

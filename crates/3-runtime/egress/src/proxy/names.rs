@@ -1,5 +1,8 @@
 //! Addresses that stand for names inside one sandbox. A program asks for a name, gets an address of a pool that nothing
 //! else uses, and when it connects there the name is known again. The true addresses are looked up when it is dialed.
+//!
+//! Which address belongs to which name the server decides and remembers: programs keep addresses for longer than a proxy
+//! lives. Here is what this proxy was told; an address that it was not told of leads nowhere.
 
 use std::{
     collections::HashMap,
@@ -7,11 +10,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use agentos_protocol::egress::NAMES_MAX;
+
 /// 198.18.0.0/15, reserved for benchmarks (RFC 2544) and never routed.
 const POOL: u32 = 0xC612_0000;
 const POOL_PREFIX: u32 = 15;
-/// Names of one sandbox. More are a scan; an address is never given to a second name.
-const NAMES_MAX: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -21,25 +24,27 @@ pub(super) struct Names {
 #[derive(Debug, Default)]
 struct Table {
     by_name: HashMap<String, u32>,
-    /// Position 0 is the first address after that of the network itself.
-    by_number: Vec<String>,
+    /// With holes where the server gave a number to somebody who has died before he could tell.
+    by_number: HashMap<u32, String>,
 }
 
 impl Names {
-    /// The address of a name, the same one each time. `None` when the sandbox has used up its share.
-    pub fn address(&self, name: &str) -> Option<Ipv4Addr> {
+    /// The address that goes with the number that the server gave to a name. `None` if either is known to belong to
+    /// another, which no server says.
+    pub fn learn(&self, name: &str, number: u32) -> Option<Ipv4Addr> {
+        if usize::try_from(number).ok()? >= NAMES_MAX {
+            return None;
+        }
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = match table.by_name.get(name) {
-            Some(number) => *number,
-            None if table.by_number.len() >= NAMES_MAX => return None,
-            None => {
-                table.by_number.push(name.to_owned());
-                let number = u32::try_from(table.by_number.len()).ok()?;
-                table.by_name.insert(name.to_owned(), number);
-                number
-            }
-        };
-        Some(Ipv4Addr::from_bits(POOL + number))
+        let is_other = table.by_number.get(&number).is_some_and(|known| known != name)
+            || table.by_name.get(name).is_some_and(|known| *known != number);
+        if is_other {
+            return None;
+        }
+        table.by_name.insert(name.to_owned(), number);
+        table.by_number.insert(number, name.to_owned());
+        // The first address is that of the network itself.
+        Some(Ipv4Addr::from_bits(POOL + 1 + number))
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -48,9 +53,8 @@ impl Names {
 
     /// The name that an address stands for.
     pub fn name(&self, address: IpAddr) -> Option<String> {
-        let number = pool_number(address)?;
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.by_number.get(usize::try_from(number.checked_sub(1)?).ok()?).cloned()
+        let number = pool_number(address)?.checked_sub(1)?;
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).by_number.get(&number).cloned()
     }
 }
 
@@ -72,10 +76,10 @@ mod tests {
     #[test]
     fn a_name_keeps_its_address_and_an_address_its_name() {
         let names = Names::default();
-        let first = names.address("a.example").unwrap();
-        let second = names.address("b.example").unwrap();
+        let first = names.learn("a.example", 0).unwrap();
+        let second = names.learn("b.example", 1).unwrap();
         assert_eq!((first.to_string().as_str(), second.to_string().as_str()), ("198.18.0.1", "198.18.0.2"));
-        assert_eq!(names.address("a.example"), Some(first));
+        assert_eq!(names.learn("a.example", 0), Some(first));
         assert_eq!(names.name(first.into()).as_deref(), Some("a.example"));
         assert_eq!(names.name(second.to_ipv6_mapped().into()).as_deref(), Some("b.example"));
         for foreign in ["198.18.0.0", "198.18.0.3", "198.19.255.255", "198.20.0.1", "198.17.255.255", "8.8.8.8", "::1"]
@@ -86,12 +90,17 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_a_sandbox_ends() {
+    fn what_contradicts_itself_or_leaves_the_pool_is_not_learned() {
         let names = Names::default();
-        for number in 0..NAMES_MAX {
-            assert!(names.address(&format!("{number}.example")).is_some());
+        let last = u32::try_from(NAMES_MAX).unwrap() - 1;
+        let address = names.learn("a.example", last).unwrap();
+        assert!(is_in_pool(address.into()));
+        for (name, number) in [("b.example", last), ("a.example", 3), ("c.example", last + 1), ("c.example", u32::MAX)]
+        {
+            assert_eq!(names.learn(name, number), None, "{name} {number}");
         }
-        assert_eq!(names.address("one-more.example"), None);
-        assert!(names.address("0.example").is_some(), "what is known stays");
+        assert!(!names.has("b.example") && !names.has("c.example"));
+        assert_eq!(names.name(address.into()).as_deref(), Some("a.example"));
+        assert_eq!(names.name("198.18.0.4".parse().unwrap()), None);
     }
 }

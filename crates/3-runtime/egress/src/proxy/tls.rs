@@ -93,10 +93,17 @@ async fn handshake(
         tracing::error!(%fault, detail = fault.detail, "no certificate for a host");
         Stop::Broken
     })?;
-    match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(client)).await {
-        // Programs that do not trust the authority end here: there was no wish.
-        Ok(Err(_)) => Err(not_understood()),
+    let accepted = async {
+        // Programs that do not trust the authority end here, and those that speak nothing but HTTP/2: there was no wish.
+        TlsAcceptor::from(config).accept(client).into_fallible().await.map_err(|(_, client)| client)
+    };
+    match connection.within(HANDSHAKE, async { Ok(accepted.await) }).await {
         Ok(Ok(stream)) => Ok(stream),
-        Err(_) => Err(Stop::refused_for(Refusal::TooSlow, target.to_string())),
+        Ok(Err(mut client)) => {
+            // The alert has been written; closing at once would take it with it.
+            http::end(&mut client).await;
+            Err(not_understood())
+        }
+        Err(stop) => Err(stop.naming(|| target.to_string())),
     }
 }

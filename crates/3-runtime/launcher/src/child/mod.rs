@@ -4,7 +4,7 @@
 pub mod bwrap;
 pub mod devices;
 mod identity;
-mod mounts;
+pub(crate) mod mounts;
 mod network;
 mod place;
 mod proc;

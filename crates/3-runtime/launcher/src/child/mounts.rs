@@ -53,10 +53,7 @@ pub fn attributes(writable: bool, executable: bool) -> Attributes {
 
 /// All trees of the machine first, while its root is still the root.
 pub fn build(child: &mut Child<'_>) -> Result<(), String> {
-    if let Some(path) = &child.program {
-        let tree = copy(&path.to_string_lossy(), false, true)?;
-        files::move_to(tree.into_fd(), PROGRAM, true).map_err(|error| format!("the init's program: {error}"))?;
-    }
+    take_program(child)?;
     let mut trees = binds(child)?.into_iter();
     let devices = Devices::collect(child)?;
     // Who may read what is made here is said with it. The mask for the program comes later.
@@ -74,6 +71,7 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
             }
             // The host's are there.
             Mount::Devices { .. } | Mount::File { .. } if left_out::is("mounts") => {}
+            Mount::Symlink { target, .. } if left_out::is("mounts") && target.rfind('/') != Some(0) => {}
             Mount::Devices { shm_bytes } => devices.mount(root.as_fd(), *shm_bytes)?,
             other => small(root.as_fd(), other)?,
         }
@@ -85,6 +83,13 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
     }
     root.restrict(Attributes { read_only: true, ..forbidden })
         .map_err(|error| format!("the root could not be made read-only: {error}"))
+}
+
+/// Of the init, where the launcher could not open it.
+pub fn take_program(child: &mut Child<'_>) -> Result<(), String> {
+    let Some(path) = &child.program else { return Ok(()) };
+    let tree = copy(&path.to_string_lossy(), false, true)?;
+    files::move_to(tree.into_fd(), PROGRAM, true).map_err(|error| format!("the init's program: {error}"))
 }
 
 /// One tree for each bind of the order. The launcher's, where it had the right to copy them.

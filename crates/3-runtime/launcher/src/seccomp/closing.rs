@@ -16,6 +16,7 @@ use super::{
     install,
     table::{Call, GROUPS},
 };
+use crate::left_out;
 
 /// Random bits of each address: what every machine of the architecture has below its end of user memory.
 #[cfg(target_arch = "x86_64")]
@@ -29,7 +30,7 @@ const CLONE_THREAD: u32 = libc::CLONE_THREAD as u32;
 /// Replaces this program by the sandbox's; returns only the reason why it could not. For profiles that allow further
 /// programs this is a plain `execve`.
 pub fn execute(profile: Profile, command: &[CString], environment: &[CString]) -> io::Error {
-    if !is_closed(profile) {
+    if !is_closed(profile) || left_out::is("seccomp") {
         return crate::sys::execute(command, environment);
     }
     match place(command, environment) {

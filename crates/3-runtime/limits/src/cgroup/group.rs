@@ -3,7 +3,7 @@
 use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use agentos_protocol::sandbox::Descriptor;
-use agentos_types::{Code, Fault, Result, fault::OrFault, manifest::LimitEnforcement};
+use agentos_types::{Code, Fault, Result, manifest::LimitEnforcement};
 
 use super::{Driver, GroupLimits, GroupUsage, Resource, Shared, files, kill, refuse, v1::Version1, v2::Version2};
 
@@ -59,19 +59,6 @@ impl Group {
             _ => Ok(Vec::new()),
         };
         open.map_err(|source| machine("the group cannot be opened", &source))
-    }
-
-    /// Puts a process in that runs already. What it has used before stays counted where it was.
-    pub fn attach(&self, pid: u32) -> Result<()> {
-        for directory in &self.directories {
-            let place = match self.shared.driver {
-                Driver::Version2(_) => Version2::leaf(directory),
-                _ => directory.clone(),
-            };
-            files::write(&place, "cgroup.procs", &pid.to_string())
-                .or_fault(Code::LAUNCH_FAILED, "the process cannot be put into its group")?;
-        }
-        Ok(())
     }
 
     /// A group inside of this one, for a tool. It is held to its own limits and to those of this group.

@@ -30,7 +30,7 @@ use agentos_types::{
 
 pub use self::{
     group::Group,
-    usage::{CpuUsage, DiskUsage, GroupUsage, MemoryUsage, Pressure, ProcessUsage, Stall},
+    usage::{CpuUsage, DiskUsage, GroupUsage, MemoryUsage, ProcessUsage},
 };
 use self::{v1::Version1, v2::Version2};
 

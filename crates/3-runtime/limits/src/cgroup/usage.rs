@@ -7,8 +7,6 @@ pub struct GroupUsage {
     pub memory: Option<MemoryUsage>,
     pub processes: Option<ProcessUsage>,
     pub disk: Option<DiskUsage>,
-    /// How long the group stood still for want of something. Version 2 alone.
-    pub pressure: Option<Pressure>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,44 +47,4 @@ pub struct ProcessUsage {
 pub struct DiskUsage {
     pub read_bytes: u64,
     pub write_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pressure {
-    pub cpu: Stall,
-    pub memory: Stall,
-    pub disk: Stall,
-}
-
-/// Time for which at least one task, or all of them, waited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stall {
-    pub some_us: u64,
-    pub full_us: u64,
-}
-
-impl Stall {
-    /// From a file such as `some avg10=0.00 avg60=0.00 avg300=0.00 total=12`.
-    pub(super) fn parse(text: &str) -> Self {
-        let total = |kind: &str| {
-            text.lines()
-                .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))
-                .find_map(|rest| rest.split(' ').find_map(|word| word.strip_prefix("total=")?.parse().ok()))
-                .unwrap_or(0)
-        };
-        Self { some_us: total("some"), full_us: total("full") }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pressure_is_read_from_its_totals() {
-        let text =
-            "some avg10=1.00 avg60=0.50 avg300=0.10 total=5321\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=17\n";
-        assert_eq!(Stall::parse(text), Stall { some_us: 5_321, full_us: 17 });
-        assert_eq!(Stall::parse("some avg10=0.00 total=x\n"), Stall::default());
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Differences from version 2 that matter: a process enters each tree by itself, so it must not run before it is in all of
 //! them; out of memory kills the largest process and not the whole group; writes that the kernel puts off are not held back
-//! by the limit of disk speed; and there is no pressure. Only root may make groups here.
+//! by the limit of disk speed. Only root may make groups here.
 
 use std::{
     fs::File,
@@ -166,7 +166,6 @@ impl Version1 {
             memory: self.of(group, "memory").and_then(memory),
             processes: self.of(group, "pids").and_then(super::pids),
             disk: self.of(group, "blkio").and_then(disk),
-            pressure: None,
         }
     }
 

@@ -14,8 +14,8 @@ use agentos_protocol::sandbox::Descriptor;
 use rustix::fs::{Access, Mode, OFlags, access, getxattr, open};
 
 use super::{
-    CpuUsage, DiskUsage, GroupLimits, GroupUsage, MemoryUsage, Pressure, Resource, Stall, Standing, base::Base,
-    base::sweep, files, v1::PERIOD_US, write_all,
+    CpuUsage, DiskUsage, GroupLimits, GroupUsage, MemoryUsage, Resource, Standing, base::Base, base::sweep, files,
+    v1::PERIOD_US, write_all,
 };
 
 /// Controllers and what they limit.
@@ -195,7 +195,6 @@ impl Version2 {
             memory: memory(directory),
             processes: super::pids(directory),
             disk: files::text(directory, "io.stat").map(|text| disk(&text)),
-            pressure: pressure(directory),
         }
     }
 }
@@ -264,16 +263,6 @@ fn disk(text: &str) -> DiskUsage {
             .fold(0, u64::saturating_add)
     };
     DiskUsage { read_bytes: sum("rbytes="), write_bytes: sum("wbytes=") }
-}
-
-/// Absent where the kernel was built or booted without it.
-fn pressure(directory: &Path) -> Option<Pressure> {
-    let stall = |name| files::text(directory, name).map(|text| Stall::parse(&text));
-    Some(Pressure {
-        cpu: stall("cpu.pressure")?,
-        memory: stall("memory.pressure").unwrap_or_default(),
-        disk: stall("io.pressure").unwrap_or_default(),
-    })
 }
 
 #[cfg(test)]

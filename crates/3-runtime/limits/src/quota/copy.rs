@@ -17,7 +17,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::walk::{DEPTH_MAX, open_directory, open_top};
+use super::{
+    place::{Cause, maybe_later},
+    walk::{DEPTH_MAX, open_directory, open_top},
+};
 
 /// What may be copied.
 #[derive(Clone, Copy, Debug)]
@@ -176,9 +179,12 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-fn failed(source: &dyn std::fmt::Display) -> Fault {
-    Fault::new(Code::WORKSPACE_UNAVAILABLE, "a workspace could not be moved to its new place; the old one is unchanged")
+fn failed(source: &dyn Cause) -> Fault {
+    let message = "a workspace could not be moved to its new place; the old one is unchanged";
+    let fault = Fault::new(Code::WORKSPACE_UNAVAILABLE, message)
         .detail(source)
+        .hint("the server's log names the reason; the guide on disk quotas has what a move needs");
+    maybe_later(fault, source)
 }
 
 #[cfg(test)]

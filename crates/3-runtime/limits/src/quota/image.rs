@@ -22,7 +22,7 @@ use rustix::{
 use super::{
     copy::{Cap, copy},
     mounts,
-    place::{Home, Places, holds_something, is_own_file, make_private, unavailable},
+    place::{Home, Places, holds_something, is_own_file, make_private, maybe_later, unavailable},
     programs::{Programs, text},
     walk::{give, open_top},
 };
@@ -226,7 +226,8 @@ impl Images<'_> {
         }
         let block = statvfs(target).map_err(|source| unavailable(target, &source))?.f_bsize.max(1);
         ext4_ioc_resize_fs(open_top(target)?, bytes / block).map_err(|source| {
-            Fault::new(Code::WORKSPACE_UNAVAILABLE, "the image of a workspace could not be made larger").detail(source)
+            let message = "the image of a workspace could not be made larger";
+            maybe_later(Fault::new(Code::WORKSPACE_UNAVAILABLE, message).detail(source), &source)
         })
     }
 

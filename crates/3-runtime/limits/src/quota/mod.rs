@@ -13,6 +13,7 @@
 
 mod choice;
 mod copy;
+mod held;
 mod image;
 mod mounts;
 mod place;
@@ -24,9 +25,13 @@ mod walk;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use agentos_protocol::sandbox::Mount;
@@ -79,6 +84,8 @@ struct Opened {
     _lock: File,
     /// Workspaces that were mounted, each with the lock of who prepares or releases it. One entry an agent.
     mounted: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    /// The server ends: nothing is mounted any more.
+    is_closed: AtomicBool,
     /// Numbers of projects are given out one by one.
     numbers: Mutex<()>,
 }
@@ -100,7 +107,8 @@ impl Workspaces {
             let places = Places::open(&options.root)?;
             let lock = places.lock()?;
             Images { places: &places, programs }.sweep();
-            Ok(Opened { places, _lock: lock, mounted: Mutex::default(), numbers: Mutex::default() })
+            let (mounted, numbers) = (Mutex::default(), Mutex::default());
+            Ok(Opened { places, _lock: lock, mounted, is_closed: AtomicBool::new(false), numbers })
         })
     }
 
@@ -141,6 +149,10 @@ impl Workspaces {
         let opened = self.0.opened.as_ref().map_err(Clone::clone)?;
         let own = opened.own(name);
         let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: whoever closes takes it after this.
+        if opened.is_closed.load(Ordering::SeqCst) {
+            return Err(Fault::new(Code::SHUTTING_DOWN, "the server is shutting down; workspaces are closed"));
+        }
         let owner = owner.unwrap_or_else(|| rustix::process::geteuid().as_raw());
         let bounds = Bounds::new(bytes);
         let (places, programs) = (&opened.places, &self.0.programs);
@@ -166,7 +178,7 @@ impl Workspaces {
         Images { places: &opened.places, programs: &self.0.programs }.release(name)
     }
 
-    /// Unmounts all of them now, for a server that ends. The last handle does the same.
+    /// Unmounts all of them now, for a server that ends; none is prepared after it. The last handle does the same.
     pub fn close(&self) {
         self.0.release_all();
     }
@@ -209,18 +221,23 @@ impl Inner {
     /// An unmount waits for the disk, and a server may have a thousand.
     fn release_all(&self) {
         let Ok(opened) = &self.opened else { return };
-        let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        let names: Vec<&String> = mounted.keys().collect();
+        // Before the names are read: who comes later sees it, who came before is among them and has its lock waited for.
+        opened.is_closed.store(true, Ordering::SeqCst);
+        let mounted: Vec<(String, Arc<Mutex<()>>)> = {
+            let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+            mounted.iter().map(|(name, own)| (name.clone(), own.clone())).collect()
+        };
         let images = Images { places: &opened.places, programs: &self.programs };
         std::thread::scope(|threads| {
-            for part in names.chunks(names.len().div_ceil(UNMOUNTERS).max(1)) {
-                threads.spawn(|| part.iter().for_each(|name| release_at_end(&images, name)));
+            for part in mounted.chunks(mounted.len().div_ceil(UNMOUNTERS).max(1)) {
+                threads.spawn(|| part.iter().for_each(|(name, own)| release_at_end(&images, name, own)));
             }
         });
     }
 }
 
-fn release_at_end(images: &Images<'_>, name: &str) {
+fn release_at_end(images: &Images<'_>, name: &str, own: &Mutex<()>) {
+    let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(fault) = images.release(name) {
         tracing::warn!(%fault, detail = fault.detail, "a workspace stays mounted; the next start removes the mount");
     }
@@ -287,14 +304,19 @@ impl Workspace {
 
     /// What is used now. What cannot be told is 0: a workspace in memory is counted with the memory of its agent.
     pub fn usage(&self) -> WorkspaceUsage {
-        self.measure().unwrap_or(self.nothing_used())
+        self.used_by(&[]).unwrap_or(self.nothing_used())
     }
 
-    /// Whether the workspace is within its bound. The fault is a reason to stop the agent; it says by how much the bound was
+    /// What is used now, with what these processes hold of it without a name; none where it cannot be told.
+    pub fn used_by(&self, processes: &[u32]) -> Option<WorkspaceUsage> {
+        self.measure(processes).ok()
+    }
+
+    /// Whether the workspace is within its bound, with what these processes hold of it without a name. The fault is a reason to stop the agent; it says by how much the bound was
     /// passed. Only the watchdog finds something: with the other drivers the kernel refuses the write itself.
-    pub fn check(&self) -> Result<WorkspaceUsage> {
+    pub fn check(&self, processes: &[u32]) -> Result<WorkspaceUsage> {
         let kernel_holds = self.driver != QuotaDriver::Watchdog;
-        let usage = match self.measure() {
+        let usage = match self.measure(processes) {
             // Closed from inside: as good as passed.
             Err(fault) if !kernel_holds && fault.code == Code::WORKSPACE_UNAVAILABLE => {
                 return Err(walk::unmeasured(fault.message));
@@ -316,13 +338,16 @@ impl Workspace {
         .hint("remove files from the workspace, or raise limits.workspace_bytes in the manifest"))
     }
 
-    fn measure(&self) -> Result<WorkspaceUsage> {
+    fn measure(&self, processes: &[u32]) -> Result<WorkspaceUsage> {
         match self.driver {
             QuotaDriver::Tmpfs => Ok(self.nothing_used()),
             QuotaDriver::Watchdog => {
                 // One above the bound is enough to know; what a bomb of files has made is not counted to its end.
                 let found = walk::measure(&self.path, self.bounds.files.saturating_add(1))?;
-                Ok(WorkspaceUsage { bytes: found.bytes, files: found.files, ..self.nothing_used() })
+                let device = fs::metadata(&self.path).map_err(|source| unavailable(&self.path, &source))?.dev();
+                let held = held::measure(device, processes)?;
+                let (bytes, files) = (found.bytes.saturating_add(held.bytes), found.files.saturating_add(held.files));
+                Ok(WorkspaceUsage { bytes, files, ..self.nothing_used() })
             }
             QuotaDriver::Project | QuotaDriver::Image => {
                 let found = statvfs(&self.path).map_err(|source| unavailable(&self.path, &source))?;

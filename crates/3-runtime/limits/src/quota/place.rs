@@ -18,12 +18,31 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use agentos_types::{Code, Fault, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 const NAME_BYTES_MAX: usize = 64;
+/// Lacks and failures of a machine that pass without a change of what was asked for.
+const PASSING: [Errno; 10] = [
+    Errno::AGAIN,
+    Errno::INTR,
+    Errno::NOMEM,
+    Errno::NFILE,
+    Errno::MFILE,
+    Errno::NOSPC,
+    Errno::DQUOT,
+    Errno::IO,
+    Errno::BUSY,
+    Errno::TIMEDOUT,
+];
+/// Whoever tries again has a back-off of its own; this only says that it is worth it.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Where the data of one workspace are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +84,7 @@ impl Places {
         let file = open.map_err(|source| unavailable(&path, &source))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|source| {
             Fault::new(Code::WORKSPACE_UNAVAILABLE, "another process uses the workspaces of this directory")
-                .hint("stop the other server first")
+                .hint("stop the other server, then start this one again")
                 .detail(format!("{}: {source}", path.display()))
         })?;
         Ok(file)
@@ -130,9 +149,49 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn unavailable(path: &Path, source: &dyn std::fmt::Display) -> Fault {
-    Fault::new(Code::WORKSPACE_UNAVAILABLE, "a workspace cannot be read or made")
+/// Why something failed, and whether it may succeed by itself later.
+pub(crate) trait Cause: std::fmt::Display {
+    fn errno(&self) -> Option<Errno>;
+}
+
+impl Cause for io::Error {
+    fn errno(&self) -> Option<Errno> {
+        Errno::from_io_error(self)
+    }
+}
+
+impl Cause for Errno {
+    fn errno(&self) -> Option<Errno> {
+        Some(*self)
+    }
+}
+
+/// What we refuse ourselves stays refused.
+impl Cause for &str {
+    fn errno(&self) -> Option<Errno> {
+        None
+    }
+}
+
+impl Cause for std::num::ParseIntError {
+    fn errno(&self) -> Option<Errno> {
+        None
+    }
+}
+
+/// With a time after which it may be tried again, unless only a person can mend it.
+pub(crate) fn unavailable(path: &Path, source: &dyn Cause) -> Fault {
+    let fault = Fault::new(Code::WORKSPACE_UNAVAILABLE, "a workspace cannot be read or made")
         .detail(format!("{}: {source}", path.display()))
+        .hint("the server's log names the path; the guide on disk quotas says what has to be there");
+    maybe_later(fault, source)
+}
+
+pub(crate) fn maybe_later(fault: Fault, source: &dyn Cause) -> Fault {
+    match source.errno().is_some_and(|errno| PASSING.contains(&errno)) {
+        true => fault.retry_after(RETRY),
+        false => fault,
+    }
 }
 
 /// A directory for its owner alone, with its parents.
@@ -174,6 +233,18 @@ pub(crate) fn is_own_file(path: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_a_person_has_to_mend() {
+        let later = |cause: &dyn Cause| unavailable(Path::new("/w"), cause).retry_after.is_some();
+        for passing in PASSING {
+            assert!(later(&passing) && later(&io::Error::from(passing)), "{passing}");
+        }
+        for lasting in [Errno::ACCESS, Errno::ROFS, Errno::EXIST, Errno::NOTDIR, Errno::LOOP] {
+            assert!(!later(&lasting) && !later(&io::Error::from(lasting)), "{lasting}");
+        }
+        assert!(!later(&"not ours") && !later(&io::Error::other("no word")));
+    }
 
     fn check_home(content: Option<&str>, expected: Option<Home>) {
         let root = tempfile::tempdir().unwrap();

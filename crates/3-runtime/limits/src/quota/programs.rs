@@ -17,6 +17,8 @@ use rustix::{
 
 use agentos_types::{Code, Fault, Result};
 
+use super::place::RETRY;
+
 /// Where a program of the system may lie. An operator's PATH does not decide what root runs.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// A megabyte of metadata takes milliseconds; a minute is a disk that hangs.
@@ -49,8 +51,13 @@ impl Programs {
         let failed = |why: String| {
             Fault::new(Code::WORKSPACE_UNAVAILABLE, format!("{name}, which makes workspaces, did not succeed"))
                 .detail(why)
+                // A disk that is full, a loop device that is taken: which, only its words know.
+                .retry_after(RETRY)
         };
-        let program = self.find(name).ok_or_else(|| failed("it is not installed".to_owned()))?;
+        let program = self.find(name).ok_or_else(|| {
+            Fault::new(Code::WORKSPACE_UNAVAILABLE, format!("{name}, which makes workspaces, is not installed"))
+                .hint(format!("install {name}; agent-os doctor says what workspaces need"))
+        })?;
         let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
@@ -114,7 +121,11 @@ mod tests {
     use super::*;
 
     fn check(name: &str, arguments: &[&str], expected: &str) {
-        let outcome = Programs::of_the_system().run(name, arguments).map_err(|fault| fault.detail.unwrap());
+        let outcome = Programs::of_the_system().run(name, arguments).map_err(|fault| {
+            let may_succeed_later = fault.retry_after.is_some();
+            assert_eq!(may_succeed_later, !fault.message.contains("not installed"), "{fault}");
+            fault.detail.unwrap_or(fault.message)
+        });
         match outcome {
             Ok(()) => assert_eq!(expected, ""),
             Err(detail) => assert!(!expected.is_empty() && detail.contains(expected), "{detail}"),

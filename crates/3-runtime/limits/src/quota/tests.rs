@@ -58,7 +58,7 @@ fn one_file_fills_the_image_to_its_limit_and_no_other() {
     let (written, refused) = fill(&mine.path().unwrap().join("big"), 4 * LIMIT);
     assert_eq!(refused, Some(ErrorKind::StorageFull));
     assert!(written <= LIMIT && written > LIMIT / 2, "{written}");
-    let used = mine.check().unwrap();
+    let used = mine.check(&[]).unwrap();
     assert!(used.bytes_max <= LIMIT && used.bytes <= used.bytes_max && used.bytes >= written, "{used:?}");
     let (written, refused) = fill(&other.path().unwrap().join("file"), LIMIT / 2);
     assert_eq!((written, refused), (LIMIT / 2, None), "another agent has its own room");
@@ -94,7 +94,7 @@ fn a_file_of_eight_exbibytes_takes_no_room_and_no_time() {
     let directories = open(root.path(), QuotaDriver::Watchdog);
     let moved = directories.prepare("mine", LIMIT, None).unwrap();
     assert_eq!(fs::metadata(path).unwrap().len(), 1 << 33);
-    moved.check().unwrap();
+    moved.check(&[]).unwrap();
 }
 
 #[test]
@@ -140,6 +140,35 @@ fn many_agents_start_and_end_at_once() {
     workspaces.close();
     assert_eq!(mounted_below(root.path()), 0);
     assert_eq!(other_handle.driver(), QuotaDriver::Image);
+}
+
+#[test]
+fn after_the_close_nothing_is_mounted_any_more() {
+    const AGENTS: usize = 8;
+    let root = tempfile::tempdir().unwrap();
+    let Some(workspaces) = images(root.path()) else { return };
+    let (begun, is_begun) = std::sync::mpsc::channel();
+    std::thread::scope(|threads| {
+        for number in 0..AGENTS {
+            let (workspaces, begun) = (&workspaces, begun.clone());
+            threads.spawn(move || {
+                let name = format!("agent-{number}");
+                begun.send(()).unwrap();
+                // Some come before the close, some in the middle of it, and each goes on until it is told to stop.
+                let refused = loop {
+                    match workspaces.prepare(&name, LIMIT, None) {
+                        Ok(_) => workspaces.release(&name).unwrap(),
+                        Err(fault) => break fault,
+                    }
+                };
+                assert_eq!(refused.code, Code::SHUTTING_DOWN, "{refused}");
+            });
+        }
+        (0..AGENTS).for_each(|_| is_begun.recv().unwrap());
+        workspaces.close();
+        assert_eq!(mounted_below(root.path()), 0, "whoever was in the middle was waited for");
+    });
+    assert_eq!(mounted_below(root.path()), 0);
 }
 
 #[test]
@@ -349,13 +378,13 @@ fn the_watchdog_finds_every_excess_and_says_by_how_much() {
     let workspaces = open(root.path(), QuotaDriver::Watchdog);
     let workspace = workspaces.prepare("mine", LIMIT, None).unwrap();
     let path = workspace.path().unwrap();
-    workspace.check().unwrap();
+    workspace.check(&[]).unwrap();
     let excess = |what: &str| {
-        let fault = workspace.check().unwrap_err();
+        let fault = workspace.check(&[]).unwrap_err();
         assert_eq!(fault.code, Code::WORKSPACE_LIMIT);
         assert!(fault.message.contains(what), "{fault}");
         fs::remove_dir_all(path).unwrap();
-        workspaces.prepare("mine", LIMIT, None).unwrap().check().unwrap();
+        workspaces.prepare("mine", LIMIT, None).unwrap().check(&[]).unwrap();
     };
     fill(&path.join("big"), LIMIT + 2 * CHUNK as u64);
     excess("it was passed by 131072 bytes");
@@ -371,7 +400,16 @@ fn the_watchdog_finds_every_excess_and_says_by_how_much() {
     fs::create_dir_all(&deep).unwrap();
     excess("deep");
     File::create(path.join("sparse")).unwrap().set_len(1 << 43).unwrap();
-    workspace.check().unwrap();
+    workspace.check(&[]).unwrap();
+    // Without a name it is still on the disk.
+    let mut nameless = File::create(path.join("short-lived")).unwrap();
+    nameless.write_all(&vec![7; 2 * LIMIT as usize]).unwrap();
+    nameless.sync_all().unwrap();
+    fs::remove_file(path.join("short-lived")).unwrap();
+    let fault = workspace.check(&[std::process::id()]).unwrap_err();
+    assert!(fault.code == Code::WORKSPACE_LIMIT && fault.message.contains("bytes in 2 files"), "{fault}");
+    drop(nameless);
+    workspace.check(&[std::process::id()]).unwrap();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::place::unavailable;
 /// A directory a level: what a walk has open at once. Real trees stay below 40; what goes deeper hides from measuring.
 pub(crate) const DEPTH_MAX: u32 = 128;
 /// The unit of `st_blocks`, whatever the block size of the file system.
-const SECTOR_BYTES: u64 = 512;
+pub(crate) const SECTOR_BYTES: u64 = 512;
 
 /// What lies in a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,6 @@ fn out_of_memory_ends_the_group_as_a_whole() {
     assert!(was_killed(bomb.wait()));
     assert!(bystanders.iter_mut().all(|bystander| was_killed(bystander.wait())));
     until("all are gone", || members(&bombed).is_empty());
-    assert!(bombed.usage().pressure.is_some(), "the kernel counts what the group waited for");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::process::ExitStatusExt,
+    os::{fd::AsRawFd, unix::process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     thread,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use agentos_limits::{Cgroups, CgroupsOptions, Group, GroupLimits, Resource, Standing};
+use agentos_protocol::sandbox::Descriptor;
 use agentos_types::manifest::LimitEnforcement;
 
 pub const MIB: u64 = 1 << 20;
@@ -51,6 +52,15 @@ pub fn memory(bytes: u64) -> GroupLimits {
     GroupLimits { memory_bytes: Some(bytes), ..GroupLimits::default() }
 }
 
+/// By what a launcher gets.
+fn enter(group: &Group, pid: u32) {
+    for (kind, place) in group.descriptors().unwrap() {
+        let own = format!("/proc/self/fd/{}", place.as_raw_fd());
+        let list = if kind == Descriptor::Cgroup { format!("{own}/cgroup.procs") } else { own };
+        fs::write(list, pid.to_string()).unwrap();
+    }
+}
+
 /// A shell in a group. Killed and reaped when it is dropped.
 pub struct Shell {
     child: Child,
@@ -61,7 +71,7 @@ impl Shell {
     /// Runs the script once it is inside.
     pub fn start(group: &Group, script: &str) -> Self {
         let mut shell = Self::outside(script);
-        group.attach(shell.child.id()).unwrap();
+        enter(group, shell.child.id());
         shell.say("go");
         shell
     }

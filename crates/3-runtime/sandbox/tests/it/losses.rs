@@ -33,7 +33,7 @@ async fn orders_under_way_fail_with_their_launcher() {
     sandboxes.layers(Profile::Agent).await.unwrap();
     let (late, died) = tokio::join!(spawn(&sandboxes, &["/is-late"]), spawn(&sandboxes, &["/dies"]));
     for fault in [late.unwrap_err(), died.unwrap_err()] {
-        assert_eq!(fault.code, Code::LAUNCH_FAILED);
+        assert_eq!(fault.code, Code::LAUNCHER_LOST);
         assert!(fault.message.contains("signal: 9"), "{fault}");
     }
     spawn(&sandboxes, &["/runs"]).await.unwrap();
@@ -59,6 +59,7 @@ async fn a_launcher_that_hangs_is_ended_after_two_orders_without_an_answer() {
     tokio::time::pause();
     for _ in 0..2 {
         let fault = spawn(&sandboxes, &["/runs"]).await.unwrap_err();
+        assert_eq!(fault.code, Code::LAUNCHER_LOST);
         assert!(fault.message.contains("no sandbox within"), "{fault}");
     }
     tokio::time::resume();
@@ -86,7 +87,7 @@ async fn a_launcher_that_is_missing_or_cannot_start_is_told() {
     assert_eq!(Sandboxes::open(options("/nowhere")).unwrap_err().code, Code::LAUNCHER_MISSING);
     for (path, reason) in [("/etc/passwd", "could not be started"), ("/bin/false", "exit status: 1")] {
         let fault = Sandboxes::open(options(path)).unwrap().layers(Profile::Agent).await.unwrap_err();
-        assert_eq!(fault.code, Code::LAUNCH_FAILED);
+        assert_eq!(fault.code, Code::LAUNCHER_NOT_READY);
         assert!(fault.message.contains(reason), "{fault}");
     }
 }

@@ -9,7 +9,7 @@ use agentos_base::{
 };
 use agentos_failpoint::{Point, hit};
 use agentos_protocol::KernelFrame;
-use agentos_sandbox::{Evidence, plan::Plan};
+use agentos_sandbox::{Evidence, Sandboxes, plan::Plan};
 use agentos_types::{
     Actor, AgentName, Code, Fault, InstanceId, Manifest, TaskId, Timestamp,
     agent::{AgentState, Usage},
@@ -53,7 +53,7 @@ pub(crate) enum End {
     Refused(Fault),
     /// Killed for the sake of one canceled task.
     Stubborn(TaskId),
-    /// Its launcher ended and took it along: it is not to blame.
+    /// Its launcher ended and took it along, or none could be had: neither it nor a task that waits for it is to blame.
     Lost(Fault),
     /// `healthy`: how long it was ready, if it ever was.
     Failed { event: Event, fault: Fault, healthy: Option<Duration> },
@@ -71,6 +71,8 @@ pub(super) enum Verdict {
     Hung(Fault),
     /// Its workspace is above the bound.
     Overfull(Fault),
+    /// The launcher of one of its commands ended, which may have another profile than its own.
+    CommandLost,
     /// It was asked to exit and did not in time.
     Overdue,
     Stubborn(TaskId),
@@ -129,7 +131,8 @@ impl<'r> Life<'r> {
             calls_per_minute: manifest.limits.calls_per_minute,
         };
         let surroundings = Arc::new(surroundings);
-        match start(&run.shared, &manifest, &caller, plan, surroundings.clone()).await {
+        let sandboxes = run.shared.options.sandboxes.in_cell(run.losses.cell(Instant::now()));
+        match start(&run.shared, &sandboxes, (&manifest, &caller), plan, surroundings.clone()).await {
             Ok((process, ends)) => {
                 hit(Point::SupervisorSpawned);
                 Self::attach(run, manifest, caller, process, ends)
@@ -154,7 +157,8 @@ impl<'r> Life<'r> {
         pumps.spawn(run.card.logs.clone().pump("stderr", ends.stderr));
         let instance = caller.instance.clone();
         run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
-        run.shared.options.quarters.enter(run.name.clone(), process.surroundings(), &manifest);
+        let cell = run.losses.present_cell();
+        run.shared.options.quarters.enter(run.name.clone(), process.surroundings(), &manifest, cell);
         Ok(Self {
             desk: Desk::new(run.shared.tasks.clone(), run.name.clone(), instance, manifest.limits.concurrent_tasks),
             calls: Calls::new(link.replies()),
@@ -188,10 +192,12 @@ impl<'r> Life<'r> {
     async fn serve(&mut self) -> Result<std::convert::Infallible, Verdict> {
         let (mut beat, mut renew) = (every(self.heart.period()), every(self.run.shared.tasks.options().lease / 3));
         let (mut claim, mut sample) = (every(CLAIM_PERIOD), every(SAMPLE_PERIOD));
+        let command_lost = self.process.surroundings().command_lost();
         loop {
             let deadline = self.deadline();
             tokio::select! {
                 () = self.process.exited() => return Err(Verdict::Exited),
+                () = command_lost.cancelled() => return Err(Verdict::CommandLost),
                 received = self.link.next(), if self.desk.has_room() => self.on_received(received).await?,
                 effect = self.desk.next_effect() => self.on_effect(effect).await?,
                 mail = self.run.card.mailbox.collect() => self.on_mail(mail)?,
@@ -314,7 +320,8 @@ impl<'r> Life<'r> {
     /// Reads what it uses, and says when it has hit a limit that did not end it.
     async fn look(&mut self) -> Result<(), Verdict> {
         let (card, surroundings) = (self.run.card.clone(), self.process.surroundings().clone());
-        let look = move || (card.meter.read(), surroundings.evidence(false), surroundings.check_workspace());
+        let init = self.process.id();
+        let look = move || (card.meter.read(), surroundings.evidence(false), surroundings.check_workspace(init));
         let Ok((usage, seen, checked)) = spawn_blocking(look).await else { return Ok(()) };
         let logs = &self.run.card.logs;
         if seen.oom_kills > self.seen.oom_kills {
@@ -385,19 +392,19 @@ async fn prepare(run: &mut Run) -> agentos_types::Result<Blueprint> {
 /// The sandbox with its way out. What its programs try before the way is open waits in the kernel.
 async fn start(
     shared: &Shared,
-    manifest: &Manifest,
-    caller: &Caller,
+    sandboxes: &Sandboxes,
+    (manifest, caller): (&Manifest, &Caller),
     mut plan: Plan,
     surroundings: Arc<Surroundings>,
 ) -> agentos_types::Result<(Process, Ends)> {
     let options = &shared.options;
     let Some(ways) = &options.ways_out else {
-        return Process::start(&options.sandboxes, plan, surroundings).await;
+        return Process::start(sandboxes, plan, surroundings).await;
     };
     let (made_by, caller, manifest, now) = (ways.clone(), caller.clone(), manifest.clone(), shared.ambient.now());
     let prepare = move || made_by.prepare(caller, &manifest, &mut plan, now).map(|prepared| (plan, prepared));
     let (plan, prepared) = spawn_blocking(prepare).await.map_err(Fault::internal)??;
-    let (mut process, ends) = Process::start(&options.sandboxes, plan, surroundings).await?;
+    let (mut process, ends) = Process::start(sandboxes, plan, surroundings).await?;
     if let Some(prepared) = prepared {
         let way_out = prepared.open(ways, process.take_listeners())?;
         process.surroundings().hold(way_out)?;
@@ -419,10 +426,14 @@ async fn host_id(run: &mut Run) -> agentos_types::Result<Option<u32>> {
     Ok(Some(first.saturating_add(slot)))
 }
 
-/// A start that cannot succeed without a person is refused; anything else is tried again.
+/// A start that cannot succeed without a person is refused; anything else is tried again, and what our own machinery did is
+/// nobody's failure.
 fn end_of(fault: &Fault) -> End {
     tracing::warn!(%fault, detail = fault.detail, "an agent was not started");
     match fault.code {
+        // Full disks and failing ones say so, and when to try again; no other workspace comes back by itself.
+        Code::WORKSPACE_UNAVAILABLE if fault.retry_after.is_none() => End::Refused(fault.clone()),
+        Code::SHUTTING_DOWN => End::Stopped,
         Code::PACKAGE_MISMATCH
         | Code::MANIFEST_EXPIRED
         | Code::MANIFEST_INVALID
@@ -432,6 +443,7 @@ fn end_of(fault: &Fault) -> End {
         | Code::WORKSPACE_LIMIT
         | Code::AGENT_NOT_FOUND
         | Code::STORE_CORRUPT => End::Refused(fault.clone()),
+        Code::LAUNCHER_LOST | Code::LAUNCHER_NOT_READY => End::Lost(fault.clone()),
         _ => End::Failed { event: Event::LaunchFailed, fault: fault.clone(), healthy: None },
     }
 }

@@ -24,6 +24,7 @@ use agentos_types::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -33,12 +34,15 @@ use crate::{
     backoff::{Backoff, JITTER_PERMILLE},
     lifecycle::{self, Event},
     logs::Logs,
+    losses::{LOSSES_MAX, Losses, WINDOW},
     mailbox::Mailbox,
     supervisor::{Shared, impossible},
 };
 
 use life::{End, Life};
 
+/// Cells below one: a draw of this width chooses evenly among them.
+const CELL_DRAW: u64 = 15;
 /// Wait before a transition is written again when the store did not take it.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -80,6 +84,9 @@ pub(crate) struct Run {
     card: Arc<Card>,
     orders: mpsc::Receiver<Order>,
     backoff: Backoff,
+    losses: Losses,
+    /// Which of the two the present wait is for.
+    is_lost: bool,
     /// What a quarantine has to explain: the limit alone tells nobody what to repair.
     last_failure: String,
     /// Of the manifest that was started last.
@@ -105,6 +112,8 @@ impl Run {
             card,
             orders,
             backoff: Backoff::default(),
+            losses: Losses::default(),
+            is_lost: false,
             last_failure: String::new(),
             health: Health::default(),
             host_slot: None,
@@ -126,6 +135,18 @@ impl Run {
                 _ => self.wait_for_order().await,
             }
         }
+        if self.state == AgentState::Terminated {
+            self.release_workspace().await;
+        }
+    }
+
+    /// Its data stay; nothing of it stays mounted for an agent that may never come back.
+    async fn release_workspace(&self) {
+        let (workspaces, name) = (self.shared.options.workspaces.clone(), self.name.clone());
+        let released = spawn_blocking(move || workspaces.release(name.as_str())).await;
+        if let Err(fault) = released.map_err(Fault::internal).flatten() {
+            tracing::warn!(agent = %self.name, %fault, detail = fault.detail, "a workspace was not released");
+        }
     }
 
     /// One life, from the check of the package to the last reading of the process.
@@ -138,7 +159,7 @@ impl Run {
             // Whoever asked has written the next state already, or the server stops.
             End::Stopped => {}
             End::Refused(fault) => {
-                self.apply_surely(Event::Refused, Actor::System, Some(fault.to_string())).await;
+                self.apply_surely(Event::Refused, Actor::System, Some(with_remedy(&fault))).await;
             }
             End::Stubborn(task) => {
                 let reason = format!("ended because it did not cancel {task} in time");
@@ -147,10 +168,16 @@ impl Run {
                 self.apply_surely(event, Actor::System, Some(reason)).await;
             }
             End::Lost(fault) => {
-                let event = if self.state == AgentState::Paused { Event::Crash } else { Event::Restart };
-                self.apply_surely(event, Actor::System, Some(fault.to_string())).await;
+                match fault.code {
+                    Code::LAUNCHER_NOT_READY => self.losses.find_none_ready(),
+                    _ => self.losses.lose(Instant::now(), self.shared.ambient.random_up_to(CELL_DRAW)),
+                }
+                self.is_lost = true;
+                self.last_failure = fault.to_string();
+                self.apply_surely(Event::LauncherLost, Actor::System, Some(fault.to_string())).await;
             }
             End::Failed { event, fault, healthy } => {
+                self.is_lost = false;
                 self.backoff.fail(healthy.unwrap_or_default());
                 let failure = failure_of(&fault);
                 self.last_failure = fault.to_string();
@@ -180,14 +207,12 @@ impl Run {
     }
 
     async fn back_off(&mut self) {
-        if self.backoff.failures() >= self.health.failures_max {
-            let (count, last) = (self.backoff.failures(), &self.last_failure);
-            let message = format!("{count} failures in a row (health.failures_max); the last: {last}");
-            let reason = Fault::new(Code::AGENT_QUARANTINED, message).to_string();
-            self.apply_surely(Event::FailureLimit, Actor::System, Some(reason)).await;
+        if let Some(fault) = self.quarantine() {
+            self.apply_surely(Event::FailureLimit, Actor::System, Some(fault.to_string())).await;
             return;
         }
-        let wait = self.backoff.wait(self.shared.ambient.random_up_to(JITTER_PERMILLE));
+        let draw = self.shared.ambient.random_up_to(JITTER_PERMILLE);
+        let wait = if self.is_lost { self.losses.wait(draw) } else { self.backoff.wait(draw) };
         let over = Instant::now() + wait;
         while self.state == AgentState::BackingOff {
             tokio::select! {
@@ -196,6 +221,21 @@ impl Run {
                 Some(order) = self.orders.recv() => drop(self.obey(order, false).await),
             }
         }
+    }
+
+    /// Why it is not started again, if it has gone too far.
+    fn quarantine(&self) -> Option<Fault> {
+        let last = &self.last_failure;
+        if self.losses.is_found_out() {
+            let minutes = WINDOW.as_secs() / 60;
+            let message = format!("{LOSSES_MAX} launchers ended with it within {minutes} minutes; the last: {last}");
+            return Some(Fault::new(Code::LAUNCHER_ENDANGERED, message));
+        }
+        let count = self.backoff.failures();
+        (count >= self.health.failures_max).then(|| {
+            let message = format!("{count} failures in a row (health.failures_max); the last: {last}");
+            Fault::new(Code::AGENT_QUARANTINED, message)
+        })
     }
 
     /// Without a process nothing happens but orders.
@@ -217,6 +257,7 @@ impl Run {
         let happened = outcome.is_ok();
         if happened && matches!(event, Event::Restart | Event::Deploy) {
             self.backoff.reset();
+            self.losses.reset();
         }
         // Whoever asked may have gone; the order stands.
         let _ = order.reply.send(outcome);
@@ -264,6 +305,14 @@ impl Run {
                 () = sleep(RETRY) => {}
             }
         }
+    }
+}
+
+/// For who has to mend it: nothing goes on before.
+fn with_remedy(fault: &Fault) -> String {
+    match &fault.hint {
+        Some(hint) => format!("{fault} (remedy: {hint})"),
+        None => fault.to_string(),
     }
 }
 

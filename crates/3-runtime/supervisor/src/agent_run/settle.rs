@@ -120,6 +120,12 @@ impl Life<'_> {
         if reason == Some(Reason::LauncherLost) {
             return End::Lost(ended_as(Reason::LauncherLost, &self.manifest.limits));
         }
+        if matches!(verdict, Verdict::CommandLost) {
+            return End::Lost(Fault::new(
+                Code::LAUNCHER_LOST,
+                "the launcher ended while it ran a command of this agent",
+            ));
+        }
         let killed = reason.is_some_and(|reason| !matches!(reason, Reason::Exit(_)));
         let (event, fault) = match verdict {
             Verdict::Stubborn(task) => return End::Stubborn(task),
@@ -130,7 +136,7 @@ impl Life<'_> {
                 Event::Crash,
                 Fault::new(Code::FRAME_MALFORMED, "the worker closed its socket in the middle of a frame"),
             ),
-            Verdict::Exited | Verdict::Closed { .. } | Verdict::Overdue => {
+            Verdict::Exited | Verdict::Closed { .. } | Verdict::Overdue | Verdict::CommandLost => {
                 let fault = match reason {
                     Some(reason) => ended_as(reason, &self.manifest.limits),
                     None => Fault::new(Code::WORKER_EXITED, "the worker closed its socket"),
@@ -193,6 +199,7 @@ fn ended_as(reason: Reason, limits: &Limits) -> Fault {
         Reason::Disk => limits.workspace_bytes,
         Reason::FileSize => limits.file_bytes,
         Reason::CpuTime => limits.cpu_seconds,
+        Reason::LauncherLost => return Fault::new(Code::LAUNCHER_LOST, format!("the worker {reason}")),
         Reason::Seccomp => return Fault::new(Code::WORKER_CALL_REFUSED, format!("the worker {reason}")),
         _ => return Fault::new(Code::WORKER_EXITED, format!("the worker {reason}")),
     };

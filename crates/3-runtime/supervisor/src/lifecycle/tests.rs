@@ -17,6 +17,7 @@ restart       starting    starting    starting    starting    starting    starti
 crash         -           backing-off backing-off backing-off paused      -           -           -           -
 hang          -           backing-off backing-off backing-off paused      -           -           -           -
 launch-failed -           backing-off -           -           paused      -           -           -           -
+launcher-lost -           backing-off backing-off backing-off paused      -           -           -           -
 refused       -           failed      -           -           -           -           -           -           -
 backoff-over  -           -           -           -           -           starting    -           -           -
 failure-limit -           -           -           -           -           quarantined -           -           -

@@ -4,7 +4,9 @@ use agentos_supervisor::AgentCommand;
 use agentos_types::{Code, agent::AgentState, task::TaskState};
 use serde_json::json;
 
-use crate::harness::{NODE, World, is_alive};
+use agentos_limits::quota::QuotaDriver;
+
+use crate::harness::{NODE, World, is_alive, mounts_below};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_keeps_the_process_and_takes_no_work() {
@@ -112,5 +114,52 @@ async fn the_next_server_goes_on_where_this_one_stopped() {
     assert_eq!(world.tasks.options().node, NODE);
     world.command(&paused, AgentCommand::Resume).await.unwrap();
     assert_eq!(world.output(&paused, json!({"say": 1})).await["said"], 1);
+    world.stop().await;
+}
+
+/// Terminated, it still has its grace; what is deployed over it begins only when nothing of it is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_over_an_agent_in_its_grace_waits_for_its_end() {
+    let world = World::new().await;
+    let agent = world.deploy("twice", json!({"environment": {"MODE": "clinging"}})).await;
+    let first = world.in_state(&agent, AgentState::Ready).await.pid.unwrap();
+    let inside = world.inside(first);
+    world.command(&agent, AgentCommand::Terminate).await.unwrap();
+    world.deploy("twice", json!({"version": "1.1.0"})).await;
+    let second = world.until("a second life", async || {
+        let now = world.agent(&agent).await;
+        now.pid.filter(|pid| *pid != first)
+    });
+    assert_ne!(second.await, first);
+    assert!(inside.iter().all(|pid| !is_alive(*pid)), "two lives at once");
+    assert_eq!(world.output(&agent, json!({"say": "new"})).await["said"], "new");
+    assert_eq!(world.transitions("twice")[..3], ["starting", "ready", "terminated"]);
+    // An order to the one that waits is carried out by it.
+    world.command(&agent, AgentCommand::Terminate).await.unwrap();
+    world.deploy("twice", json!({"version": "1.2.0"})).await;
+    assert_eq!(world.command(&agent, AgentCommand::Pause).await.unwrap().state, AgentState::Paused);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_agent_keeps_its_files_and_no_mount() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: a workspace on a disk image needs root");
+        return;
+    }
+    let world = World::with_workspaces(QuotaDriver::Image).await;
+    let (agent, other) = (world.deploy("ends", json!({})).await, world.deploy("stays", json!({})).await);
+    world.output(&agent, json!({"do": "shell", "script": "echo kept > note"})).await;
+    world.in_state(&other, AgentState::Ready).await;
+    assert_eq!(mounts_below(&world.directory), 2);
+    world.command(&agent, AgentCommand::Terminate).await.unwrap();
+    world.until("one mount", async || (mounts_below(&world.directory) == 1).then_some(())).await;
+    // Also one that has no process when it is terminated.
+    world.command(&other, AgentCommand::Pause).await.unwrap();
+    world.command(&other, AgentCommand::Terminate).await.unwrap();
+    world.until("no mount", async || (mounts_below(&world.directory) == 0).then_some(())).await;
+    world.deploy("ends", json!({"version": "1.1.0"})).await;
+    let found = world.output(&agent, json!({"do": "shell", "script": "cat note"})).await;
+    assert_eq!(found["out"], "kept\n");
     world.stop().await;
 }

@@ -120,6 +120,26 @@ time.sleep(1000)
     check(json!({"workspace_bytes": 1 << 20}), fills, "disk", message).await;
 }
 
+/// A file without a name takes as much of the disk as one with a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_what_it_has_deleted_and_holds_is_above_the_bound() {
+    let holds = "
+import os, threading, time
+file = open('big', 'wb')
+os.unlink('big')
+# By a process that another thread than the first one has started.
+def start():
+    if os.fork() == 0:
+        file.write(b'x' * (4 << 20))
+        file.flush()
+        time.sleep(1000)
+threading.Thread(target=start).start()
+file.close()
+time.sleep(1000)
+";
+    check(json!({"workspace_bytes": 1 << 20}), holds, "disk", "AOS-1540: the workspace holds").await;
+}
+
 #[cfg(target_arch = "x86_64")]
 #[tokio::test(flavor = "multi_thread")]
 async fn by_the_system_call_filter() {
@@ -164,8 +184,8 @@ async fn with_its_launcher() {
     }
     let audit = world.audit.lock().unwrap().clone();
     let restart = audit.iter().find(|event| event.facts.contains_key("ended")).unwrap();
-    assert_eq!((&restart.facts["event"], &restart.facts["ended"]), (&json!("restart"), &json!("launcher-lost")));
+    assert_eq!((&restart.facts["event"], &restart.facts["ended"]), (&json!("launcher-lost"), &json!("launcher-lost")));
     let reason = restart.facts["reason"].as_str().unwrap();
-    assert!(reason.starts_with(&Code::WORKER_EXITED.to_string()) && reason.contains("launcher"), "{reason}");
+    assert!(reason.starts_with(&Code::LAUNCHER_LOST.to_string()) && reason.contains("launcher"), "{reason}");
     assert_eq!(world.output(&agent, json!({"say": "here"})).await["said"], "here");
 }

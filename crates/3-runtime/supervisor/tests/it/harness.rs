@@ -12,13 +12,13 @@ use std::{
 use agentos_authority::Caller;
 use agentos_base::{Ambient, Background, redact::Redactor};
 use agentos_limits::{
-    Cgroups,
+    Cgroups, CgroupsOptions,
     quota::{QuotaChoice, QuotaDriver, WorkspaceOptions, Workspaces},
 };
 use agentos_protocol::frame::CallError;
 use agentos_sandbox::{Backend, SandboxOptions, Sandboxes, plan::HostRoot};
 use agentos_store::{Conn, Sequencer, Store, StoreOptions};
-use agentos_supervisor::{AgentCommand, Deployment, Quarters, Supervisor, SupervisorOptions, Syscalls};
+use agentos_supervisor::{AgentCommand, Commands, Deployment, Quarters, Supervisor, SupervisorOptions, Syscalls};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
 use agentos_trust::{SigningKeyFile, dsse};
 use agentos_types::{
@@ -51,6 +51,7 @@ pub struct World {
     pub monitor: Arc<FakeMonitor>,
     pub audit: Arc<Mutex<Vec<AuditEvent>>>,
     pub sandboxes: Sandboxes,
+    pub commands: Commands,
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -108,25 +109,51 @@ impl World {
 
     pub async fn with_workspaces(driver: QuotaDriver) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        let mut world = Self::start(temporary.path(), driver, Backend::Native).await;
+        let mut world = Self::start(temporary.path(), driver, Backend::Native, launcher()).await;
+        world._temporary = Some(temporary);
+        world
+    }
+
+    /// `program` plays the launcher, or becomes it.
+    pub async fn with_launcher(program: PathBuf) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut world = Self::start(temporary.path(), QuotaDriver::Watchdog, Backend::Native, program).await;
         world._temporary = Some(temporary);
         world
     }
 
     /// A server start on a data directory, perhaps one with a history.
     pub async fn open(directory: &Path) -> Self {
-        Self::start(directory, QuotaDriver::Watchdog, Backend::Native).await
+        Self::start(directory, QuotaDriver::Watchdog, Backend::Native, launcher()).await
     }
 
     /// As on a machine for development that has no walls.
     pub async fn without_walls() -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        let mut world = Self::start(temporary.path(), QuotaDriver::Watchdog, Backend::None).await;
+        let mut world = Self::start(temporary.path(), QuotaDriver::Watchdog, Backend::None, launcher()).await;
         world._temporary = Some(temporary);
         world
     }
 
-    async fn start(directory: &Path, driver: QuotaDriver, backend: Backend) -> Self {
+    /// As on a machine without control groups.
+    pub async fn without_groups() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let cgroups =
+            Cgroups::open(&CgroupsOptions { subtree: Some("/proc/self".into()), ..CgroupsOptions::default() });
+        let machine = (QuotaDriver::Watchdog, Backend::Native, launcher(), cgroups);
+        let mut world = Self::start_on(temporary.path(), machine).await;
+        world._temporary = Some(temporary);
+        world
+    }
+
+    async fn start(directory: &Path, driver: QuotaDriver, backend: Backend, launcher: PathBuf) -> Self {
+        Self::start_on(directory, (driver, backend, launcher, Cgroups::probe("supervisor-tests"))).await
+    }
+
+    async fn start_on(
+        directory: &Path,
+        (driver, backend, launcher, cgroups): (QuotaDriver, Backend, PathBuf, Cgroups),
+    ) -> Self {
         let ambient = Ambient::system();
         let audit = Arc::new(Mutex::new(Vec::new()));
         let store = Store::open(StoreOptions {
@@ -150,11 +177,16 @@ impl World {
         let monitor = Arc::new(FakeMonitor::default());
         let redactor = Redactor::default();
         redactor.know(["planted-secret-value"]);
-        let sandboxes = Sandboxes::open(SandboxOptions { launcher: launcher(), backend }).unwrap();
-        let options = SupervisorOptions {
+        let sandboxes = Sandboxes::open(SandboxOptions { launcher, backend }).unwrap();
+        let commands = Commands {
             sandboxes: sandboxes.clone(),
             host: Arc::new(HostRoot::survey(Path::new("/")).unwrap()),
-            cgroups: Cgroups::probe("supervisor-tests"),
+            quarters: Quarters::default(),
+        };
+        let options = SupervisorOptions {
+            sandboxes: sandboxes.clone(),
+            host: commands.host.clone(),
+            cgroups,
             workspaces: Workspaces::open(WorkspaceOptions {
                 root: directory.join("work"),
                 choice: QuotaChoice::Only(driver),
@@ -168,7 +200,7 @@ impl World {
             packages: directory.join("packages"),
             cancel_grace: Duration::from_millis(300),
             shutdown_grace: Duration::from_millis(500),
-            quarters: Quarters::default(),
+            quarters: commands.quarters.clone(),
             redactor,
         };
         let supervisor =
@@ -184,6 +216,7 @@ impl World {
             monitor,
             audit,
             sandboxes,
+            commands,
             _temporary: None,
         }
     }
@@ -313,6 +346,12 @@ impl World {
     }
 }
 
+pub fn mounts_below(directory: &Path) -> usize {
+    let directory = directory.canonicalize().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.lines().filter(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at).starts_with(&directory))).count()
+}
+
 /// Dead and waiting to be reaped counts as gone.
 pub fn is_alive(pid: u32) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
@@ -338,7 +377,7 @@ pub fn python() -> &'static str {
 }
 
 /// The real launcher beside the test's own directory; built if nobody has done so.
-fn launcher() -> PathBuf {
+pub fn launcher() -> PathBuf {
     static LAUNCHER: OnceLock<PathBuf> = OnceLock::new();
     let found = LAUNCHER.get_or_init(|| {
         let deps = std::env::current_exe().unwrap();

@@ -13,9 +13,13 @@ mod failures;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod launchers;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod starts;
+#[cfg(test)]
+mod usage;
 #[cfg(test)]
 mod walls;
 #[cfg(test)]

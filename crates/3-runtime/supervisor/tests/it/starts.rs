@@ -76,3 +76,18 @@ async fn a_package_that_cannot_be_read_backs_off_and_starts_when_it_can() {
     std::fs::rename(&kept, &package).unwrap();
     world.in_state(&agent, AgentState::Ready).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_only_a_person_can_mend_refuses_the_start_and_says_so() {
+    let world = World::new().await;
+    let place = world.directory.join("work/blocked");
+    std::fs::write(&place, "not a directory").unwrap();
+    let agent = world.deploy("blocked", json!({"health": {"failures_max": 100}})).await;
+    let failed = world.in_state(&agent, AgentState::Failed).await;
+    let reason = failed.reason.unwrap();
+    assert!(reason.starts_with(&Code::WORKSPACE_UNAVAILABLE.to_string()) && reason.contains("(remedy: "), "{reason}");
+    assert!(!world.transitions("blocked").contains(&"backing-off".to_owned()), "no try was worth it");
+    std::fs::remove_file(&place).unwrap();
+    world.command(&agent, AgentCommand::Restart).await.unwrap();
+    world.in_state(&agent, AgentState::Ready).await;
+}

@@ -10,6 +10,18 @@ use agentos_types::{Code, Result, fault::OrFault, manifest::LimitEnforcement};
 /// Groups of runs that were killed are swept by the next run.
 const NODE: &str = "run";
 
+/// What this machine has to hold the command with. Nothing is looked for if there is nothing to limit or to count: it
+/// costs as much as the rest of a start.
+pub(super) struct Groups(Option<Cgroups>);
+
+impl Groups {
+    /// Moves this process out of a group that was delegated to it, and with it whatever it starts afterwards.
+    pub(super) fn find(order: &RunOrder) -> Self {
+        let is_limited = order.memory_bytes.is_some() || order.cpu_percent.is_some() || order.processes.is_some();
+        Self((order.is_counted || is_limited).then(|| Cgroups::probe(NODE)))
+    }
+}
+
 /// What holds the command, and what does not.
 pub(super) struct Limited {
     group: Option<Group>,
@@ -19,8 +31,7 @@ pub(super) struct Limited {
 }
 
 impl Limited {
-    /// Makes a group only if there is something to limit or to count: it costs as much as the rest of a start.
-    pub(super) fn new(order: &RunOrder) -> Result<Self> {
+    pub(super) fn new(order: &RunOrder, groups: Groups) -> Result<Self> {
         let limits = GroupLimits {
             memory_bytes: order.memory_bytes,
             cpu_percent: order.cpu_percent,
@@ -33,10 +44,9 @@ impl Limited {
             (Resource::Processes, limits.processes),
         ];
         let wanted = asked.into_iter().filter_map(|(resource, value)| value.map(|_| resource)).collect();
-        if !order.is_counted && limits == GroupLimits::default() {
+        let Groups(Some(cgroups)) = groups else {
             return Ok(Self { group: None, _cgroups: None, wanted });
-        }
-        let cgroups = Cgroups::probe(NODE);
+        };
         let enforcement = if order.is_strict { LimitEnforcement::Strict } else { LimitEnforcement::Degraded };
         let group = cgroups.create("command", &limits, enforcement)?;
         Ok(Self { group: Some(group), _cgroups: Some(cgroups), wanted })

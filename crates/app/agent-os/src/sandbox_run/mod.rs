@@ -41,8 +41,11 @@ pub async fn run(order: RunOrder) -> Result<RunReport> {
         false => Sandboxes::open_for_one(options)?,
     }
     .with_apparmor(apparmor);
+    // Before any process is started: it would stay behind in the group that this one has to leave, and a group with
+    // processes gives no controllers away.
+    let groups = limits::Groups::find(&order);
     // The launcher gets ready while this process looks at the machine.
-    let (walls, planned) = tokio::join!(sandboxes.layers(order.profile), async { plan::make(&order) });
+    let (walls, planned) = tokio::join!(sandboxes.layers(order.profile), async { plan::make(&order, groups) });
     let walls = walls?;
     let (mut plan, limited) = planned?;
     if order.is_strict {

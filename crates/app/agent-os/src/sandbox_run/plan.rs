@@ -14,7 +14,10 @@ use agentos_sandbox::plan::{Bind, HostRoot, Plan, PlanLimits};
 use agentos_types::{Code, Fault, Result};
 use rustix::process::{Resource as ProcessLimit, getrlimit};
 
-use super::{limits::Limited, owner};
+use super::{
+    limits::{Groups, Limited},
+    owner,
+};
 
 /// Compilers and test runners want more than an agent.
 const PROCESSES: u64 = 1_024;
@@ -23,7 +26,7 @@ const OPEN_FILES: u64 = 4_096;
 const SPARE: u64 = 64;
 const STREAMS: [Descriptor; 3] = [Descriptor::Stdin, Descriptor::Stdout, Descriptor::Stderr];
 
-pub(super) fn make(order: &RunOrder) -> Result<(Plan, Limited)> {
+pub(super) fn make(order: &RunOrder, groups: Groups) -> Result<(Plan, Limited)> {
     let host = Arc::new(HostRoot::survey(Path::new("/"))?);
     let mut plan = Plan::new(host, order.command.clone());
     plan.profile = order.profile;
@@ -49,7 +52,7 @@ pub(super) fn make(order: &RunOrder) -> Result<(Plan, Limited)> {
     for share in &order.read_only {
         plan.binds.push(Bind { source: real(share)?, target: share.target.clone(), writable: false });
     }
-    let limited = Limited::new(order)?;
+    let limited = Limited::new(order, groups)?;
     let asked = order.processes.unwrap_or(PROCESSES);
     // Where the group counts too it is to be the first that refuses, because it tells how often it did.
     let processes = if limited.is_grouped(Resource::Processes) { asked.saturating_add(SPARE) } else { asked };

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentos_api::{Problem, problem::PROBLEM_JSON};
 use agentos_base::{Ambient, Background, ambient::FakeClock};
-use agentos_gateway::{Gateway, GatewayOptions};
+use agentos_gateway::{Gateway, GatewayOptions, TakenAddress};
 use agentos_types::{Code, Scope};
 use reqwest::{Method, RequestBuilder, Response};
 use tokio::{
@@ -32,7 +32,6 @@ pub struct Stage {
 
 pub fn options() -> GatewayOptions {
     GatewayOptions {
-        listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,
         body_bytes_max: 64 * 1024,
         connections_max: 64,
@@ -54,7 +53,8 @@ pub async fn stage_with(options: GatewayOptions) -> Stage {
     let kernel = FakeKernel::new();
     let (ambient, clock) = Ambient::fake(1, samples::NOW);
     let background = Background::default();
-    let gateway = Gateway::bind(options, kernel.clone(), ambient, background.clone()).unwrap();
+    let address = TakenAddress::take("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gateway = Gateway::new(address, options, kernel.clone(), ambient, background.clone());
     let address = gateway.local_addr();
     let served = tokio::spawn(gateway.serve());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use agentos_base::{Ambient, Background};
-use agentos_gateway::Gateway;
+use agentos_gateway::TakenAddress;
 use agentos_types::Code;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{PATIENCE, options, stage, until_closed},
-    kernel::{FakeKernel, SLOW},
-    samples,
+    harness::{PATIENCE, stage, until_closed},
+    kernel::SLOW,
 };
 
 #[tokio::test]
@@ -47,11 +45,7 @@ async fn a_request_that_never_ends_is_cut() {
 #[tokio::test]
 async fn an_address_in_use_is_said_with_a_code() {
     let stage = stage().await;
-    let (ambient, _) = Ambient::fake(1, samples::NOW);
-    let options = agentos_gateway::GatewayOptions { listen: stage.address, ..options() };
-    let Err(fault) = Gateway::bind(options, FakeKernel::new(), ambient, Background::default()) else {
-        panic!("two gateways on one address");
-    };
+    let fault = TakenAddress::take(stage.address).unwrap_err();
     assert_eq!(fault.code, Code::ADDRESS_IN_USE);
     assert!(fault.message.contains(&stage.address.to_string()), "{fault}");
 }

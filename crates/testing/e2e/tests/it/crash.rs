@@ -70,6 +70,26 @@ async fn a_second_server_is_refused_and_the_first_goes_on() {
     assert!(os.client().ready().await.unwrap());
 }
 
+/// The address is taken before anything else happens: no record, no attempt, no agent.
+#[tokio::test]
+async fn a_taken_port_refuses_the_start_before_any_agent_lives() {
+    let mut os = TestOs::start().await;
+    os.deploy(&Package::echo("echo", "")).await;
+    let id = os.submit("echo", json!({"action": "sleep_until_canceled"})).await;
+    until("the task runs", || async { os.client().get_task(&id).await.unwrap().state == TaskState::Working }).await;
+    os.kill().await;
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = other.local_addr().unwrap().port().to_string();
+    let refused = os.cli(&["up", "--port", &port]).await;
+    assert!(refused.code != 0 && refused.stderr.contains("AOS-1009"), "{}", refused.stderr);
+    os.up().await;
+    let states = os.cli_json(&["audit", "query", "--action", "agent.state", "--limit", "500"]).await.to_string();
+    assert_eq!(states.matches("\"boot\"").count(), 1, "the refused start had no agents: {states}");
+    let starts = os.cli_json(&["audit", "query", "--action", "server.start"]).await.to_string();
+    assert_eq!(starts.matches("server.start").count(), 2, "nor did it begin: {starts}");
+    until("the second attempt", || async { os.client().get_task(&id).await.unwrap().attempt == 2 }).await;
+}
+
 #[tokio::test]
 async fn an_unsafe_request_in_doubt_waits_for_a_person() {
     // A server that accepts the POST and never answers: the kill comes while the outcome is unknown.

@@ -110,6 +110,38 @@ async fn the_production_gate_refuses_and_lists_every_finding() {
     }
 }
 
+/// Only root has users of their own for agents, disk images and quotas; so it may be root, while no agent is.
+#[tokio::test]
+async fn the_gate_lets_a_server_of_root_in_only_where_no_agent_is_root() {
+    let mut os = TestOs::initialised().await;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: this is not root");
+        return;
+    }
+    let check = async |os: &TestOs| {
+        let doctor = os.cli(&["--output", "json", "doctor"]).await;
+        let report: Value = serde_json::from_str(&doctor.stdout).unwrap_or_else(|_| panic!("{}", doctor.stderr));
+        line(&report["checks"], "agents are not root").clone()
+    };
+    let well = check(&os).await;
+    assert_eq!(well["outcome"], "pass", "{well}");
+    assert!(well["message"].as_str().unwrap().contains("each agent is a user of its own"), "{well}");
+    for backend in ["bwrap", "none"] {
+        os.set_env("AGENT_OS_SANDBOX_BACKEND", backend);
+        let refused = check(&os).await;
+        assert_eq!(refused["outcome"], "warn", "{refused}");
+        let gate = [("ENFORCE_PRODUCTION_HARDENING", "true")];
+        assert!(!os.try_up(&gate).await);
+        let finding = format!("agents are not root: the server is root, and with sandbox.backend = {backend}");
+        assert!(os.log().contains(&finding), "{}", os.log());
+        os.unset_env("AGENT_OS_SANDBOX_BACKEND");
+    }
+    // Whoever owns the state owns the server, whoever that runs as.
+    std::os::unix::fs::chown(os.home().join("packages"), Some(70_001), None).unwrap();
+    assert!(check(&os).await["message"].as_str().unwrap().contains("belongs to user 70001"));
+    std::os::unix::fs::chown(os.home().join("packages"), Some(0), None).unwrap();
+}
+
 #[tokio::test]
 async fn a_reserved_setting_and_a_bad_mode_refuse_the_start() {
     let mut os = TestOs::initialised().await;

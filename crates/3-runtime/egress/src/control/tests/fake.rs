@@ -13,7 +13,7 @@ use agentos_authority::{Caller, GrantSet};
 use agentos_base::{Ambient, Background};
 use agentos_monitor::egress::Closing;
 use agentos_protocol::{
-    egress::{EGRESS_VERSION, EgressLimits, FromProxy, Refusal, ToProxy, Verdict, Wish},
+    egress::{EGRESS_VERSION, EgressLimits, FromProxy, Refusal, ToProxy, Verdict, Wish, WishEnd},
     sandbox::{DESCRIPTORS_MAX, Listener, PACKET_BYTES_MAX},
 };
 use agentos_types::{Category, Code, Fault, Grant, Result, Timestamp};
@@ -159,6 +159,15 @@ impl Fake {
         self.say(&FromProxy::Ask { ask, sandbox, wish: Wish::Connect { host: host.into(), port: 443 } });
     }
 
+    /// The number that the server gives to a name.
+    pub async fn number_of(&self, ask: u64, sandbox: u64, host: &str) -> Option<u32> {
+        self.say(&FromProxy::Ask { ask, sandbox, wish: Wish::Name { host: host.into() } });
+        match self.verdict(ask).await {
+            Verdict::Named { number } => number,
+            other => panic!("{other:?} for a name"),
+        }
+    }
+
     pub async fn verdict(&self, expected: u64) -> Verdict {
         match self.hear().await {
             (ToProxy::Verdict { ask, verdict }, _) if ask == expected => verdict,
@@ -242,11 +251,20 @@ impl Judge for Noting {
         }
         if host.starts_with("evil") {
             self.0.note(format!("{} denied {host}", who.caller.agent));
-            return Judgement::denied(&Fault::new(Code::NOT_GRANTED, "no"));
+            let text = if host == "evil.huge" { "no".repeat(PACKET_BYTES_MAX) } else { "no".to_owned() };
+            return Judgement::denied(&Fault::new(Code::NOT_GRANTED, text));
         }
         self.0.note(format!("{} allowed {host}", who.caller.agent));
+        if let Wish::Name { .. } = wish {
+            let verdict = Verdict::Allowed { headers: Vec::new(), private_allowed: false };
+            return Judgement { verdict, passage: None };
+        }
         let passage = NotedPassage { notes: self.0.clone(), host: host.clone() };
-        let verdict = Verdict::Allowed { headers: Vec::new(), private_allowed: false };
+        let headers = match host.as_str() {
+            "huge.example" => vec![("x-huge".to_owned(), "x".repeat(PACKET_BYTES_MAX))],
+            _ => Vec::new(),
+        };
+        let verdict = Verdict::Allowed { headers, private_allowed: false };
         Judgement { verdict, passage: Some(Box::new(passage)) }
     }
 
@@ -264,7 +282,10 @@ impl Judge for Noting {
 #[async_trait]
 impl Passage for NotedPassage {
     async fn close(self: Box<Self>, closing: Closing) {
-        self.notes.note(format!("{} closed {}/{}", self.host, closing.bytes_out, closing.bytes_in));
+        match closing.end {
+            WishEnd::Unreachable { code, .. } => self.notes.note(format!("{} unreachable {code}", self.host)),
+            _ => self.notes.note(format!("{} closed {}/{}", self.host, closing.bytes_out, closing.bytes_in)),
+        }
     }
 
     async fn lose(self: Box<Self>) {

@@ -74,6 +74,26 @@ async fn a_proxy_that_answers_is_left_alone() {
     assert_eq!(stage.egress.counts().restarts, 0);
 }
 
+/// As after SIGSTOP and SIGCONT of the server: what the proxy has said meanwhile lies in the socket.
+#[tokio::test]
+async fn a_server_that_was_stopped_does_not_blame_its_proxy() {
+    let mut stage = Stage::open(Care::default());
+    let _attached = stage.attach("one");
+    let proxy = stage.proxy().await.ready();
+    proxy.attachments(1).await;
+    within("the control", stage.egress.settled()).await;
+    let ToProxy::Ping { n } = proxy.next_with_pings().await.0 else { panic!("no ping") };
+    tokio::time::pause();
+    tokio::time::advance(Care::default().patience * 10).await;
+    tokio::time::resume();
+    proxy.say(&FromProxy::Pong { n });
+    proxy.ask(1, 1, "a.example");
+    assert!(proxy.is_allowed(1).await);
+    let ToProxy::Ping { n: next } = proxy.next_with_pings().await.0 else { panic!("no further ping") };
+    assert!(next > n);
+    assert_eq!((stage.egress.counts().restarts, stage.egress.standing()), (0, Standing::Up(7)));
+}
+
 #[tokio::test]
 async fn a_proxy_that_says_what_it_must_not_is_replaced() {
     let mut stage = Stage::open(Care::default());

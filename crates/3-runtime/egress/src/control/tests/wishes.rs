@@ -128,3 +128,44 @@ async fn the_same_question_twice_is_granted_once() {
     stage.notes.has("b.example lost").await;
     assert_eq!(stage.egress.counts().open, 1);
 }
+
+/// One wish whose answer is too large is denied; the proxy, and everybody else's connections, stay.
+#[tokio::test]
+async fn an_answer_that_fits_into_no_message_denies_that_one_wish() {
+    let mut stage = Stage::open(Care::default());
+    let _attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    proxy.ask(1, 1, "a.example");
+    assert!(proxy.is_allowed(1).await);
+    for (ask, host) in [(2, "huge.example"), (3, "evil.huge")] {
+        proxy.ask(ask, 1, host);
+        let Verdict::Denied { code, message } = proxy.verdict(ask).await else { panic!("{host} was let out") };
+        assert_eq!(code, "AOS-1501", "{host}");
+        assert!(message.contains("262144 bytes"), "{message}");
+    }
+    stage.notes.has("huge.example unreachable AOS-1501").await;
+    proxy.ask(4, 1, "b.example");
+    assert!(proxy.is_allowed(4).await);
+    let counts = stage.egress.counts();
+    assert_eq!((counts.restarts, counts.open, counts.allowed, counts.denied), (0, 2, 2, 2));
+}
+
+/// Programs remember addresses for longer than a proxy lives.
+#[tokio::test]
+async fn the_number_of_a_name_means_nothing_else_in_any_life_of_the_proxy() {
+    let mut stage = Stage::open(Care::default());
+    let (_one, _two) = (stage.attach("one"), stage.attach("two"));
+    let proxy = stage.proxy().await.ready();
+    assert!(proxy.attachments(2).await.values().all(|(attachment, _)| attachment.names.is_empty()));
+    assert_eq!(proxy.number_of(1, 1, "db.example").await, Some(0));
+    assert_eq!(proxy.number_of(2, 1, "mail.example").await, Some(1));
+    assert_eq!(proxy.number_of(3, 1, "db.example").await, Some(0));
+    assert_eq!(proxy.number_of(4, 2, "mail.example").await, Some(0), "each sandbox has its own");
+    proxy.die();
+    let proxy = stage.proxy().await.ready();
+    let told = proxy.attachments(2).await;
+    assert_eq!(told[&1].0.names, ["db.example", "mail.example"]);
+    assert_eq!(told[&2].0.names, ["mail.example"]);
+    assert_eq!(proxy.number_of(1, 1, "other.example").await, Some(2));
+    assert_eq!(proxy.number_of(2, 1, "mail.example").await, Some(1));
+}

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use agentos_protocol::egress::Wish;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use rustix::net::sockopt::set_ip_freebind;
 use tokio::{
@@ -118,9 +117,13 @@ impl Datagrams {
 /// The same by stream: each message with its length before it.
 pub(in super::super) async fn serve_stream(connection: &Connection, mut stream: TcpStream) -> Result<(), Stop> {
     for _ in 0..STREAM_QUESTIONS_MAX {
-        let Ok(length) = stream.read_u16().await else { return Ok(()) };
+        let length = match connection.word(stream.read_u16()).await {
+            Ok(length) => length,
+            Err(Stop::Broken) => return Ok(()),
+            Err(stop) => return Err(stop),
+        };
         let mut question = vec![0; usize::from(length)];
-        stream.read_exact(&mut question).await?;
+        connection.word(stream.read_exact(&mut question)).await?;
         connection.activity.touch();
         let Some(answer) = reply(connection, &question).await else { return Ok(()) };
         let mut message = u16::try_from(answer.len()).unwrap_or(0).to_be_bytes().to_vec();
@@ -147,19 +150,18 @@ async fn outcome(connection: &Connection, question: &Question) -> Outcome {
     }
     let Ok(target) = target::named(&question.name, 1) else { return Outcome::NoName };
     let name = target.name().unwrap_or_default();
-    let names = &connection.guest.names;
     match question.kind {
         // Not asked for: programs ask for these beside A at once, and that question decides.
         Kind::Aaaa | Kind::Other(SVCB | HTTPS) => Outcome::NoData,
         Kind::Other(_) => {
-            if names.has(name) {
+            if connection.guest.names.has(name) {
                 Outcome::NoData
             } else {
                 Outcome::NoName
             }
         }
-        Kind::A => match connection.ask(Wish::Name { host: name.to_owned() }).await {
-            Ok(_granted) => names.address(name).map_or(Outcome::Failed, Outcome::Address),
+        Kind::A => match connection.ask_name(name).await {
+            Ok(address) => address.map_or(Outcome::Failed, Outcome::Address),
             Err(Stop::Denied { .. }) => Outcome::NoName,
             Err(_) => Outcome::Failed,
         },

@@ -33,7 +33,7 @@ pub(super) async fn refuse(client: &mut Wire<impl Stream>, stop: &Stop) {
 }
 
 /// Says that nothing follows, and lets the program finish its sentence.
-pub(super) async fn end(client: &mut Wire<impl Stream>) {
+pub(in super::super) async fn end(client: &mut Wire<impl Stream>) {
     let ended = async {
         client.stream.shutdown().await?;
         client.buffer.clear();

@@ -1,5 +1,8 @@
 //! Bodies on their way through: read by the framing that was declared, written by one of our own, so that nothing of theirs
 //! (extensions of chunks, trailers, odd numbers) reaches the other side.
+//!
+//! What counts against the limits is what crosses the way to the target, framing and all: what comes from there as it is
+//! read, what goes there as it is written.
 
 use agentos_protocol::egress::Refusal;
 use bytes::{Buf, BytesMut};
@@ -18,6 +21,9 @@ use super::{
 /// Size of a chunk with its extensions, in one line. Nobody uses extensions.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 const CHUNK_DIGITS_MAX: usize = 8;
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// Its size, of at most 16 digits, and two line ends.
+const CHUNK_AROUND_BYTES: usize = 20;
 const TRAILERS_BYTES_MAX: usize = 8 * 1024;
 
 /// One body, from one side to the other.
@@ -55,14 +61,15 @@ impl Carrier<'_> {
                 self.expect_line_end(from).await?;
             },
             Framing::UntilClose => {
-                while from.has_some().await? {
+                while self.has_some(from).await? {
                     let piece = from.buffer.split();
                     self.write(to, &piece).await?;
                 }
             }
         }
         if self.is_chunked_out && framing != Framing::None {
-            to.write_all(b"0\r\n\r\n").await.map_err(|_| Stop::Stuck)?;
+            self.charge_written(LAST_CHUNK.len()).await?;
+            to.write_all(LAST_CHUNK).await.map_err(|_| Stop::Stuck)?;
         }
         to.flush().await.map_err(|_| Stop::Stuck)
     }
@@ -75,7 +82,7 @@ impl Carrier<'_> {
     ) -> Result<(), Stop> {
         let mut left = length;
         while left > 0 {
-            if !from.has_some().await? {
+            if !self.has_some(from).await? {
                 return Err(Stop::Broken);
             }
             let ready = from.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -87,17 +94,19 @@ impl Carrier<'_> {
     }
 
     async fn write(&self, to: &mut (impl AsyncWrite + Unpin), piece: &[u8]) -> Result<(), Stop> {
-        self.connection.carry(self.grant, self.way, piece.len()).await?;
+        let mut chunk = BytesMut::new();
+        let bytes = if self.is_chunked_out {
+            chunk.reserve(piece.len() + CHUNK_AROUND_BYTES);
+            chunk.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            chunk.extend_from_slice(piece);
+            chunk.extend_from_slice(b"\r\n");
+            &chunk
+        } else {
+            piece
+        };
+        self.charge_written(bytes.len()).await?;
         let written = async {
-            if self.is_chunked_out {
-                let mut chunk = BytesMut::with_capacity(piece.len() + 16);
-                chunk.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-                chunk.extend_from_slice(piece);
-                chunk.extend_from_slice(b"\r\n");
-                to.write_all(&chunk).await?;
-            } else {
-                to.write_all(piece).await?;
-            }
+            to.write_all(bytes).await?;
             // TLS keeps what it is given until it is told; a stream of events must not wait for its next one.
             to.flush().await
         };
@@ -106,11 +115,28 @@ impl Carrier<'_> {
         Ok(())
     }
 
+    async fn charge_written(&self, bytes: usize) -> Result<(), Stop> {
+        if self.way == Way::Out { self.connection.carry(self.grant, Way::Out, bytes).await } else { Ok(()) }
+    }
+
+    /// Reads some more into the buffer; 0 at the end of the stream.
+    pub async fn more(&self, from: &mut Reader<'_, impl AsyncRead + Unpin>) -> Result<usize, Stop> {
+        let count = from.more().await?;
+        if self.way == Way::In {
+            self.connection.carry(self.grant, Way::In, count).await?;
+        }
+        Ok(count)
+    }
+
+    async fn has_some(&self, from: &mut Reader<'_, impl AsyncRead + Unpin>) -> Result<bool, Stop> {
+        Ok(!from.buffer.is_empty() || self.more(from).await? > 0)
+    }
+
     async fn chunk_size(&self, from: &mut Reader<'_, impl AsyncRead + Unpin>) -> Result<u64, Stop> {
         loop {
             match read_chunk_line(from.buffer)? {
                 Line::Size(size) => return Ok(size),
-                Line::Incomplete if from.more().await? == 0 => return Err(Stop::Broken),
+                Line::Incomplete if self.more(from).await? == 0 => return Err(Stop::Broken),
                 Line::Incomplete => {}
             }
         }
@@ -118,7 +144,7 @@ impl Carrier<'_> {
 
     async fn expect_line_end(&self, from: &mut Reader<'_, impl AsyncRead + Unpin>) -> Result<(), Stop> {
         while from.buffer.len() < 2 {
-            if from.more().await? == 0 {
+            if self.more(from).await? == 0 {
                 return Err(Stop::Broken);
             }
         }
@@ -137,7 +163,7 @@ impl Carrier<'_> {
                 if from.buffer.len() + skipped > TRAILERS_BYTES_MAX {
                     return Err(Refusal::Smuggling.into());
                 }
-                if from.more().await? == 0 {
+                if self.more(from).await? == 0 {
                     return Err(Stop::Broken);
                 }
                 continue;

@@ -59,6 +59,9 @@ pub(super) async fn run(
     let exchange = Exchange { connection, grant, head, is_sent: AtomicBool::new(false) };
     let (answered, is_sent) = exchange.both_ways(client, &mut server, &text, is_answered).await?;
     if answered.is_websocket {
+        // What came behind the head of the answer was charged with it.
+        client.stream.write_all(&server.wire.buffer.split()).await?;
+        client.stream.flush().await?;
         tunnel::carry(connection, grant, client, &mut server.wire).await?;
         grant.end(WishEnd::Done { status: Some(answered.status) });
         return Ok(After::Close);
@@ -189,14 +192,13 @@ impl Exchange<'_> {
                 Scan::End(_) | Scan::Incomplete => return Err(malformed("its head is too large")),
             }
             seen = from.buffer.len();
-            if from.more().await? == 0 {
+            if self.carrier(Way::In, false).more(from).await? == 0 {
                 return Err(Stop::Broken);
             }
         }
     }
 
     async fn write_head(&self, to: &mut (impl AsyncWrite + Unpin), text: &[u8]) -> Result<(), Stop> {
-        self.connection.carry(self.grant, Way::In, text.len()).await?;
         to.write_all(text).await?;
         to.flush().await?;
         self.connection.activity.touch();

@@ -9,6 +9,7 @@ mod fields;
 pub mod head;
 mod upstream;
 
+pub(super) use answer::end;
 pub use body::chunk_size;
 
 use std::time::Duration;
@@ -123,7 +124,10 @@ async fn next_head(
 ) -> Result<Option<RequestHead>, Failed> {
     let mut reader = client.reader();
     let begun = tokio::select! {
-        begun = reader.has_some() => begun.unwrap_or(false),
+        begun = connection.word(reader.has_some()) => match begun {
+            Err(stop @ Stop::Refused { .. }) => return Err(stop.into()),
+            begun => begun.unwrap_or(false),
+        },
         // One who never says anything is too slow; one who has said all that he wanted is not.
         () = connection.activity.expired(), if !is_first => false,
     };

@@ -40,6 +40,18 @@ inside! {
             "HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 0\r\n\r\n",
             "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
             "HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 103 Early\r\nX: a\r\n folded\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
             "HTTP/1.1 99 Odd\r\n\r\n",
             "HTTP/1.1 600 Odd\r\n\r\n",
@@ -97,5 +109,41 @@ inside! {
             super::servers::next(&requests);
         }
         assert_eq!(stage.names.asked(), 3, "each went over a connection of its own");
+    }
+
+    fn a_body_where_there_is_none_is_no_answer_to_the_next_request() {
+        let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+        let stage = Stage::with_sandbox(|_| allowed());
+        stage.names.set("a.example", &[OUTSIDE]);
+        for (number, (method, head)) in [
+            ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n"),
+            ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 46\r\n\r\n"),
+            ("GET", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 46\r\n\r\n"),
+            ("GET", "HTTP/1.1 103 Early\r\nContent-Length: 46\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let port = 8600 + number as u16;
+            let requests = super::servers::http(OUTSIDE, port, &format!("{head}{poison}"));
+            let host = format!("a.example:{port}");
+            let mut stream = connect(PROXY);
+            for _ in 0..2 {
+                stream.write_all(format!("{method} http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+                super::servers::next(&requests);
+                let mut answer = read_head(&mut stream).unwrap();
+                if answer.starts_with("HTTP/1.1 103 ") {
+                    assert!(!answer.contains("Content-Length"), "{answer}");
+                    answer = read_head(&mut stream).unwrap();
+                }
+                let status = head.rsplit("HTTP/1.1 ").next().unwrap().split(' ').next().unwrap();
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {answer:?}");
+            }
+            drop(stream);
+        }
+        // Each came over a connection of its own: what lay behind the first answer ended the one that it came by.
+        assert_eq!(stage.names.asked(), 12);
     }
 }

@@ -7,6 +7,7 @@ mod stage;
 
 mod answers;
 mod bodies;
+mod charges;
 mod credentials;
 mod hello;
 mod limits;
@@ -14,4 +15,6 @@ mod names;
 mod program;
 mod smuggling;
 mod targets;
+mod upgrades;
+mod waits;
 mod ways;

@@ -5,11 +5,11 @@ use std::{
     net::{Ipv4Addr, UdpSocket},
 };
 
-use agentos_protocol::egress::{FromProxy, ToProxy, Wish};
+use agentos_protocol::egress::{FromProxy, ToProxy, Verdict, Wish};
 
 use super::{
     network::inside,
-    servers::connect,
+    servers::{connect, say, serve},
     stage::{PATIENCE, SANDBOX, Stage, allowed, denied, limits},
 };
 
@@ -71,6 +71,44 @@ inside! {
         assert_eq!(read(&ask("8.8.8.8:53", &question(1, "target.example", 16))), (0, None), "TXT of what is known");
         assert_eq!(read(&ask("8.8.8.8:53", &question(1, "other.example", 65))), (0, None), "HTTPS");
         assert_eq!(stage.names.asked(), 0, "nothing is looked up before something is dialed");
+    }
+
+    fn an_address_means_the_same_name_after_the_proxy_was_replaced() {
+        let first = Stage::new(|_| allowed());
+        first.attach(SANDBOX, &[5432], limits(), &[], None);
+        let [db, mail] = ["db.example", "mail.example"].map(|name| lookup("8.8.8.8:53", name).unwrap());
+        let given = first.given.lock().unwrap().clone();
+        first.abandon();
+        let stage = Stage::new(|_| allowed());
+        *stage.given.lock().unwrap() = given;
+        stage.attach(SANDBOX, &[5432], limits(), &[], None);
+        for (name, place) in [("db.example", "127.88.0.1"), ("mail.example", "127.88.0.2"), ("new.example", "127.88.0.3")] {
+            stage.names.set(name, &[place]);
+            serve(place, 5432, move |mut stream| {
+                let _ = stream.write_all(name.as_bytes());
+            });
+        }
+        // Somebody else asks first in the new life; who remembers his answers does not notice.
+        let new = lookup("8.8.8.8:53", "new.example").unwrap();
+        for (address, name) in [(mail, "mail.example"), (db, "db.example"), (new, "new.example")] {
+            assert_eq!(say(&format!("{address}:5432"), ""), name, "{address}");
+            assert_eq!(lookup("8.8.8.8:53", name), Some(address));
+        }
+        assert_eq!(say("198.18.0.4:5432", ""), "", "an address that was given to nobody");
+    }
+
+    fn a_sandbox_that_has_had_all_its_names_is_told_of_no_other() {
+        let stage = Stage::new(|wish| match wish {
+            Wish::Name { host } if host == "one-more.example" => Some(Verdict::Named { number: None }),
+            Wish::Name { host } if host == "liar.example" => Some(Verdict::Named { number: Some(0) }),
+            _ => allowed(),
+        });
+        stage.attach(SANDBOX, &[], limits(), &[], None);
+        assert!(lookup("8.8.8.8:53", "a.example").is_some());
+        for name in ["one-more.example", "liar.example"] {
+            assert_eq!(read(&ask("8.8.8.8:53", &question(1, name, A))), (2, None), "{name}");
+        }
+        assert!(lookup("8.8.8.8:53", "b.example").is_some());
     }
 
     fn other_names_do_not_exist() {

@@ -16,7 +16,7 @@ use rustls::{
 };
 use tempfile::NamedTempFile;
 
-use super::stage::{PATIENCE, tcp_listener};
+use super::{network::tcp_listener, stage::PATIENCE};
 
 /// Where the targets of the tests are. Not 127.0.0.1, so that a mistake shows.
 pub const OUTSIDE: &str = "127.88.0.1";
@@ -139,26 +139,42 @@ impl Authority {
     }
 
     pub fn server(&self, name: &str) -> Arc<ServerConfig> {
+        self.server_speaking(name, &[])
+    }
+
+    /// One that prefers these protocols in this order.
+    pub fn server_speaking(&self, name: &str, protocols: &[&str]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
             .unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
 
     pub fn client(&self, name: &str, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+        self.client_speaking(name, stream, &[])
+    }
+
+    pub fn client_speaking(
+        &self,
+        name: &str,
+        stream: TcpStream,
+        protocols: &[&str],
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
     }
@@ -184,11 +200,11 @@ pub fn https(authority: &Authority, name: &str, address: &str, port: u16) -> mps
 }
 
 /// The next one that came, within a time in which everything on this machine arrives.
-pub fn next(requests: &mpsc::Receiver<String>) -> String {
+pub fn next<T>(requests: &mpsc::Receiver<T>) -> T {
     requests.recv_timeout(PATIENCE).expect("a request at the target")
 }
 
 /// Nothing has come. Asked after the proxy has answered, so there is nothing to wait for.
-pub fn none(requests: &mpsc::Receiver<String>) -> bool {
+pub fn none<T>(requests: &mpsc::Receiver<T>) -> bool {
     requests.recv_timeout(Duration::ZERO).is_err()
 }

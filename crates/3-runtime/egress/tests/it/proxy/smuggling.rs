@@ -2,12 +2,12 @@
 
 use std::io::{Read, Write};
 
-use agentos_protocol::egress::{FromProxy, Refusal};
+use agentos_protocol::egress::{FromProxy, Refusal, Wish};
 
 use super::{
     network::inside,
     servers::{OK, OUTSIDE, PROXY, connect, http, next, none, read_head, read_rest, say},
-    stage::{Stage, allowed},
+    stage::{Stage, allowed, denied},
 };
 
 /// Head of a request to the proxy, the rest of it, and what is wrong.
@@ -24,7 +24,18 @@ const AMBIGUOUS: &[&str] = &[
     "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: \r\n\r\n",
     "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 99999999999999999999\r\n\r\n",
     "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: -1\r\n\r\n",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\r\ncontent-length: 4\r\n\r\nabcd",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length:\r\n 4\r\n\r\nabcd",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: \u{ff14}\r\n\r\nabcd",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\0\r\n\r\nabcd",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length : 4\r\n\r\nabcd",
     // Codings that somebody may overlook.
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: \r\n\r\n0\r\n\r\n",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+    "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nConnection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
@@ -45,7 +56,15 @@ const AMBIGUOUS: &[&str] = &[
     "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n: empty\r\n\r\n",
     "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nX(y): z\r\n\r\n",
     "GET http://a.example/ HTTP/1.1\r\n Host: a.example\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nX\0: y\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nX\r: y\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\rX: y\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nX\u{e9}: y\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nX: y\x7f\r\n\r\n",
     // Hosts.
+    "GET http://a.example/ HTTP/1.1\r\nHost : a.example\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1\r\nHost: a.example\0.b.example\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\tb.example\r\n\r\n",
     "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\n\r\n",
     "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n",
     "GET http://a.example/ HTTP/1.1\r\nhOsT: a.example\r\nHost: b.example\r\n\r\n",
@@ -69,6 +88,9 @@ const MALFORMED: &[&str] = &[
     "\r\nGET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
     "GET  http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
     "GET http://a.example/ HTTP/1.1 \r\nHost: a.example\r\n\r\n",
+    "GET http://a.example/\0 HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    "GET\0 http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    "GET http://a.example/ HTTP/1.1 GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
     "GET\thttp://a.example/\tHTTP/1.1\r\nHost: a.example\r\n\r\n",
     "GET http://a.example/ HTTP/1.2\r\nHost: a.example\r\n\r\n",
     "GET http://a.example/ HTTP/2.0\r\nHost: a.example\r\n\r\n",
@@ -185,6 +207,32 @@ inside! {
         assert_eq!(stage.wishes().len(), 2);
     }
 
+    fn what_follows_connect_is_no_request() {
+        let stage = Stage::with_sandbox(|wish| match wish {
+            Wish::Connect { host, .. } if host == "evil.example" => denied(),
+            _ => allowed(),
+        });
+        stage.names.set("a.example", &[OUTSIDE]);
+        stage.names.set("b.example", &["127.88.0.2"]);
+        let (other, https) = (http("127.88.0.2", 80, OK), http(OUTSIDE, 443, OK));
+        let (told, heard) = std::sync::mpsc::channel();
+        super::servers::serve(OUTSIDE, 8080, move |mut stream| told.send(read_rest(&mut stream)).unwrap());
+        let second = "GET http://b.example/ HTTP/1.1\r\nHost: b.example\r\n\r\n";
+        let connect_to = |target: &str| format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n{second}");
+        // In a tunnel it is content.
+        let answer = say_all(&connect_to("a.example:8080"));
+        assert_eq!(answer, "HTTP/1.1 200 Connection established\r\n\r\n");
+        assert_eq!(heard.recv_timeout(super::stage::PATIENCE).unwrap(), second);
+        // In front of TLS it is an end.
+        say_all(&connect_to("a.example:443"));
+        assert_eq!(stage.expect_refused(Refusal::NotUnderstood).as_deref(), Some("a.example:443"));
+        // After a refusal it is not read.
+        let answer = say_all(&connect_to("evil.example:8080"));
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+        assert_eq!(stage.wishes().len(), 3, "{:?}", stage.wishes());
+        assert!(none(&other) && none(&https));
+    }
+
     fn broken_chunks_end_the_connection() {
         let stage = Stage::with_sandbox(|_| allowed());
         stage.names.set("a.example", &[OUTSIDE]);
@@ -195,10 +243,23 @@ inside! {
             "5\nhello\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n",
             "0x5\r\nhello\r\n0\r\n\r\n", "fffffffff\r\n", "\r\n", "5;a\x01\r\nhello\r\n0\r\n\r\n", "g\r\n",
             "5\r\nhello\r\n0\r\nTrailer : x\r\n\r\n", "5\r\nhello\r\n0\r\nno colon\r\n\r\n", "5\r\nhello\n0\r\n\r\n",
+            "5;ext\nhello\r\n0\r\n\r\n", "5;e=\"\n\"\r\nhello\r\n0\r\n\r\n", "5;e=\"\r\n\"\r\nhello\r\n0\r\n\r\n",
+            "5;a b\r\nhello\r\n0\r\n\r\n", "5;\0\r\nhello\r\n0\r\n\r\n", "5\0\r\nhello\r\n0\r\n\r\n", "5\r\r\nhello\r\n0\r\n\r\n",
+            "\t5\r\nhello\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n", "000000005\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\n\r\n",
+            "5\r\nhello\r\n0\r\nT: x\n\r\n", "5\r\nhello\r\n0\r\nT: x\r\n y\r\n\r\n", "5\r\nhello\r\n0\r\nT: a\0b\r\n\r\n",
+            "5\r\nhello\r0\r\n\r\n", "5\r\nhello world\r\n0\r\n\r\n",
         ] {
             let answer = say(PROXY, format!("{head}{body}"));
             assert!(answer.starts_with("HTTP/1.1 400 "), "{body:?}: {answer:?}");
         }
         stage.expect_refused(Refusal::Smuggling);
     }
+}
+
+/// Says it, and that nothing more comes.
+fn say_all(text: &str) -> String {
+    let mut stream = connect(PROXY);
+    let _ = stream.write_all(text.as_bytes());
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    read_rest(&mut stream)
 }

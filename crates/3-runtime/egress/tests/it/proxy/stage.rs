@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{
@@ -24,9 +24,11 @@ use agentos_protocol::{
 };
 use async_trait::async_trait;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, bind,
-    listen, recv, sendmsg, socket_with, socketpair, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv,
+    sendmsg, socketpair,
 };
+
+use super::network::{any, bound, tcp_listener};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const SANDBOX: u64 = 7;
@@ -91,6 +93,8 @@ pub struct Stage {
     heard: Arc<Heard>,
     proxy: Option<JoinHandle<()>>,
     pub names: Names,
+    /// Names that were given a number, in their order. Outlives the proxy with a server.
+    pub given: Arc<Mutex<Vec<String>>>,
 }
 
 impl Stage {
@@ -111,8 +115,9 @@ impl Stage {
         });
         let server = Arc::new(ours);
         let heard = Arc::new(Heard::default());
-        listen_to(Arc::clone(&server), Arc::clone(&heard), Box::new(judge));
-        let stage = Self { server: Some(server), heard, proxy: Some(proxy), names };
+        let given = Arc::default();
+        listen_to(Arc::clone(&server), Arc::clone(&heard), Arc::clone(&given), Box::new(judge));
+        let stage = Self { server: Some(server), heard, proxy: Some(proxy), names, given };
         stage.wait_for(|message| matches!(message, FromProxy::Ready { .. }).then_some(()));
         stage
     }
@@ -139,7 +144,17 @@ impl Stage {
             sockets.push(if kind == SocketType::STREAM { tcp_listener(any(53)) } else { bound(any(53), kind) });
         }
         let terminated_hosts = terminated.iter().map(|host| (*host).to_owned()).collect();
-        let attachment = Attachment { sandbox, listeners, limits, terminated_hosts, authority };
+        let names = self.given.lock().unwrap().clone();
+        let attachment = Attachment { sandbox, listeners, limits, terminated_hosts, authority, names };
+        self.send(&ToProxy::Attach(Box::new(attachment)), &sockets);
+    }
+
+    /// A sandbox whose listeners are elsewhere.
+    pub fn attach_at(&self, sandbox: u64, listeners: Vec<(u16, OwnedFd)>, limits: EgressLimits) {
+        let (ports, sockets): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        let listeners = ports.into_iter().map(Listener::Tcp).collect();
+        let (terminated_hosts, names) = (Vec::new(), Vec::new());
+        let attachment = Attachment { sandbox, listeners, limits, terminated_hosts, authority: None, names };
         self.send(&ToProxy::Attach(Box::new(attachment)), &sockets);
     }
 
@@ -229,7 +244,7 @@ impl Drop for Stage {
     }
 }
 
-fn listen_to(server: Arc<OwnedFd>, heard: Arc<Heard>, mut judge: Judge) {
+fn listen_to(server: Arc<OwnedFd>, heard: Arc<Heard>, given: Arc<Mutex<Vec<String>>>, mut judge: Judge) {
     thread::spawn(move || {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         loop {
@@ -244,10 +259,21 @@ fn listen_to(server: Arc<OwnedFd>, heard: Arc<Heard>, mut judge: Judge) {
             if let FromProxy::Ask { ask, wish, .. } = message
                 && let Some(verdict) = judge(&wish)
             {
+                let verdict = numbered(&wish, verdict, &mut given.lock().unwrap());
                 send_to(&server, &ToProxy::Verdict { ask, verdict }, &[]);
             }
         }
     });
+}
+
+/// As the server does it.
+fn numbered(wish: &Wish, verdict: Verdict, given: &mut Vec<String>) -> Verdict {
+    let (Wish::Name { host }, Verdict::Allowed { .. }) = (wish, &verdict) else { return verdict };
+    let number = given.iter().position(|known| known == host).unwrap_or_else(|| {
+        given.push(host.clone());
+        given.len() - 1
+    });
+    Verdict::Named { number: u32::try_from(number).ok() }
 }
 
 pub fn send_to(server: &OwnedFd, message: &ToProxy, descriptors: &[OwnedFd]) {
@@ -260,27 +286,4 @@ pub fn send_to(server: &OwnedFd, message: &ToProxy, descriptors: &[OwnedFd]) {
     }
     // A server that is gone already is a part of some tests.
     let _ = sendmsg(server, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL);
-}
-
-pub fn any(port: u16) -> SocketAddr {
-    (Ipv6Addr::UNSPECIFIED, port).into()
-}
-
-/// Beside one that is bound to all addresses there may be one that is bound to a single one.
-pub fn bound(address: SocketAddr, kind: SocketType) -> OwnedFd {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
-    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-    sockopt::set_socket_reuseport(&socket, true).unwrap();
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, false).unwrap();
-    }
-    bind(&socket, &address).unwrap();
-    socket
-}
-
-pub fn tcp_listener(address: SocketAddr) -> OwnedFd {
-    let socket = bound(address, SocketType::STREAM);
-    listen(&socket, 128).unwrap();
-    socket
 }

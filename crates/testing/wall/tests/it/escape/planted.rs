@@ -14,7 +14,7 @@ use agentos_types::Code;
 
 use super::{
     ground::{Ground, write_for_all},
-    sandbox::{Launcher, launcher_program, order},
+    sandbox::{Launcher, launcher_program, launcher_with_holes, order},
 };
 
 /// Everything that has been put into shared directories to catch whoever looks at them.
@@ -55,10 +55,10 @@ async fn what_is_planted_in_a_workspace_catches_nobody() {
     let path = workspace.path().unwrap();
 
     // What cannot be measured counts as too much, and the measuring ends.
-    let refused = workspace.check().unwrap_err();
+    let refused = workspace.check(&[]).unwrap_err();
     assert_eq!(refused.code, Code::WORKSPACE_LIMIT, "{refused}");
     fs::remove_dir_all(path.join("deep")).unwrap();
-    let usage = workspace.check().unwrap();
+    let usage = workspace.check(&[]).unwrap();
     assert!(usage.bytes < 4 << 20, "holes and what links lead to do not count: {usage:?}");
 
     let entries: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap()).collect();
@@ -75,7 +75,7 @@ async fn what_is_planted_in_a_workspace_catches_nobody() {
 
     // Looked at, given to its owner and measured again: nothing in it is run, and no link is followed.
     workspaces.prepare("victim", 64 << 20, Some(launcher.user())).unwrap();
-    workspace.check().unwrap();
+    workspace.check(&[]).unwrap();
     assert!(!marker.exists(), "something that was planted has run");
     let after = fs::metadata(&ground.facts.secret_path).unwrap();
     assert_eq!((secret.uid(), secret.mode(), secret.len()), (after.uid(), after.mode(), after.len()));
@@ -130,4 +130,26 @@ async fn the_launcher_that_is_shipped_leaves_no_wall_out() {
     let sandboxes = Sandboxes::open(SandboxOptions { launcher: script, backend: Backend::Native }).unwrap();
     let refused = sandboxes.layers(Profile::Agent).await.unwrap_err();
     assert!(refused.message.contains("launcher"), "{refused}");
+}
+
+/// What the figures of a spawn lean on: the launcher for tests can leave the whole tree out, and then nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_tree_the_machines_files_are_there_and_the_other_walls_stand() {
+    const LOOK: &str = "test -e \"$MARKER\" && [ \"$(hostname)\" = agent ] && [ $$ -lt 100 ] \
+                        && grep -q '^Seccomp:.*2$' /proc/thread-self/status && ! unshare --user true 2>&1";
+    for launcher in Launcher::all() {
+        let ground = Ground::new(launcher.user());
+        let marker = ground.path("shared").join("marker");
+        write_for_all(&marker, "");
+        for (holes, expected) in [("tree,landlock", End::Exited(0)), ("landlock", End::Exited(1))] {
+            let mut order = order(&ground, launcher, ["/bin/sh", "-c", LOOK].map(str::to_owned).to_vec());
+            order.directory = "/".into();
+            order.environment.insert("MARKER".into(), marker.display().to_string());
+            let program = launcher_with_holes(&ground, launcher, &[holes]);
+            let sandboxes = Sandboxes::open(SandboxOptions { launcher: program, backend: Backend::Native }).unwrap();
+            order.descriptors.clear();
+            let mut running = sandboxes.spawn(Profile::Agent, order, Vec::new()).await.unwrap();
+            assert_eq!(running.ended().await.end, expected, "{launcher:?} without {holes}");
+        }
+    }
 }

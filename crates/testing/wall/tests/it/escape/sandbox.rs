@@ -108,11 +108,16 @@ pub fn order(ground: &Ground, launcher: Launcher, command: Vec<String>) -> Sandb
 
 /// The launcher as a script starts it: with an environment and a descriptor too many, as another user, with holes.
 pub fn launcher_program(ground: &Ground, launcher: Launcher, without: &[Wall]) -> PathBuf {
+    let holes: Vec<&str> = without.iter().filter(|wall| !wall.is_of_the_order()).map(|wall| wall.name()).collect();
+    launcher_with_holes(ground, launcher, &holes)
+}
+
+/// The same with holes by the words of the program.
+pub fn launcher_with_holes(ground: &Ground, launcher: Launcher, holes: &[&str]) -> PathBuf {
     let mut script = format!("#!/bin/sh\nexport PLANTED='{}'\nexec 9</dev/zero\nexec ", ground.facts.secret);
     if launcher == Launcher::Plain && rustix::process::geteuid().is_root() {
         let _ = write!(script, "setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups -- ");
     }
-    let holes: Vec<&str> = without.iter().filter(|wall| !wall.is_of_the_order()).map(|wall| wall.name()).collect();
     let name = if holes.is_empty() { "agent-os-launch" } else { "agent-os-launch-open" };
     let _ = write!(script, "{} \"$@\"", ground.program(name).display());
     if !holes.is_empty() {

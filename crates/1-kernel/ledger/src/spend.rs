@@ -1,0 +1,124 @@
+//! What was spent, for people: sums by day, payer and model. Budgets do not depend on them, so that they are written at
+//! leisure.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use agentos_store::{Conn, Store, Tx};
+use agentos_types::{Result, Timestamp};
+
+/// Sums that one day can have in memory; a payer more is counted under [`OTHERS`].
+const ROWS_MAX: usize = 50_000;
+const OTHERS: &str = "others";
+/// Rows of a listing.
+const TOP_MAX: i64 = 1_000;
+
+/// One sum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpendRow {
+    /// As of `agent:NAME` or `token:ID`.
+    pub payer: String,
+    /// `PROVIDER/MODEL`.
+    pub model: String,
+    pub requests: i64,
+    pub failures: i64,
+    pub tokens_input: i64,
+    pub tokens_output: i64,
+    pub nano_usd: i64,
+    /// Requests whose usage the provider did not tell.
+    pub estimated: i64,
+}
+
+type Place = (Timestamp, String, String);
+
+/// Sums that are not written yet.
+#[derive(Debug, Default)]
+pub struct Spend(Mutex<HashMap<Place, SpendRow>>);
+
+impl Spend {
+    /// Adds one call.
+    pub fn add(&self, now: Timestamp, call: SpendRow) {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = (now.day_start(), call.payer.clone(), call.model.clone());
+        if rows.len() >= ROWS_MAX && !rows.contains_key(&place) {
+            OTHERS.clone_into(&mut place.1);
+        }
+        add_to(rows.entry(place).or_default(), &call);
+    }
+
+    pub(crate) async fn write(&self, store: &Store) -> Result<()> {
+        let taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let rows = taken.clone();
+        let written = store.write(move |tx| rows.iter().try_for_each(|(place, row)| put(tx, place, row))).await;
+        if written.is_err() {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for (place, row) in taken {
+                add_to(kept.entry(place).or_default(), &row);
+            }
+        }
+        written
+    }
+
+    /// The largest sums since a day, by cost and then by requests. What was not written yet is not in them.
+    pub fn top(conn: &Conn<'_>, since: Timestamp, limit: usize) -> Result<Vec<SpendRow>> {
+        conn.query(
+            "SELECT payer, model, CAST(sum(requests) AS BIGINT), CAST(sum(failures) AS BIGINT),
+                    CAST(sum(tokens_input) AS BIGINT), CAST(sum(tokens_output) AS BIGINT),
+                    CAST(sum(nano_usd) AS BIGINT), CAST(sum(estimated) AS BIGINT)
+             FROM model_spend WHERE day >= $1 GROUP BY payer, model
+             ORDER BY sum(nano_usd) DESC, sum(requests) DESC, payer, model LIMIT $2",
+            &[since.day_start().0.into(), i64::try_from(limit).unwrap_or(TOP_MAX).min(TOP_MAX).into()],
+            |row| {
+                Ok(SpendRow {
+                    payer: row.text(0)?,
+                    model: row.text(1)?,
+                    requests: row.integer(2)?,
+                    failures: row.integer(3)?,
+                    tokens_input: row.integer(4)?,
+                    tokens_output: row.integer(5)?,
+                    nano_usd: row.integer(6)?,
+                    estimated: row.integer(7)?,
+                })
+            },
+        )
+    }
+}
+
+fn add_to(sum: &mut SpendRow, call: &SpendRow) {
+    sum.requests += call.requests;
+    sum.failures += call.failures;
+    sum.tokens_input += call.tokens_input;
+    sum.tokens_output += call.tokens_output;
+    sum.nano_usd += call.nano_usd;
+    sum.estimated += call.estimated;
+}
+
+fn put(tx: &Tx<'_>, (day, payer, model): &Place, row: &SpendRow) -> Result<()> {
+    tx.execute(
+        "INSERT INTO model_spend
+           (day, payer, model, requests, failures, tokens_input, tokens_output, nano_usd, estimated)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         ON CONFLICT (day, payer, model) DO UPDATE SET
+           requests = model_spend.requests + excluded.requests, failures = model_spend.failures + excluded.failures,
+           tokens_input = model_spend.tokens_input + excluded.tokens_input,
+           tokens_output = model_spend.tokens_output + excluded.tokens_output,
+           nano_usd = model_spend.nano_usd + excluded.nano_usd, estimated = model_spend.estimated + excluded.estimated",
+        &[
+            day.0.into(),
+            payer.into(),
+            model.into(),
+            row.requests.into(),
+            row.failures.into(),
+            row.tokens_input.into(),
+            row.tokens_output.into(),
+            row.nano_usd.into(),
+            row.estimated.into(),
+        ],
+    )
+    .map(drop)
+}

@@ -1,0 +1,5 @@
+DROP TABLE model_config;
+DROP TABLE model_spend;
+DROP TABLE budget_lease;
+DROP TABLE budget_use;
+DROP TABLE budget;
