@@ -5,6 +5,7 @@
 
 mod apparmor;
 mod desk;
+mod holder;
 mod launcher;
 mod launchers;
 mod packet;
@@ -14,6 +15,6 @@ mod reason;
 mod running;
 
 pub use apparmor::{AppArmor, AppArmorMode};
-pub use launchers::{Backend, SandboxOptions, Sandboxes};
+pub use launchers::{Backend, Early, SandboxOptions, Sandboxes};
 pub use reason::{Evidence, Reason};
 pub use running::{Ended, Running};
