@@ -338,3 +338,31 @@ async fn a_proxy_that_is_killed_or_stopped_opens_nothing_and_its_agents_live_on(
     assert!(doctor.contains("egress proxy answers"), "{doctor}");
     tokio::time::timeout(Duration::from_secs(60), scene.os.down()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_is_stopped_opens_nothing_and_goes_on_with_the_same_proxy() {
+    let Some(mut scene) = Scene::open().await else { return };
+    let proxy = scene.proxy_pid().await;
+    // Each request by a connection of its own, one after the other.
+    let words = "for number in $(seq 60); do curl --silent --fail --max-time 25 --output /dev/null https://api.test/loop || exit 1; done";
+    let task = scene.os.submit(AGENT, json!({"command": ["/bin/sh", "-c", words]})).await;
+    scene.site.has_seen("/loop#3").await;
+    let server = scene.os.server_pid();
+    signal(server, Signal::STOP);
+    eventually("a server that stands still", || async {
+        let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+        if stat.contains(") T ") { Ok(()) } else { Err(stat) }
+    })
+    .await;
+    // One may have been granted before; the one after it would have to be asked for.
+    let next = format!("/loop#{}", scene.site.requests().len() + 2);
+    let left = tokio::time::timeout(Duration::from_secs(4), scene.site.has_seen(&next)).await;
+    signal(server, Signal::CONT);
+    assert!(left.is_err(), "requests leave without an answer of the server");
+    let ended = scene.os.finished(&task).await;
+    let (code, _, err) = read(&serde_json::to_value(ended).unwrap());
+    assert_eq!(code, 0, "{err}");
+    scene.site.has_seen("/loop#60").await;
+    assert_eq!(scene.proxy_pid().await, proxy, "nobody was replaced");
+    assert_eq!(scene.os.down().await, 0);
+}
