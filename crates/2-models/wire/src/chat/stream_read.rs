@@ -70,7 +70,11 @@ impl Reader {
         if !std::mem::replace(&mut self.begun, true) {
             deltas.push(Delta::Begin { id, model, created_s });
         }
-        let choices: Vec<Raw> = optional(chunk, "event", "choices")?.unwrap_or_default();
+        let choices: Option<Vec<Raw>> = optional(chunk, "event", "choices")?;
+        if choices.is_none() && chunk.get("usage").is_none() {
+            return Err(malformed("event.choices", "the field is missing"));
+        }
+        let choices = choices.unwrap_or_default();
         for (at, choice) in choices.iter().enumerate() {
             self.choice(choice, &format!("event.choices[{at}]"), &mut deltas)?;
         }
