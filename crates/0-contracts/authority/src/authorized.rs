@@ -221,8 +221,7 @@ mod tests {
     #[test]
     fn an_agent_and_a_program_hold_each_their_own_models() {
         let agent = Party::Agent(caller(&[(Category::Model, "call", "openai/*")]));
-        let grant =
-            Grant { category: Category::Model, actions: vec!["call".into()], resources: vec!["fast".into()] };
+        let grant = Grant { category: Category::Model, actions: vec!["call".into()], resources: vec!["fast".into()] };
         let program = Party::Program(Program {
             token: "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap(),
             name: "ci".into(),

@@ -25,7 +25,7 @@ use serde_json::Value;
 pub(crate) use self::ordinals::Ordinals;
 pub use self::{
     outcome::{ModelEnd, ModelOutcome},
-    pass::{ModelPass, ModelRecord},
+    pass::{ModelPass, ModelRecord, SoFar},
 };
 use crate::{
     Monitor,
@@ -61,7 +61,7 @@ pub struct Told<'a> {
 pub enum ModelStart<T> {
     /// The task has asked this before, and this was the answer.
     Recorded(Value),
-    Go(ModelPass<T>),
+    Go(Box<ModelPass<T>>),
 }
 
 impl Monitor {
@@ -88,7 +88,8 @@ impl Inner {
         request: T,
     ) -> Result<ModelStart<T>> {
         let record = self.model_event(party, task, &request.told());
-        if let Err((fault, is_told)) = self.decide_model(party, request.told().model) {
+        if let Err(refused) = self.decide_model(party, request.told().model) {
+            let (fault, is_told) = *refused;
             let record = record.decision(Decision::Denied).fact("code", fault.code.to_string());
             if is_told {
                 self.store.record(record).await?;
@@ -116,20 +117,20 @@ impl Inner {
         // Made here, where it is spent; the grants are asked again.
         let demand = demand_of(told.model)?;
         let call = self.minter.authorize_party(party, &demand, request)?;
-        Ok(ModelStart::Go(ModelPass { call, record: ModelRecord::new(self, intent, record, step) }))
+        let record = ModelRecord::new(self, intent, record, step);
+        Ok(ModelStart::Go(Box::new(ModelPass { call, record })))
     }
 
     /// The fault, and whether it is to be recorded: a flood must not fill the log.
-    fn decide_model(&self, party: &Party, model: &str) -> Result<(), (Fault, bool)> {
+    fn decide_model(&self, party: &Party, model: &str) -> Result<(), Box<(Fault, bool)>> {
         if let Party::Agent(caller) = party
             && let Err(limited) = self.models.rate.take(&caller.agent, caller.calls_per_minute, self.ambient.now())
         {
-            let text =
-                format!("more than {} model calls a minute (limits.calls_per_minute)", caller.calls_per_minute);
-            return Err((Fault::new(Code::RATE_LIMITED, text).retry_after(limited.wait), limited.first));
+            let text = format!("more than {} model calls a minute (limits.calls_per_minute)", caller.calls_per_minute);
+            return Err(Box::new((Fault::new(Code::RATE_LIMITED, text).retry_after(limited.wait), limited.first)));
         }
-        let demand = demand_of(model).map_err(|fault| (fault, true))?;
-        self.minter.authorize_party(party, &demand, ()).map(drop).map_err(|fault| (fault, true))
+        let demand = demand_of(model).map_err(|fault| Box::new((fault, true)))?;
+        self.minter.authorize_party(party, &demand, ()).map(drop).map_err(|fault| Box::new((fault, true)))
     }
 
     fn begin_model_step(
@@ -161,11 +162,9 @@ impl Inner {
 
     fn model_event(&self, party: &Party, task: Option<&TaskId>, told: &Told<'_>) -> AuditEvent {
         let actor = match party {
-            Party::Agent(caller) => Actor::Agent {
-                agent: caller.agent.clone(),
-                instance: caller.instance.clone(),
-                task: task.cloned(),
-            },
+            Party::Agent(caller) => {
+                Actor::Agent { agent: caller.agent.clone(), instance: caller.instance.clone(), task: task.cloned() }
+            }
             Party::Program(program) => Actor::Token { token: program.token.clone(), name: program.name.clone() },
         };
         let shown: String = told.model.chars().filter(|c| !c.is_control()).take(MODEL_CHARS_MAX).collect();

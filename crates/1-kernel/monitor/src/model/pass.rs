@@ -3,7 +3,7 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use agentos_authority::{Authorized, Party};
@@ -16,6 +16,9 @@ use super::{ModelEnd, ModelOutcome};
 use crate::monitor::{HOLD_FIRST, HOLD_MAX, Inner, may_pass};
 
 pub(super) type Intent = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// What has come of a call until now, for the record of one that nobody closes.
+pub type SoFar = Arc<Mutex<ModelOutcome>>;
 
 /// What is spent by asking a provider and closed by telling what came of it.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct ModelRecord {
     intent: Option<Intent>,
     /// `None` once it is closed.
     open: Option<Open>,
+    so_far: SoFar,
 }
 
 #[derive(Clone)]
@@ -49,7 +53,13 @@ impl ModelRecord {
         record: AuditEvent,
         step: Option<(Lease, String)>,
     ) -> Self {
-        Self { inner, intent, open: Some(Open { record, step }) }
+        let so_far = Arc::new(Mutex::new(ModelOutcome::new(ModelEnd::Abandoned, 0)));
+        Self { inner, intent, open: Some(Open { record, step }), so_far }
+    }
+
+    /// To be kept up to date by whoever carries the call out.
+    pub fn so_far(&self) -> SoFar {
+        self.so_far.clone()
     }
 
     /// The call is a step of a task, so that its answer is worth keeping.
@@ -90,11 +100,13 @@ impl ModelRecord {
 impl Drop for ModelRecord {
     fn drop(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let (inner, intent) = (self.inner.clone(), self.intent.take());
+        let (inner, intent, so_far) = (self.inner.clone(), self.intent.take(), self.so_far.clone());
         // Outside of a runtime the server is ending, and its next start finds the intent without an outcome.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            let mut outcome = ModelOutcome::new(ModelEnd::Abandoned, 0);
+            // Read here, after everything that was dropped with the record has said its part.
+            let mut outcome = so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            outcome.end = ModelEnd::Abandoned;
             outcome.fault = Some(Fault::new(Code::CONNECTION_LOST, "the caller went away before the answer"));
             if let Err(fault) = close(inner, intent, open, outcome).await {
                 tracing::warn!(%fault, detail = fault.detail, "the end of a model call was not recorded");
