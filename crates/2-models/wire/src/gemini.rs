@@ -9,6 +9,7 @@ mod usage;
 
 pub use answer::read_answer;
 pub use ask::{left_to_provider, write_ask};
+pub(crate) use parts::google_extra;
 pub use stream::Reader;
 
 use crate::{ImageSource, Object, Part, fields};

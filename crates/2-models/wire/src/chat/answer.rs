@@ -8,6 +8,8 @@ use super::{
 use crate::{
     Answer, Choice, Object, Part, Raw, Refusal,
     fields::{self, Build, malformed, optional, required},
+    gemini::google_extra,
+    messages::blocks::GEMINI_SIGNATURE,
 };
 
 /// Fields of an answer, and of a choice, that pass between two sides of this protocol.
@@ -106,6 +108,8 @@ fn write_choice(at: usize, choice: &Choice) -> Result<(Raw, Object), Refusal> {
     let mut thoughts: Option<String> = None;
     let mut refusal: Option<String> = None;
     let mut calls = Vec::new();
+    // Gemini's, of the thoughts before a call: clients send it back with the call, where Google too would have put it.
+    let mut signature: Option<&str> = None;
     for (at, part) in choice.parts.iter().enumerate() {
         match part {
             Part::Text { text, extra, .. } => {
@@ -114,15 +118,20 @@ fn write_choice(at: usize, choice: &Choice) -> Result<(Raw, Object), Refusal> {
                     notes = notes.with(&format!("content[{at}].{name}"), value);
                 }
             }
-            Part::Thinking { text, signature } => {
+            Part::Thinking { text, signature: given } => {
                 thoughts.get_or_insert_default().push_str(text);
-                notes = notes.maybe(&format!("content[{at}].signature"), signature.as_ref());
+                notes = notes.maybe(&format!("content[{at}].signature"), given.as_ref());
+                signature = given.as_deref().and_then(|given| given.strip_prefix(GEMINI_SIGNATURE));
             }
             Part::HiddenThinking { data } => notes = notes.with(&format!("content[{at}].hidden_thinking"), data),
             Part::Refusal { text } => refusal.get_or_insert_default().push_str(text),
             Part::ToolCall { .. } => {
                 let to = To { own: true, wide: true };
-                calls.push(write_call(to, part, &format!("content[{at}]"))?);
+                let mut part = part.clone();
+                if let (Part::ToolCall { extra, .. }, Some(signature)) = (&mut part, signature.take()) {
+                    extra.put("extra_content", fields::raw(&google_extra(signature)));
+                }
+                calls.push(write_call(to, &part, &format!("content[{at}]"))?);
             }
             Part::Other { kind, raw } => notes = notes.with(&format!("content[{at}].{kind}"), raw),
             Part::Image { .. } | Part::ToolResult { .. } => {

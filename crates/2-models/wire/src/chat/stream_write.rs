@@ -4,6 +4,8 @@ use super::{finish, usage};
 use crate::{
     Delta, Object, Raw, Usage, WireError, errors,
     fields::{self, Build},
+    gemini::google_extra,
+    messages::blocks::GEMINI_SIGNATURE,
 };
 
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Writer {
     begun: Vec<(usize, bool)>,
     /// What goes with the next chunk: clients take the first choice of each without looking, so no chunk is without one.
     extra: Object,
+    /// Gemini's, which goes with the call that comes next.
+    signature: Option<(usize, Object)>,
     over: bool,
 }
 
@@ -57,7 +61,11 @@ impl Writer {
             Delta::Text { choice, text } => self.said(*choice, Build::new().with("content", text), out),
             Delta::Thinking { choice, text } => self.said(*choice, Build::new().with("reasoning_content", text), out),
             Delta::Refusal { choice, text } => self.said(*choice, Build::new().with("refusal", text), out),
-            Delta::Signature { choice, signature } => self.keep(*choice, "signature", signature),
+            Delta::Signature { choice, signature } => {
+                self.keep(*choice, "signature", signature);
+                let gemini = signature.strip_prefix(GEMINI_SIGNATURE);
+                self.signature = gemini.map(|signature| (*choice, google_extra(signature)));
+            }
             Delta::HiddenThinking { choice, data } => self.keep(*choice, "hidden_thinking", data),
             Delta::ToolBegin { choice, call, id, name } => {
                 let function = Build::new().with("name", name).with("arguments", "").object();
@@ -66,6 +74,8 @@ impl Writer {
                     .with("id", id)
                     .with("type", "function")
                     .with("function", &function);
+                let signed = self.signature.take().filter(|(signed, _)| signed == choice);
+                let begin = begin.maybe("extra_content", signed.map(|(_, signature)| signature));
                 self.said(*choice, Build::new().with("tool_calls", &[begin.object()]), out);
             }
             Delta::ToolArguments { choice, call, json } => {

@@ -25,7 +25,7 @@ pub fn write_ask(ask: &Ask, model: &str) -> Result<Vec<u8>, Refusal> {
     let tools = Build::new().list("functionDeclarations", &declarations);
     Ok(Build::new()
         .maybe("systemInstruction", (!system.is_empty()).then(|| Build::new().with("parts", &system).object()))
-        .with("contents", &write_turns(ask)?)
+        .with("contents", &write_turns(ask, !counts_thoughts(model))?)
         .maybe("tools", (!tools.is_empty()).then(|| [tools.object()]))
         .maybe("toolConfig", write_choice(ask))
         .maybe("generationConfig", write_config(ask, model)?)
@@ -57,7 +57,7 @@ struct Content {
 }
 
 /// Turns of one side are merged, and responses of functions stand first in the turn after their calls, as many as there were.
-fn write_turns(ask: &Ask) -> Result<Vec<Raw>, Refusal> {
+fn write_turns(ask: &Ask, signed: bool) -> Result<Vec<Raw>, Refusal> {
     let names = parts::CallNames::of(&ask.turns);
     let mut contents: Vec<Content> = Vec::new();
     for (at, turn) in ask.turns.iter().enumerate() {
@@ -72,7 +72,7 @@ fn write_turns(ask: &Ask) -> Result<Vec<Raw>, Refusal> {
             contents.push(Content { role, results: Vec::new(), parts: Vec::new() });
         }
         let Some(last) = contents.last_mut() else { continue };
-        let (results, parts) = parts::write(&turn.parts, &names, &path)?;
+        let (results, parts) = parts::write(&turn.parts, &names, signed, &path)?;
         last.results.extend(results);
         last.parts.extend(parts);
     }
@@ -136,10 +136,16 @@ fn write_config(ask: &Ask, model: &str) -> Result<Option<Object>, Refusal> {
     Ok((!config.is_empty()).then(|| config.object()))
 }
 
+/// Models before the third generation, which sign no calls either.
+fn counts_thoughts(model: &str) -> bool {
+    let name = model.strip_prefix("models/").unwrap_or(model);
+    ["gemini-1", "gemini-2", "gemma"].iter().any(|old| name.starts_with(old))
+}
+
 /// Models of the second generation count thoughts in tokens, later ones in levels. The tokens of a level are those that
 /// Google's own OpenAI endpoint takes.
 fn write_thinking(reasoning: &Reasoning, model: &str) -> Result<Option<Object>, Refusal> {
-    let counts = model.starts_with("gemini-2") || model.starts_with("models/gemini-2");
+    let counts = counts_thoughts(model);
     let (budget, level) = match (reasoning.budget_tokens, reasoning.effort.as_deref()) {
         (Some(_), Some(effort)) if effort != "none" => return Err(no_place(format!("reasoning_effort: {effort}"))),
         (Some(budget), _) => (Some(budget), None),

@@ -28,8 +28,13 @@ impl<'a> CallNames<'a> {
     }
 }
 
-/// Responses of functions, and the other parts.
-pub fn write(parts: &[Part], names: &CallNames<'_>, path: &str) -> Result<(Vec<Raw>, Vec<Raw>), Refusal> {
+/// What Google tells to write where a model that was another one made the call: models of the third generation refuse the
+/// first call of a turn without any signature.
+const FOREIGN_CALL: &str = "skip_thought_signature_validator";
+
+/// Responses of functions, and the other parts. `signed`: the model wants calls to be signed.
+pub fn write(parts: &[Part], names: &CallNames<'_>, signed: bool, path: &str) -> Result<(Vec<Raw>, Vec<Raw>), Refusal> {
+    let mut first_call = signed;
     let (mut results, mut others) = (Vec::new(), Vec::new());
     let mut signature: Option<&str> = None;
     for (at, part) in parts.iter().enumerate() {
@@ -42,10 +47,14 @@ pub fn write(parts: &[Part], names: &CallNames<'_>, path: &str) -> Result<(Vec<R
                 results.push(write_result(call, name, parts, *is_error, &path)?);
             }
             Part::ToolCall { id, name, arguments, extra } => {
-                fields::only(extra, &[], &path, Protocol::Gemini)?;
+                fields::only(extra, &[GOOGLE_EXTRA], &path, Protocol::Gemini)?;
                 let args = arguments_object(arguments, &join(&path, "arguments"))?;
                 let call = Build::new().with("id", id).with("name", name).with("args", &args).object();
-                let part = Build::new().with("functionCall", &call).maybe("thoughtSignature", signature.take());
+                let given = read_google_extra(extra, &path)?;
+                let signature = given.or_else(|| signature.take().map(str::to_owned));
+                let signature = signature.or_else(|| first_call.then(|| FOREIGN_CALL.to_owned()));
+                first_call = false;
+                let part = Build::new().with("functionCall", &call).maybe("thoughtSignature", signature);
                 others.push(part.raw());
             }
             Part::Thinking { text, signature: given } => {
@@ -66,6 +75,26 @@ pub fn write(parts: &[Part], names: &CallNames<'_>, path: &str) -> Result<(Vec<R
     }
     others.extend(alone(signature));
     Ok((results, others))
+}
+
+/// The field in which Google's own endpoint for OpenAI's clients signs a call: they send it back with the call.
+const GOOGLE_EXTRA: &str = "extra_content";
+
+pub fn google_extra(signature: &str) -> Object {
+    let google = Build::new().with("thought_signature", signature).object();
+    Build::new().with("google", &google).object()
+}
+
+fn read_google_extra(extra: &Object, path: &str) -> Result<Option<String>, Refusal> {
+    let Some(raw) = extra.get(GOOGLE_EXTRA).filter(|raw| raw.get() != "null") else { return Ok(None) };
+    let path = join(path, GOOGLE_EXTRA);
+    let mut outer = fields::object(raw, &path)?;
+    let mut google: Object = fields::optional(&mut outer, &path, "google")?.unwrap_or_default();
+    fields::only(&outer, &[], &path, Protocol::Gemini)?;
+    let path = join(&path, "google");
+    let signature = fields::optional(&mut google, &path, "thought_signature")?;
+    fields::only(&google, &[], &path, Protocol::Gemini)?;
+    Ok(signature)
 }
 
 /// A signature behind which there is no call.

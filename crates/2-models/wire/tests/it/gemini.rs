@@ -129,6 +129,39 @@ fn a_signature_finds_back_to_its_call() {
     assert!(error.contains("thinking"), "{error}");
 }
 
+#[test]
+fn a_chat_client_keeps_the_signature_with_the_call() {
+    let answer = read_answer(Protocol::Gemini, &file("gemini/answers", "tools")).unwrap();
+    let chat = json(&agentos_wire::write_answer(Protocol::Chat, &answer, &Ask::default()).unwrap());
+    let calls = &chat["choices"][0]["message"]["tool_calls"];
+    assert_eq!(calls[0]["extra_content"]["google"]["thought_signature"], "CiQB");
+    assert_eq!(calls[1].get("extra_content"), None);
+    let again = serde_json::json!({"model": "m", "messages": [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": null, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "call_r2_0", "content": "12"},
+        {"role": "tool", "tool_call_id": "own", "content": "13"}]});
+    let ask = read_ask(Protocol::Chat, again.to_string().as_bytes()).unwrap();
+    let written = json(&write_ask(Protocol::Gemini, &ask, "gemini-3-pro").unwrap());
+    assert_eq!(written["contents"][1]["parts"][0]["thoughtSignature"], "CiQB");
+    assert_eq!(written["contents"][1]["parts"][1].get("thoughtSignature"), None);
+    let (mut reader, mut writer) =
+        (StreamReader::new(Protocol::Gemini), StreamWriter::new(Protocol::Chat, &Ask::default()));
+    let mut out = Vec::new();
+    for frame in frames(&file("gemini/streams", "tools"), 64) {
+        reader.frame(&frame).unwrap().iter().for_each(|delta| out.extend(writer.delta(delta)));
+    }
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(out.matches(r#""extra_content":{"google":{"thought_signature":"CiQB"}}"#).count(), 1, "{out}");
+}
+
+#[test]
+fn a_call_of_another_model_is_marked_where_calls_are_signed() {
+    let ask = read_ask(Protocol::Messages, &file("messages/asks", "parallel_tools")).unwrap();
+    let written = json(&write_ask(Protocol::Gemini, &ask, "gemini-2.5-pro").unwrap());
+    assert_eq!(written["contents"][1]["parts"][0].get("thoughtSignature"), None);
+}
+
 fn through(stream: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
     let (mut reader, mut writer) =
         (StreamReader::new(Protocol::Gemini), StreamWriter::new(Protocol::Messages, &Ask::default()));
