@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 pub(crate) use self::answer::{Answer, AnswerBody, Stopped};
-use self::pool::{Idle, Place, Pool};
+use self::pool::{Idle, Place, Pool, Sender};
 
 /// Lines of an answer's head. Providers send some thirty.
 const HEADERS_MAX: usize = 100;

@@ -159,7 +159,7 @@ async fn wait_for_end(stream: &mut TcpStream, state: &State) {
 
 async fn read(stream: &mut TcpStream) -> Option<Got> {
     let mut bytes = Vec::new();
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             break end + 4;
