@@ -139,7 +139,7 @@ codes! {
     UNAUTHENTICATED = 1701, 401, "Authentication required", "The request has no token, or the token is unknown, expired or revoked.", "Send `Authorization: Bearer TOKEN`; create one with `agent-os token create`.";
     FORBIDDEN = 1702, 403, "Token lacks the scope", "The token is valid but does not hold the scope that the route needs, or may not give work to the agent.", "Use a token with that scope, or one that names the agent.";
     BODY_INVALID = 1703, 400, "Request body invalid", "The body is not JSON of the documented shape.", "Compare with `openapi/agent-os.json`.";
-    BODY_TOO_LARGE = 1704, 413, "Request body too large", "The body is larger than `gateway.body_bytes_max`.", "Send less, or raise the setting.";
+    BODY_TOO_LARGE = 1704, 413, "Request body too large", "The body is larger than `gateway.body_bytes_max` or, for calls of models, `models.body_bytes_max`.", "Send less, or raise the setting.";
     GATEWAY_RATE_LIMITED = 1705, 429, "Too many requests", "The token or address sent more requests than `gateway.requests_per_second` allows.", "Retry after the time given.";
     ROUTE_NOT_FOUND = 1706, 404, "No such route", "The path is not part of the API.", "See `openapi/agent-os.json`.";
     METHOD_NOT_ALLOWED = 1707, 405, "Method not allowed", "The path exists but not with this method.", "See `openapi/agent-os.json`.";
