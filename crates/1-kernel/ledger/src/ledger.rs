@@ -151,6 +151,14 @@ impl Ledger {
             .retry_after(Duration::from_secs(1)))
     }
 
+    /// Whether anything limits what this payer spends or uses; a limit of requests alone does not.
+    pub fn is_budgeted(&self, payer: &Payer) -> bool {
+        let limits = self.limits();
+        let accounts = payer.accounts();
+        let mut units = accounts.iter().flat_map(|(budgeted, _)| limits.of(budgeted)).map(|(_, unit, _)| *unit);
+        units.any(|unit| unit != BudgetUnit::Requests)
+    }
+
     /// Every count that the call touches and that has a budget.
     fn wants(&self, payer: &Payer, amount: Amount, now: Timestamp) -> Vec<Want> {
         let limits = self.limits();
