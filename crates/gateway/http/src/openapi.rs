@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{agents, audit, budgets, log_life, retention, schedules, secrets, status, tasks, tokens, witnesses},
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -37,6 +37,7 @@ const BEARER: &str = "bearer";
         witnesses::audit_witnesses, witnesses::submit_checkpoint, witnesses::held_checkpoint,
         witnesses::list_witnessed_logs, witnesses::add_witnessed_log, witnesses::get_witnessed_log,
         witnesses::remove_witnessed_log,
+        budgets::list_budgets, budgets::set_budget, budgets::remove_budget, budgets::spend,
         retention::get_retention, retention::preview_retention, retention::run_retention,
         ws::websocket,
     ),
@@ -50,6 +51,7 @@ const BEARER: &str = "bearer";
         (name = "tokens", description = "Rights of callers"),
         (name = "audit", description = "The tamper-evident log"),
         (name = "witness", description = "Checkpoints of other nodes' logs"),
+        (name = "budgets", description = "Who may spend how much on models, and who did"),
         (name = "retention", description = "What is kept for how long"),
         (name = "websocket", description = "Calls and pushes over one connection"),
     )
