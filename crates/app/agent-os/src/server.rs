@@ -197,7 +197,8 @@ impl Server {
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
         witnesses.publisher.spawn(&background);
         background.spawn("budgets", ledger.clone().run(background.shutdown()));
-        background.spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
+        background
+            .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 

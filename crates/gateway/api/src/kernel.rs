@@ -18,9 +18,9 @@ use tokio::sync::broadcast;
 use crate::{
     Budgets,
     body::{
-    AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
-    AuditVerification, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health, Notification, Page,
-    PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+        AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
+        AuditVerification, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health, Notification, Page,
+        PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
     },
 };
 

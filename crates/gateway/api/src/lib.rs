@@ -5,8 +5,8 @@
 pub mod body;
 pub mod budgets;
 pub mod kernel;
-pub mod models;
 mod log_life;
+pub mod models;
 pub mod problem;
 
 pub use budgets::Budgets;

@@ -9,11 +9,7 @@ use agentos_api::{
 use agentos_ledger::{Budget, Ledger, Origin, Spend, SpendRow, Standing};
 use agentos_store::Store;
 use agentos_supervisor::agents;
-use agentos_types::{
-    Actor, AgentName, Code, Fault, Manifest, Result, Timestamp,
-    limits::PAGE_MAX,
-    notify::Notice,
-};
+use agentos_types::{Actor, AgentName, Code, Fault, Manifest, Result, Timestamp, limits::PAGE_MAX, notify::Notice};
 use async_trait::async_trait;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;

@@ -39,11 +39,8 @@ pub(super) async fn run(session: &mut Session<'_>, command: BudgetCommands) -> O
 }
 
 fn body_of(args: SetArgs) -> Result<SetBudget> {
-    let amounts = [
-        (BudgetUnit::NanoUsd, args.usd),
-        (BudgetUnit::Tokens, args.tokens),
-        (BudgetUnit::Requests, args.requests),
-    ];
+    let amounts =
+        [(BudgetUnit::NanoUsd, args.usd), (BudgetUnit::Tokens, args.tokens), (BudgetUnit::Requests, args.requests)];
     let given = amounts.into_iter().find_map(|(unit, amount)| Some((unit, amount?)));
     let (unit, amount) = given.ok_or_else(|| usage("no amount is given", "add --usd, --tokens or --requests"))?;
     let period = period(&args.scope, args.per)?;

@@ -21,10 +21,7 @@ pub(super) async fn render(kernel: &ServerKernel, page: &mut Page) -> Result<()>
 fn render_spend(page: &mut Page, total: &SpendRow) {
     page.family(&names::SPEND_USD, [(Vec::new(), total.nano_usd as f64 / NANO_USD as f64)]);
     let labelled = |(label, count): (&str, i64)| (vec![label.to_owned()], count as f64);
-    page.family(
-        &names::SPEND_TOKENS,
-        [("input", total.tokens_input), ("output", total.tokens_output)].map(labelled),
-    );
+    page.family(&names::SPEND_TOKENS, [("input", total.tokens_input), ("output", total.tokens_output)].map(labelled));
     let succeeded = total.requests - total.failures;
     page.family(&names::SPEND_REQUESTS, [("succeeded", succeeded), ("failed", total.failures)].map(labelled));
 }
