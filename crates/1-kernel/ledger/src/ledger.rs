@@ -178,6 +178,14 @@ impl Ledger {
             .retry_after(Duration::from_secs(1)))
     }
 
+    /// Whether anything limits what this payer spends or uses; a limit of requests alone does not.
+    pub fn is_budgeted(&self, payer: &Payer) -> bool {
+        let limits = self.limits();
+        let accounts = payer.accounts();
+        let mut units = accounts.iter().flat_map(|(budgeted, _)| limits.of(budgeted)).map(|(_, unit, _)| *unit);
+        units.any(|unit| unit != BudgetUnit::Requests)
+    }
+
     fn held(&self, wants: Vec<Want>) -> Reservation {
         let held = wants.into_iter().map(|want| (want.key, want.amount)).collect();
         Reservation { ledger: self.clone(), held }
