@@ -179,6 +179,16 @@ codes! {
     BUDGET_EXCEEDED = 2001, 402, "Budget exceeded", "What the call could cost at most does not fit into what is left of a budget. Nothing was sent.", "Wait until the budget begins anew, ask for less (a smaller `max_tokens`), or let the operator raise it: `agent-os budget set`.";
     BUDGET_INVALID = 2002, 400, "Invalid budget", "The scope, the period, the unit or the amount of a budget cannot be.", "Write for example `agent-os budget set agent:NAME --per day --usd 5`.";
     BUDGET_NOT_FOUND = 2003, 404, "No such budget", "No budget is set for this scope, period and unit.", "List what is set with `agent-os budget show`.";
+
+    // 201x: choice of a model
+    MODELS_INVALID = 2010, 400, "Invalid document of models", "The document of providers and routes cannot be read, or contradicts itself. The one in force stays.", "Correct the fields that the message names; the form is in the guide to models.";
+    MODEL_UNKNOWN = 2011, 404, "Unknown model", "No route and no provider has a model of this name.", "List what can be named with `agent-os model list`; a provider's model is `PROVIDER/MODEL`.";
+    MODEL_AMBIGUOUS = 2012, 400, "Ambiguous model", "Several providers have a model of this name, and which one is meant decides what it costs.", "Write `PROVIDER/MODEL`, or let the operator define a route of this name.";
+    MODEL_DISABLED = 2013, 403, "Model disabled", "The operator has disabled the route, the model or its provider.", "Name another model, or enable it with `agent-os model enable`.";
+    MODEL_NOT_CAPABLE = 2014, 400, "Model cannot do this", "Each target lacks something that the request needs. Nothing was sent.", "Name a model that can, let the operator turn emulation on, or correct the capabilities in the document of models.";
+    MODEL_INPUT_TOO_LONG = 2015, 400, "Input too long", "The request is larger than the window of each target, by any count of its tokens. Nothing was sent, and nothing is ever cut off.", "Send less, or name a model with a larger window.";
+    MODEL_UNAVAILABLE = 2016, 503, "Model unavailable", "Each target that could answer fails, limits its rate, or refuses its key. Nothing was sent.", "Ask again after the time given. `agent-os model list` shows the health of each target, `agent-os model explain` why none is asked.";
+    MODEL_UNPRICED = 2017, 402, "Price unknown", "A budget pays for the call, and nobody knows what the model costs. Nothing was sent.", "Set the model's price, or `unknown_price` to a worst case, in the document of models.";
 }
 
 impl Code {
