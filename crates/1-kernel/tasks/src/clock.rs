@@ -35,6 +35,11 @@ impl Mark {
         Self { wall, monotonic }
     }
 
+    /// Time since the look.
+    pub(crate) fn age(&self) -> Duration {
+        self.monotonic.elapsed()
+    }
+
     /// The step since the mark, if it is longer than `least`: shorter ones are not worth a write.
     pub(crate) fn step(&self, wall: Timestamp, monotonic: Instant, least: Duration) -> Option<ClockStep> {
         let from = self.wall.after(monotonic.saturating_duration_since(self.monotonic));

@@ -144,7 +144,32 @@ impl Tasks {
                 () = self.core.wake.notified() => {}
                 () = schedules_changed(&mut notices) => {}
             }
+            if is_behind(mark.age().saturating_sub(wait), self.core.options.lease)
+                && let Err(fault) = self.keep_leases().await
+            {
+                tracing::warn!(code = %fault.code, detail = fault.detail, "leases may be lost because the server stood still");
+            }
         }
+    }
+
+    /// Gives every lease of this node its full length again. For a server that was stopped and goes on: whoever holds a
+    /// lease here could not renew it either, and lives as well. What another node has taken meanwhile is not ours any more.
+    pub async fn keep_leases(&self) -> Result<()> {
+        let core = self.core.clone();
+        let kept = self
+            .store
+            .write(move |tx| {
+                let until = tx.now(&core.ambient).after(core.options.lease);
+                tx.execute(
+                    "UPDATE task SET lease_until = $2 WHERE state = 'working' AND lease_node = $1 AND lease_until < $2",
+                    &[(&core.options.node).into(), until.into()],
+                )
+            })
+            .await?;
+        if kept > 0 {
+            tracing::warn!(kept, "the server stood still; its leases begin anew");
+        }
+        Ok(())
     }
 
     /// Before anything is settled by the clock. A step that could not be written is seen again at the next look.
@@ -164,6 +189,11 @@ impl Tasks {
         let (fire, sweep) = (self.fire_due().await, self.sweep_since(Some(mark)).await);
         Ok([fire?, sweep?].into_iter().flatten().min())
     }
+}
+
+/// So much time was lost that a renewal was missed as well: nobody here had the processor.
+fn is_behind(lost: Duration, lease: Duration) -> bool {
+    lost >= lease / 3
 }
 
 /// Returns when a schedule changed, or when notices were missed and one may have.
@@ -242,6 +272,10 @@ impl Core {
             hit(Point::TasksSweepLate);
             self.pass_deadline(tx, id, now)?;
             hit(Point::TasksSweepEnded);
+        }
+        // A server that stood still since the mark gives its own workers time to renew first; the next look settles the rest.
+        if mark.is_some_and(|mark| is_behind(mark.age(), self.options.lease)) {
+            return Ok(i64::try_from(late.len()).unwrap_or(BATCH));
         }
         let by_leases = tx.now(&self.ambient);
         let expired: Vec<TaskId> = tx.query(EXPIRED, &[by_leases.into(), BATCH.into()], |row| row.parsed(0))?;
@@ -329,6 +363,18 @@ impl Core {
             if let Ok(mut mark) = mark.lock() {
                 *mark = Timestamp(i64::MIN);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_late_by_a_renewal_stood_still() {
+        for (lost_ms, expected) in [(0, false), (4_999, false), (5_000, true), (60_000, true)] {
+            assert_eq!(is_behind(Duration::from_millis(lost_ms), Duration::from_secs(15)), expected, "{lost_ms} ms");
         }
     }
 }

@@ -45,6 +45,16 @@ impl<'a> Text<'a> {
     }
 }
 
+/// One of eight bytes is a quote, a backslash or a control character (the bit tricks of "Bit Twiddling Hacks", for bytes less
+/// than n and equal to n; bytes of 128 and more are none of them).
+fn has_special(eight: u64) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    let below = |x: u64, n: u64| x.wrapping_sub(ONES * n) & !x & (ONES * 128);
+    let quote = eight ^ (ONES * b'"' as u64);
+    let backslash = eight ^ (ONES * b'\\' as u64);
+    below(eight, 0x20) | below(quote, 1) | below(backslash, 1) != 0
+}
+
 impl<'a> Cursor<'a> {
     pub fn new(body: &'a [u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(body).map_err(|error| Refusal::malformed("body", error))?;
@@ -149,6 +159,7 @@ impl<'a> Cursor<'a> {
         let mut escaped = false;
         self.at += 1;
         loop {
+            self.plain();
             match self.bytes.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -163,6 +174,16 @@ impl<'a> Cursor<'a> {
         self.at += 1;
         let quoted = self.text.get(start..self.at).unwrap_or_default();
         Ok(Text { quoted, escaped })
+    }
+
+    /// Passes over eight bytes at a time while all of them are plain letters: prompts are long strings.
+    fn plain(&mut self) {
+        while let Some(Ok(eight)) = self.bytes.get(self.at..self.at + 8).map(<[u8; 8]>::try_from) {
+            if has_special(u64::from_le_bytes(eight)) {
+                break;
+            }
+            self.at += 8;
+        }
     }
 
     fn escape(&mut self) -> Result<(), Refusal> {

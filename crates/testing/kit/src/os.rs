@@ -21,7 +21,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{Package, Volume, eventually, leftovers, programs::program};
+use crate::{Package, Volume, eventually, leftovers, plain::PlainUser, programs::program};
 
 const WORKSPACE: &str = "AGENT_OS_SANDBOX_WORKSPACE";
 
@@ -34,6 +34,8 @@ pub struct TestOs {
     /// A volume whose namespace every program runs in, and the home as they see it.
     place: Option<(Vec<String>, PathBuf)>,
     environment: Vec<(String, String)>,
+    /// Who has no rights, and runs every program.
+    plain_user: Option<PlainUser>,
     /// The program that runs as the server.
     program: String,
     server: Option<Child>,
@@ -91,6 +93,7 @@ impl TestOs {
             _temporary: Some(home),
             place: None,
             environment,
+            plain_user: None,
             program: "agent-os".into(),
             server: None,
             servers: Vec::new(),
@@ -119,6 +122,7 @@ impl TestOs {
             _temporary: None,
             place,
             environment: Vec::new(),
+            plain_user: None,
             program: "agent-os".into(),
             server: None,
             servers: Vec::new(),
@@ -144,6 +148,17 @@ impl TestOs {
     pub fn enter_through(&mut self, entrance: &[&str]) {
         let entrance = entrance.iter().map(|word| (*word).to_owned()).collect();
         self.place = Some((entrance, self.home.clone()));
+    }
+
+    /// Lets every program from now on run as a user without rights, who owns the home. Whoever is no root is one already.
+    pub fn become_plain(&mut self) {
+        let Some(user) = PlainUser::new() else { return };
+        fs::create_dir_all(&self.home).expect("scratch is writable");
+        user.own(&self.home);
+        let (mut entrance, home) = self.place.take().unwrap_or_else(|| (Vec::new(), self.home.clone()));
+        entrance.extend(user.entrance());
+        self.place = Some((entrance, home));
+        self.plain_user = Some(user);
     }
 
     /// Lets another program than `agent-os` be the server from the next start on.
@@ -283,6 +298,7 @@ impl TestOs {
     /// Signs and deploys a package and waits until its agent is ready.
     pub async fn deploy(&self, package: &Package) -> Agent {
         let directory = package.path().to_str().expect("a plain path");
+        self.plain_user.iter().for_each(|user| user.own(package.path()));
         self.cli_ok(&["sign", directory]).await;
         let deployed = self.cli_json(&["agent", "deploy", directory]).await;
         let name = deployed["name"].as_str().expect("a name").parse().expect("a valid name");
@@ -330,7 +346,8 @@ impl TestOs {
 
     fn command_of(&self, name: &str, args: &[&str]) -> Command {
         let (entrance, home) = self.place.clone().unwrap_or_else(|| (Vec::new(), self.home.clone()));
-        let program = program(name).into_os_string();
+        let program =
+            self.plain_user.as_ref().map_or_else(|| program(name), |user| user.program(name)).into_os_string();
         let mut words = entrance.into_iter().map(OsString::from).chain([program]);
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).env_clear().env("AGENT_OS_HOME", home).envs(self.environment.iter().cloned()).args(args);

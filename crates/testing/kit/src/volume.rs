@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -39,6 +40,9 @@ impl Volume {
         let scratch = TempDir::with_prefix("agentos-volume-").map_err(|error| error.to_string())?;
         let (inside, image) = (scratch.path().join("mounted"), scratch.path().join("image"));
         std::fs::create_dir(&inside).map_err(|error| error.to_string())?;
+        // A server of another user has to get there; what it holds has rights of its own.
+        std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o755))
+            .map_err(|error| error.to_string())?;
         let script = script(&inside.to_string_lossy(), &image.to_string_lossy());
         // Ends when its input does, so that it cannot outlive the test.
         let mut helper = Command::new("unshare")

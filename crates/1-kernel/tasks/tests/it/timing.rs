@@ -147,3 +147,20 @@ async fn the_loop_fires_wakes_and_stops() {
     };
     tokio::join!(service, story);
 }
+
+/// The tasks of others are theirs to renew, and its own leases last no longer than any other afterwards.
+#[tokio::test]
+async fn a_server_that_stood_still_keeps_its_own_leases_once() {
+    let bench = bench().await;
+    let (held, foreign) = (bench.working().await, bench.working().await);
+    bench.sql("UPDATE task SET lease_node = 'another' WHERE id = $1", foreign.task.id.as_str()).await;
+    bench.clock.advance(LEASE * 3);
+    bench.tasks.keep_leases().await.unwrap();
+    bench.tasks.sweep().await.unwrap();
+    assert_eq!(bench.state(&held.task.id).await, TaskState::Working);
+    assert_eq!(bench.state(&foreign.task.id).await, TaskState::Submitted);
+    assert!(bench.tasks.renew(std::slice::from_ref(&held.lease)).await.unwrap().is_empty());
+    bench.clock.advance(LEASE);
+    bench.tasks.sweep().await.unwrap();
+    assert_eq!(bench.state(&held.task.id).await, TaskState::Submitted);
+}

@@ -81,12 +81,16 @@ pub(super) fn frame(state: &mut State, frame: &Frame) -> Told {
         return Told::Terminal;
     }
     let Ok(chunk) = serde_json::from_slice::<Body<'_>>(&frame.data) else { return Told::Malformed };
+    let is_chunk = chunk.choices.is_some() || chunk.usage.is_some();
     let choices = chunk.choices.unwrap_or_default();
     if is_error(chunk.error)
         || frame.event.as_deref() == Some(b"error")
         || choices.iter().any(|choice| choice.finish_reason.is_some_and(|reason| reason.get() == r#""error""#))
     {
         return Told::Error;
+    }
+    if !is_chunk {
+        return Told::Malformed;
     }
     take(state, chunk.usage.as_ref(), &choices);
     match (choices.is_empty(), chunk.usage) {

@@ -5,5 +5,6 @@ mod chat;
 mod corpus;
 mod damaged;
 mod gemini;
+mod hostile;
 mod messages;
 mod responses;

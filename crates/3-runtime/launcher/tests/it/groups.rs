@@ -58,7 +58,7 @@ fn run(server: &mut Server, kind: Descriptor, group: OwnedFd) -> String {
 #[test]
 fn a_group_of_version_1_is_entered_and_is_the_root_inside() {
     let Some(group) = Group::make(&["/sys/fs/cgroup/pids"], "cgroup.procs") else { return };
-    for backend in ["native", "bwrap"] {
+    for &backend in crate::harness::backends() {
         let mut server = serve("agent", backend, None);
         let procs = File::options().write(true).open(group.0.join("cgroup.procs")).unwrap();
         let inside = run(&mut server, Descriptor::CgroupProcs, procs.into());
@@ -74,7 +74,7 @@ fn a_group_of_version_1_is_entered_and_is_the_root_inside() {
 fn a_group_of_version_2_is_where_the_sandbox_is_born() {
     let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     let Some(group) = Group::make(&mounts, "cgroup.controllers") else { return };
-    for backend in ["native", "bwrap"] {
+    for &backend in crate::harness::backends() {
         let mut server = serve("agent", backend, None);
         let directory = File::open(&group.0).unwrap();
         let inside = run(&mut server, Descriptor::Cgroup, directory.into());

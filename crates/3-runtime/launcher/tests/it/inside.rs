@@ -8,7 +8,7 @@ use crate::server::{NOBODY, Server, null, order, serve};
 
 /// As root and as a user without any rights, by both back ends that put up walls.
 pub fn everywhere(check: impl Fn(&mut Server)) {
-    for backend in ["native", "bwrap"] {
+    for &backend in crate::harness::backends() {
         for user in [None, Some(NOBODY)] {
             check(&mut serve("agent", backend, user));
         }

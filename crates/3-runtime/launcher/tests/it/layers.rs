@@ -13,7 +13,7 @@ fn row<'a>(layers: &'a [Layer], name: &str) -> &'a Layer {
 
 #[test]
 fn every_wall_is_up_here() {
-    for backend in ["native", "bwrap"] {
+    for &backend in crate::harness::backends() {
         for user in [None, Some(NOBODY)] {
             let server = serve("agent", backend, user);
             for name in WALLS {

@@ -1,6 +1,9 @@
 //! Commands of an agent on the real server: each in a sandbox of its own, over the agent's workspace, told apart by how it ends.
 
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+
 use agentos_kit::{Package, TestOs};
+use agentos_sdk::{CommandEnd, CommandResult};
 use agentos_types::agent::AgentState;
 use serde_json::{Value, json};
 
@@ -23,6 +26,13 @@ file_bytes = 16777216
 calls_per_minute = 100000
 "#;
 
+/// An agent whose tasks are calls: it answers with what came of them.
+pub fn smith(rest: &str) -> Package {
+    let echo = include_str!("../../../../../examples/python/echo/echo_agent.py");
+    let library = echo.split("if __name__").next().unwrap();
+    Package::python("smith", &format!("{library}\n{}", include_str!("commands.py")), rest)
+}
+
 struct Bench {
     os: TestOs,
 }
@@ -35,10 +45,14 @@ impl Bench {
 
     async fn serve(mut os: TestOs) -> Self {
         os.up().await;
-        let echo = include_str!("../../../../../examples/python/echo/echo_agent.py");
-        let library = echo.split("if __name__").next().unwrap();
-        let worker = format!("{library}\n{}", include_str!("commands.py"));
-        os.deploy(&Package::python("smith", &worker, GRANTS)).await;
+        os.deploy(&smith(GRANTS)).await;
+        Self { os }
+    }
+
+    async fn with(rest: &str) -> Self {
+        let mut os = TestOs::initialised().await.with_real_workspaces();
+        os.up().await;
+        os.deploy(&smith(rest)).await;
         Self { os }
     }
 
@@ -56,6 +70,13 @@ impl Bench {
     async fn is_well(&self) {
         self.os.agent_in(&"smith".parse().unwrap(), &[AgentState::Ready, AgentState::Running]).await;
     }
+}
+
+/// What an agent on the SDK gets of an answer.
+fn typed(answer: &Value, is_end: impl Fn(&CommandEnd) -> bool) {
+    let result: CommandResult =
+        serde_json::from_value(answer.clone()).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    assert!(is_end(&result.end), "{:?}", result.end);
 }
 
 fn text(answer: &Value) -> &str {
@@ -112,16 +133,54 @@ async fn every_end_of_a_command_is_told_apart_and_hurts_nobody_else() {
     ] {
         let answer = bench.call("shell.exec", args).await;
         assert_eq!(answer["end"], expected, "{name}: {answer}");
+        typed(&answer, |end| serde_json::to_value(end).unwrap() == expected);
     }
     let forks = "import os, time\nfor _ in range(200):\n    if os.fork() == 0:\n        time.sleep(100)\n";
     let answer = bench.call("code.run", json!({"language": "python", "code": forks})).await;
     assert_eq!(answer["end"]["reason"], "process-limit", "{answer}");
+    typed(&answer, |end| matches!(end, CommandEnd::ProcessLimit { .. }));
     let large = "exec head -c 20000000 /dev/zero > large";
     let answer = bench.shell(json!([["sh", "-c", large]])).await;
     assert_eq!(answer["end"]["reason"], "disk-full", "a file above limits.file_bytes: {answer}");
+    typed(&answer, |end| matches!(end, CommandEnd::DiskFull { .. }));
     bench.is_well().await;
     let after = bench.shell(json!([["sh", "-c", "echo well"]])).await;
     assert_eq!(text(&after), "well\n");
+}
+
+/// Limits that are too tight for the ends above: each in an installation of its own, so that none hides another.
+#[tokio::test]
+async fn a_full_workspace_and_spent_cpu_time_have_their_own_names() {
+    let bench = Bench::with(&GRANTS.replace("[limits]", "[limits]\ncpu_seconds = 1")).await;
+    for (name, call, args) in [
+        ("shell", "shell.exec", json!({"pipeline": [["sh", "-c", "while :; do :; done"]]})),
+        // It is warned, and killed a second later.
+        (
+            "caught",
+            "code.run",
+            json!({"language": "python", "code": "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"}),
+        ),
+    ] {
+        let answer = bench.call(call, args).await;
+        assert_eq!(answer["end"], json!({"reason": "cpu-time"}), "{name}: {answer}");
+        assert!(answer["cpu_ms"].as_u64().unwrap() >= 500, "{name}: {answer}");
+        typed(&answer, |end| matches!(end, CommandEnd::CpuTime));
+    }
+    // Of a pipeline only the shell is seen, which tells of a signal in its own way: 128, and the signal's number.
+    let answer = bench.shell(json!([["sh", "-c", "while :; do :; done"], ["cat"]])).await;
+    assert_eq!(answer["end"], json!({"reason": "exited", "status": 152}), "{answer}");
+    // In many files, each of which is below the limit of one. The kernel refuses what does not fit.
+    let fills = "for number in 1 2 3 4 5 6; do head -c 8000000 /dev/zero > part-$number || exit 5; done";
+    if rustix::process::geteuid().is_root() {
+        let answer = bench.shell(json!([["sh", "-c", fills]])).await;
+        assert_eq!(answer["end"], json!({"reason": "disk-full", "status": 5}), "{answer}");
+        assert!(answer["stderr"]["text"].as_str().unwrap().contains("No space left"), "{answer}");
+        typed(&answer, |end| matches!(end, CommandEnd::DiskFull { status: 5 }));
+        // What fails for a reason of its own is told by the same name only as long as there is no room.
+        let freed = bench.shell(json!([["sh", "-c", "rm part-*; exit 6"]])).await;
+        assert_eq!(freed["end"], json!({"reason": "exited", "status": 6}), "{freed}");
+    }
+    bench.is_well().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
     reason = "a story that is left out says why, and helpers fail by panicking"
 )]
 
-mod site;
+pub mod site;
 
 use std::{fs, path::Path, time::Duration};
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use self::site::Site;
 
 const SECRET: &str = "correct-horse-battery-staple-77";
-const AGENT: &str = "surfer";
+pub const AGENT: &str = "surfer";
 /// Two tasks at once, so that one can wait while another runs.
 const MANIFEST: &str = r#"
 [[grants]]
@@ -41,14 +41,19 @@ failures_max = 1000
 "#;
 
 /// An installation whose names lead to a site of the test, on a loopback address that nobody else has.
-struct Scene {
-    os: TestOs,
-    site: Site,
+pub struct Scene {
+    pub os: TestOs,
+    pub site: Site,
     _volume: Volume,
 }
 
 impl Scene {
-    async fn open() -> Option<Self> {
+    pub async fn open() -> Option<Self> {
+        Self::open_as(|_| ()).await
+    }
+
+    /// `prepare` decides who the programs are.
+    pub async fn open_as(prepare: impl Fn(&mut TestOs)) -> Option<Self> {
         let volume = match Volume::memory(512) {
             Ok(volume) => volume,
             Err(reason) => {
@@ -60,6 +65,7 @@ impl Scene {
         let names = ["api.test", "open.test", "plain.test", "evil.test", "missing.test"];
         volume.name_hosts(&format!("127.0.0.1 localhost\n{} {}\n", site.address(), names.join(" ")));
         let mut os = TestOs::bare_on(&volume);
+        prepare(&mut os);
         os.cli_ok(&["init"]).await;
         let roots = volume.path().join("authority.pem");
         fs::write(&roots, site.authority()).unwrap();
@@ -77,12 +83,12 @@ impl Scene {
     }
 
     /// Runs a command in the agent's sandbox: status, output, errors.
-    async fn run(&self, command: &[&str]) -> (i64, String, String) {
+    pub async fn run(&self, command: &[&str]) -> (i64, String, String) {
         let task = self.os.run_task(AGENT, json!({"command": command})).await;
         read(&serde_json::to_value(task).unwrap())
     }
 
-    async fn curl(&self, more: &[&str]) -> (i64, String, String) {
+    pub async fn curl(&self, more: &[&str]) -> (i64, String, String) {
         let base = ["/usr/bin/curl", "--silent", "--show-error", "--max-time", "25"];
         let command: Vec<&str> = base.into_iter().chain(more.iter().copied()).collect();
         self.run(&command).await
@@ -113,7 +119,7 @@ impl Scene {
         (serde_json::to_value(row.outcome).unwrap().as_str().unwrap().to_owned(), row.message.clone())
     }
 
-    async fn proxy_pid(&self) -> u32 {
+    pub async fn proxy_pid(&self) -> u32 {
         eventually("a proxy", || async {
             let (outcome, message) = self.health_row().await;
             let pid = message.strip_prefix("process ").and_then(|pid| pid.parse().ok());
@@ -122,7 +128,7 @@ impl Scene {
         .await
     }
 
-    async fn worker_pid(&self) -> u32 {
+    pub async fn worker_pid(&self) -> u32 {
         let name: AgentName = AGENT.parse().unwrap();
         self.os.agent_in(&name, &[AgentState::Ready, AgentState::Running]).await.pid.expect("a living worker")
     }

@@ -111,6 +111,11 @@ impl Receiver {
         assert!(stream.read(&mut head).await.unwrap() > 0);
         stream
     }
+
+    /// Nobody else has knocked.
+    pub async fn is_quiet(&self) -> bool {
+        futures_util::poll!(std::pin::pin!(self.0.accept())).is_pending()
+    }
 }
 
 pub async fn answer(mut stream: TcpStream) {

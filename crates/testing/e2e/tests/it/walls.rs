@@ -1,6 +1,11 @@
 //! Agents behind their walls under a real server: whatever is killed leaves nothing behind, opens nothing, and the agents come
 //! back.
 
+mod deaths;
+mod rootless;
+mod stopped;
+mod traces;
+
 use agentos_kit::{Package, TestOs, groups_of, mounts_below, until};
 use agentos_types::{
     AgentName,
@@ -29,7 +34,7 @@ impl Belongings {
     }
 
     async fn are_gone(&self) {
-        until("the end of all processes", || async { !self.processes.iter().any(|process| process.exists()) }).await;
+        until("the end of all processes", || async { !self.processes.iter().any(|process| process.lives()) }).await;
     }
 }
 

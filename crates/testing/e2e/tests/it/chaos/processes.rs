@@ -1,6 +1,11 @@
 //! The server and its workers as /proc shows them: what was seen by the kernel counts, not what the server says.
 
-use std::fs;
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    os::fd::AsRawFd,
+    path::PathBuf,
+};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -23,13 +28,47 @@ impl Process {
     pub fn exists(self) -> bool {
         look(self.pid).is_some_and(|seen| seen.process == self)
     }
+
+    /// It is more than a number that its last parent, the init of the machine, has still to take notice of.
+    pub fn lives(self) -> bool {
+        look(self.pid).is_some_and(|seen| seen.process == self && !(seen.state == 'Z' && seen.parent == 1))
+    }
 }
 
 /// All direct children of a process, zombies too.
 pub fn children(parent: u32) -> Vec<Seen> {
+    all().filter(|seen| seen.parent == parent).collect()
+}
+
+/// All that have a text among their arguments.
+pub fn with_argument(text: &str) -> Vec<Seen> {
+    let has = |pid: u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|all| String::from_utf8_lossy(&all).contains(text))
+    };
+    all().filter(|seen| has(seen.process.pid)).collect()
+}
+
+/// The namespace of processes that a process is in; none once it has ended.
+pub fn namespace(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+/// The same, held: as long as it is, no other one gets its number.
+pub fn namespace_of(pid: u32) -> Option<File> {
+    File::open(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+pub fn name_of(held: &File) -> PathBuf {
+    fs::read_link(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap()
+}
+
+pub fn in_namespaces(namespaces: &BTreeSet<PathBuf>) -> Vec<Seen> {
+    all().filter(|seen| namespace(seen.process.pid).is_some_and(|own| namespaces.contains(&own))).collect()
+}
+
+fn all() -> impl Iterator<Item = Seen> {
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(look).filter(|seen| seen.parent == parent).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(look)
 }
 
 /// The first processes of all sandboxes: each is a child of a launcher, which is a child of the server.
