@@ -18,7 +18,7 @@ use agentos_secrets::SecretString;
 use agentos_store::{Conn, Sequencer, Store, StoreOptions, Tx};
 use agentos_tasks::{Tasks, TasksOptions};
 use agentos_types::{
-    Actor, Category, Code, Fault, Grant, Result, SecretName, Timestamp,
+    Actor, Category, Code, Fault, Grant, Result, SecretName, TaskId, Timestamp,
     audit::AuditEvent,
     budget::{BudgetUnit, Period},
 };
@@ -125,10 +125,12 @@ pub struct House {
     pub ledger: Ledger,
     pub log: Log,
     pub ambient: Ambient,
-    _clock: Arc<FakeClock>,
+    pub clock: Arc<FakeClock>,
     pub reports: Arc<Mutex<Vec<Observed>>>,
     pub party: Party,
     pub background: Background,
+    pub tasks: Tasks,
+    pub store: Store,
     _directory: tempfile::TempDir,
 }
 
@@ -162,6 +164,23 @@ impl House {
     }
 
     pub async fn with(targets: Vec<Target>, policy: Policy) -> Self {
+        let private_exceptions = targets.iter().map(|target| {
+            let rest = target.base_url.split_once("://").unwrap().1;
+            rest.split('/').next().unwrap().parse().unwrap()
+        });
+        let upstream = Upstream::new(UpstreamOptions {
+            reach: Reach::new(Arc::new(SystemResolver::default())),
+            tls: Tls::new(&[]).unwrap(),
+            private_exceptions: private_exceptions.collect(),
+        });
+        Self::open(targets, policy, upstream).await
+    }
+
+    pub async fn through(targets: Vec<Target>, upstream: Upstream) -> Self {
+        Self::open(targets, Policy::default(), upstream).await
+    }
+
+    async fn open(targets: Vec<Target>, policy: Policy, upstream: Upstream) -> Self {
         let (ambient, clock) = Ambient::fake(7, NOON);
         let directory = tempfile::tempdir().unwrap();
         let log = Log::default();
@@ -176,19 +195,11 @@ impl House {
         .unwrap();
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options());
         let tools = Box::new(NoTools);
-        let monitor = Monitor::new(store.clone(), tasks, ambient.clone(), tools, Redactor::default(), Rules::default())
-            .holding(Duration::from_millis(300));
-        let options = LedgerOptions { store, ambient: ambient.clone(), node: "a".into() };
+        let monitor =
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), tools, Redactor::default(), Rules::default())
+                .holding(Duration::from_millis(300));
+        let options = LedgerOptions { store: store.clone(), ambient: ambient.clone(), node: "a".into() };
         let ledger = Ledger::open(options).await.unwrap();
-        let private_exceptions = targets.iter().map(|target| {
-            let rest = target.base_url.split_once("://").unwrap().1;
-            rest.split('/').next().unwrap().parse().unwrap()
-        });
-        let upstream = Upstream::new(UpstreamOptions {
-            reach: Reach::new(Arc::new(SystemResolver::default())),
-            tls: Tls::new(&[]).unwrap(),
-            private_exceptions: private_exceptions.collect(),
-        });
         let reports = Arc::new(Mutex::default());
         let background = Background::default();
         let engine = Engine::new(EngineOptions {
@@ -206,7 +217,20 @@ impl House {
             name: "ci".into(),
             grants: Arc::new(GrantSet::compile(&[grant]).unwrap()),
         });
-        Self { engine, monitor, ledger, log, ambient, _clock: clock, reports, party, background, _directory: directory }
+        Self {
+            engine,
+            monitor,
+            ledger,
+            log,
+            ambient,
+            clock,
+            reports,
+            party,
+            background,
+            tasks,
+            store,
+            _directory: directory,
+        }
     }
 
     pub fn call(&self, operation: Operation, body: &str) -> ModelCall {
@@ -224,8 +248,12 @@ impl House {
     }
 
     pub async fn run(&self, call: ModelCall) -> Reply {
+        self.run_as(&self.party, None, call).await
+    }
+
+    pub async fn run_as(&self, party: &Party, task: Option<&TaskId>, call: ModelCall) -> Reply {
         let (operation, request_id) = (call.operation, call.request_id.clone());
-        match self.monitor.model(&self.party, None, call).await {
+        match self.monitor.model(party, task, call).await {
             Ok(ModelStart::Go(pass)) => self.engine.run(pass).await,
             Ok(ModelStart::Recorded(answer)) => self.engine.recorded(operation, &request_id, &answer),
             Err(fault) => reply_of(operation, &request_id, &fault),
