@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentos_models::Kind;
+use agentos_router::Kind;
 use serde_json::{Value, json};
 
 use super::{
@@ -20,7 +20,7 @@ async fn a_huge_chunk_passes_and_an_endless_event_breaks_the_stream() {
         Play::Events(vec![Piece::Bytes(chunk("h")), Piece::Bytes(format!("data: {}", "x".repeat(17 << 20)))]),
     ])
     .await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let text = streamed(house.chat(hello(true)).await).await;
     assert!(text.starts_with(&huge) && text.ends_with("data: [DONE]\n\n"));
     let text = streamed(house.chat(hello(true)).await).await;
@@ -32,7 +32,7 @@ async fn a_trickle_byte_by_byte_is_the_same_stream() {
     let sent = [chunk("h\u{e9}llo").as_str(), "data: [DONE]\n\n"].concat();
     let drops = sent.chars().map(|c| Piece::Bytes(c.to_string())).collect();
     let provider = Provider::start(vec![Play::Events(drops)]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let text = streamed(house.chat(hello(true)).await).await;
     let events: String = text.split_inclusive("\n\n").filter(|event| !event.starts_with(':')).collect();
     assert_eq!(events, sent);
@@ -46,7 +46,7 @@ async fn a_kept_connection_that_died_costs_no_attempt() {
         answer()
     );
     let provider = Provider::start(vec![Play::Raw(with_close), Play::Whole(200, "", answer())]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     assert_eq!(whole(house.chat(hello(false)).await), answer());
     let reply = house.chat(hello(false)).await;
     // The provider has closed what it never promised to keep; whether we saw it in time, or sent into it and were told that
@@ -62,7 +62,7 @@ async fn a_kept_connection_that_died_costs_no_attempt() {
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_is_recorded_and_what_was_held_is_spent() {
     let provider = Provider::start(vec![Play::Silence]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     house.budget(agentos_types::budget::BudgetUnit::NanoUsd, 1_000_000).await;
     {
         let mut asked = Box::pin(house.chat(hello(false)));
@@ -102,7 +102,7 @@ async fn nothing_of_a_body_stops_the_engine() {
     let odd = [json!({"choices": []}), json!({"choices": "x"}), json!([]), json!({"choices": [{"message": null}]})];
     for answer in odd {
         let provider = Provider::start(vec![Play::Whole(200, "", answer.to_string())]).await;
-        let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+        let house = House::new(vec![target(Kind::Openai, &provider)]).await;
         let reply = house.chat(hello(false)).await;
         assert_eq!(reply.status, 502, "{answer}");
         let told: Value = serde_json::from_str(&whole(reply)).unwrap();

@@ -7,13 +7,15 @@ use std::{
 
 use agentos_authority::{Authorized, GrantSet, Party, Program};
 use agentos_base::{Ambient, Background, ambient::FakeClock, redact::Redactor};
+use agentos_catalog::{Price, Rates};
 use agentos_dialer::{Reach, SystemResolver, Tls};
 use agentos_ledger::{Budget, Ledger, LedgerOptions, Origin, Payer};
 use agentos_models::{
-    Asked, Body, Course, Engine, EngineOptions, Keys, Kind, ModelCall, Observed, Operation, Policy, Price, Reply,
-    Routing, Target, Upstream, UpstreamOptions, Waits, reply_of,
+    Body, Course, Engine, EngineOptions, Keys, ModelCall, Operation, Policy, Reply, Routing, Upstream, UpstreamOptions,
+    reply_of,
 };
 use agentos_monitor::{Call, Executors, ModelStart, Monitor, Rules};
+use agentos_router::{Asked, Kind, Observed, Target, Waits};
 use agentos_secrets::SecretString;
 use agentos_store::{Conn, Sequencer, Store, StoreOptions, Tx};
 use agentos_tasks::{Tasks, TasksOptions};
@@ -22,7 +24,7 @@ use agentos_types::{
     audit::AuditEvent,
     budget::{BudgetUnit, Period},
 };
-use agentos_wire::{Failure, Usage, emulate::Lacks};
+use agentos_wire::{Class, Failure, emulate::Lacks};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -76,46 +78,46 @@ impl Keys for OneKey {
     }
 }
 
-/// Ten for a token of input, twenty for one of output.
-struct Fixed;
-
-impl Price for Fixed {
-    fn cost(&self, usage: &Usage) -> i64 {
-        self.worst(usage.input, usage.output)
-    }
-    fn worst(&self, input: u64, output: u64) -> i64 {
-        i64::try_from(input * 10 + output * 20).unwrap()
-    }
-}
-
 /// Each target once, in order; a second time for what may pass.
 #[derive(Default)]
 pub struct InOrder {
     pub targets: Vec<Target>,
-    pub reports: Arc<Mutex<Vec<Observed>>>,
+    pub reports: Reports,
 }
+
+/// What was told of the targets: `answered`, `nothing`, or the class of a failure.
+pub type Reports = Arc<Mutex<Vec<String>>>;
 
 struct Line {
     rest: std::vec::IntoIter<Target>,
-    reports: Arc<Mutex<Vec<Observed>>>,
+    reports: Reports,
 }
 
 impl Routing for InOrder {
-    fn plan(&self, _: &Asked) -> Result<Box<dyn Course>, Fault> {
+    fn plan(&self, _: &Asked<'_>) -> Result<Box<dyn Course>, Fault> {
         Ok(Box::new(Line { rest: self.targets.clone().into_iter(), reports: self.reports.clone() }))
+    }
+    fn names(&self) -> Vec<(String, String)> {
+        self.targets.iter().map(|target| (target.id.clone(), target.provider.clone())).collect()
     }
 }
 
 impl Course for Line {
-    fn next(&mut self, last: Option<&Failure>) -> Option<Target> {
+    fn next(&mut self, last: Option<&Failure>, _: Timestamp) -> Option<Target> {
+        if let Some(failure) = last {
+            self.reports.lock().unwrap().push(failure.class.to_string());
+        }
         let is_final = last.is_some_and(|failure| {
-            use agentos_wire::Class::{BadRequest, ContentFilter, ContextOverflow};
-            matches!(failure.class, BadRequest | ContextOverflow | ContentFilter)
+            matches!(failure.class, Class::BadRequest | Class::ContextOverflow | Class::ContentFilter)
         });
         if is_final { None } else { self.rest.next() }
     }
-    fn report(&mut self, observed: Observed) {
-        self.reports.lock().unwrap().push(observed);
+    fn report(&mut self, _: &Target, observed: Observed<'_>, _: Timestamp) {
+        self.reports.lock().unwrap().push(match observed {
+            Observed::Answered { .. } => "answered".into(),
+            Observed::Failed(failure) => failure.class.to_string(),
+            Observed::Nothing => "nothing".into(),
+        });
     }
 }
 
@@ -126,7 +128,7 @@ pub struct House {
     pub log: Log,
     pub ambient: Ambient,
     pub clock: Arc<FakeClock>,
-    pub reports: Arc<Mutex<Vec<Observed>>>,
+    pub reports: Reports,
     pub party: Party,
     pub background: Background,
     pub tasks: Tasks,
@@ -135,15 +137,26 @@ pub struct House {
 }
 
 pub fn target(kind: Kind, provider: &Provider) -> Target {
-    let id = format!("{}/m1", format!("{kind:?}").to_lowercase());
+    // Ten for a token of input, twenty for one of output.
+    let price = Price::flat(Rates { input: 10_000, output: 20_000, ..Rates::default() });
     Target {
-        id,
+        id: format!("{kind}/m1"),
+        route: None,
+        provider: kind.to_string(),
         kind,
+        protocol: kind.protocols()[0],
+        api_version: None,
+        key_group: "main".into(),
+        drop_fields: Arc::default(),
+        price_is_assumed: false,
+        attempt: 1,
+        is_continuation: false,
+        hedge_after: None,
         base_url: format!("http://{}/v1", provider.address),
         model: "real-m1".into(),
         key: Some("provider-key".parse().unwrap()),
-        headers: Vec::new(),
-        price: Some(Arc::new(Fixed)),
+        headers: Arc::default(),
+        price: Some(Arc::new(price)),
         context: Some(8_000),
         output_max: Some(1_000),
         emulate: Lacks::default(),

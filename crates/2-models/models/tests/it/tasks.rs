@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use agentos_authority::{Caller, GrantSet, Party};
-use agentos_models::{Kind, Operation, Reply};
+use agentos_models::{Operation, Reply};
+use agentos_router::Kind;
 use agentos_store::Arg;
 use agentos_tasks::NewTask;
 use agentos_types::{Actor, Category, Grant, TaskId};
@@ -67,7 +68,7 @@ async fn an_answer_of_the_journal_is_never_asked_for_again() {
     let other = answer().replace("\"hi\"", "\"ho\"");
     let plays = vec![Play::Whole(200, "", answer()), Play::Whole(200, "", other.clone())];
     let provider = Provider::start(plays).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let agent = agent(&house).await;
     assert_eq!(whole(ask(&house, &agent, &hello(false)).await), answer());
     assert_eq!(
@@ -92,7 +93,7 @@ async fn a_stream_of_the_journal_is_given_again_whole_and_a_broken_one_is_asked_
     let sent = [chunk("hi").as_str(), "data: [DONE]\n\n"].concat();
     let broken = Play::Events(vec![Piece::Bytes(chunk("h")), Piece::Cut]);
     let provider = Provider::start(vec![broken, Play::Events(vec![Piece::Bytes(sent.clone())])]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let agent = agent(&house).await;
     assert!(streamed(ask(&house, &agent, &hello(true)).await).await.contains("\"error\""));
     crash(&house).await;
@@ -109,7 +110,7 @@ async fn an_answer_too_large_to_keep_is_not_asked_for_twice_and_the_agent_is_tol
     let mut large: Value = serde_json::from_str(&answer()).unwrap();
     large["choices"][0]["message"]["content"] = json!("x".repeat(1_200_000));
     let provider = Provider::start(vec![Play::Whole(200, "", large.to_string())]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let agent = agent(&house).await;
     assert_eq!(ask(&house, &agent, &hello(false)).await.status, 200);
     crash(&house).await;
@@ -123,7 +124,7 @@ async fn an_answer_too_large_to_keep_is_not_asked_for_twice_and_the_agent_is_tol
 async fn a_call_without_an_answer_is_a_step_that_failed_and_may_be_asked_again() {
     let plays = vec![Play::Whole(500, "", "{}".into()), Play::Whole(200, "", answer())];
     let provider = Provider::start(plays).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let agent = agent(&house).await;
     assert_eq!(ask(&house, &agent, &hello(false)).await.status, 502);
     assert_eq!(house.tasks.steps(&agent.task).await.unwrap()[0].status, "failed");
@@ -134,7 +135,7 @@ async fn a_call_without_an_answer_is_a_step_that_failed_and_may_be_asked_again()
 #[tokio::test]
 async fn who_has_no_grant_and_whose_task_is_gone_reaches_no_provider() {
     let provider = Provider::start(Vec::new()).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let agent = agent(&house).await;
     let mut other = hello(false);
     other["model"] = json!("slow");

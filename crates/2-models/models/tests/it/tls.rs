@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use agentos_dialer::{Reach, SystemResolver, Tls};
-use agentos_models::{Kind, Upstream, UpstreamOptions};
+use agentos_models::{Upstream, UpstreamOptions};
+use agentos_router::Kind;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -55,15 +56,15 @@ async fn a_certificate_that_nobody_trusts_is_a_connection_that_failed() {
     let directory = tempfile::tempdir().unwrap();
     let (url, file) = secured(directory.path()).await;
     let well = Provider::always(Play::Whole(200, "", answer())).await;
-    let mut first = target(Kind::OpenAi, &well);
+    let mut first = target(Kind::Openai, &well);
     first.base_url.clone_from(&url);
     first.waits.connect = Duration::from_secs(20);
-    let targets = vec![first, target(Kind::Compatible, &well)];
+    let targets = vec![first, target(Kind::OpenaiCompatible, &well)];
     let house = House::new(targets.clone()).await;
     let reply = house.chat(hello(false)).await;
-    assert_eq!((reply.status, header(&reply, "x-agent-os-target")), (200, Some("compatible/m1")));
+    assert_eq!((reply.status, header(&reply, "x-agent-os-target")), (200, Some("openai-compatible/m1")));
     let reports = house.reports.lock().unwrap().clone();
-    assert!(format!("{:?}", reports[0]).contains("Connect"), "{reports:?}");
+    assert!(format!("{:?}", reports[0]).contains("connect"), "{reports:?}");
 
     let upstream = Upstream::new(UpstreamOptions {
         reach: Reach::new(Arc::new(SystemResolver::default())),
