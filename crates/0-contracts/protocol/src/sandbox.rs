@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub const SANDBOX_VERSION: u32 = 2;
+pub const SANDBOX_VERSION: u32 = 3;
 /// Largest message of either side.
 pub const PACKET_BYTES_MAX: usize = 256 * 1024;
 /// Most descriptors with one message; the kernel's own limit is 253.
@@ -115,9 +115,12 @@ pub struct SandboxOrder {
     /// Working directory inside.
     pub directory: String,
     pub hostname: String,
-    /// User and group on the host that [`INNER_ID`] stands for. Absent: the launcher's own, as without privileges.
+    /// User on the host that [`INNER_ID`] stands for. Absent: the launcher's own, as without privileges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_id: Option<u32>,
+    /// Group on the host that [`INNER_ID`] stands for. Absent: the one with the number of `host_id`, or the launcher's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_gid: Option<u32>,
     /// Made from first to last on an empty root that is read-only in the end.
     pub mounts: Vec<Mount>,
     pub proc: ProcView,

@@ -39,7 +39,7 @@ pub use delta::Delta;
 pub use errors::{WireError, write_error};
 pub use estimate::{Bytes, delivered_tokens, input_tokens_max, input_tokens_max_by};
 pub use failure::{Class, Evidence, Failure, Phase, classify};
-pub use messages::{read_count, write_count};
+pub use messages::{read_count, read_counted, write_count, write_counted};
 pub use object::{Object, Raw};
 pub use peek::{Needs, Peek, peek, peek_embeddings};
 pub use protocol::Protocol;

@@ -148,6 +148,7 @@ fn order(mut mounts: Vec<Mount>, listeners: Vec<Listener>) -> SandboxOrder {
         directory: "/".into(),
         hostname: "bench".into(),
         host_id: (user == 0).then_some(231_072),
+        host_gid: None,
         mounts,
         proc: ProcView::Processes,
         network: Network::Own { listeners, loopback: false },

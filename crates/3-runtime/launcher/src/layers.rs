@@ -150,6 +150,7 @@ fn trial(setup: &Setup) -> Result<(), Failure> {
         directory: "/".into(),
         hostname: "trial".into(),
         host_id: setup.is_privileged().then_some(NOBODY),
+        host_gid: None,
         mounts: vec![
             Mount::Bind {
                 source: setup.program_path.to_string_lossy().into_owned(),

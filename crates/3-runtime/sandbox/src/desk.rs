@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use agentos_protocol::sandbox::{FromLauncher, Layer, Profile, SANDBOX_VERSION};
@@ -27,12 +27,14 @@ type Reply = oneshot::Sender<Result<Born>>;
 #[derive(Debug)]
 pub(crate) struct Desk {
     profile: Profile,
+    /// The walls of this machine, told with the greeting.
+    layers: OnceLock<Vec<Layer>>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    ready: Option<oneshot::Sender<Result<Vec<Layer>>>>,
+    ready: Option<oneshot::Sender<Result<()>>>,
     waiting: HashMap<u64, Reply>,
     living: HashMap<u64, oneshot::Sender<Ended>>,
     /// Why this launcher is no more.
@@ -42,8 +44,18 @@ struct State {
 }
 
 impl Desk {
-    pub(crate) fn new(profile: Profile, ready: oneshot::Sender<Result<Vec<Layer>>>) -> Self {
-        Self { profile, state: Mutex::new(State { ready: Some(ready), ..State::default() }) }
+    pub(crate) fn new(profile: Profile, ready: oneshot::Sender<Result<()>>) -> Self {
+        let state = Mutex::new(State { ready: Some(ready), ..State::default() });
+        Self { profile, layers: OnceLock::new(), state }
+    }
+
+    pub(crate) fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// None before the greeting, which comes before any answer.
+    pub(crate) fn layers(&self) -> &[Layer] {
+        self.layers.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Numbers and channels: whole after any panic.
@@ -80,6 +92,11 @@ impl Desk {
     /// An error: the launcher does not keep to the protocol, and nothing that it says can be relied on.
     pub(crate) fn take(&self, message: FromLauncher, descriptors: Vec<OwnedFd>) -> Result<(), String> {
         self.state().unanswered = 0;
+        let is_greeting = matches!(message, FromLauncher::Ready { .. });
+        // Its version is not known yet, nor its walls.
+        if !is_greeting && self.layers.get().is_none() {
+            return Err("it spoke before it was ready".into());
+        }
         match message {
             FromLauncher::Ready { version, profile, layers } => self.on_ready(version, profile, layers),
             FromLauncher::Spawned { id, pid } => self.on_spawned(id, pid, descriptors),
@@ -107,9 +124,13 @@ impl Desk {
         if profile != self.profile {
             return Err(format!("it has the profile {}, not {}", profile.as_str(), self.profile.as_str()));
         }
-        let ready = self.state().ready.take().ok_or("it said twice that it is ready")?;
-        // Who no longer waits drops the launcher too.
-        let _ = ready.send(Ok(layers));
+        for layer in &layers {
+            let (name, active, detail) = (&layer.name, layer.is_active, &layer.detail);
+            tracing::debug!(profile = profile.as_str(), %name, active, %detail, "a wall of sandboxes");
+        }
+        self.layers.set(layers).map_err(|_| "it said twice that it is ready")?;
+        // For a single sandbox nobody waits.
+        self.state().ready.take().map(|ready| ready.send(Ok(())));
         Ok(())
     }
 
@@ -166,13 +187,19 @@ mod tests {
 
     use super::*;
 
-    fn desk() -> (Desk, oneshot::Receiver<Result<Vec<Layer>>>) {
+    fn desk() -> (Desk, oneshot::Receiver<Result<()>>) {
         let (ready, is_ready) = oneshot::channel();
         (Desk::new(Profile::Agent, ready), is_ready)
     }
 
     fn ready(version: u32, profile: Profile) -> FromLauncher {
         FromLauncher::Ready { version, profile, layers: Vec::new() }
+    }
+
+    fn greeted() -> (Desk, oneshot::Receiver<Result<()>>) {
+        let (desk, is_ready) = desk();
+        desk.take(ready(SANDBOX_VERSION, Profile::Agent), Vec::new()).unwrap();
+        (desk, is_ready)
     }
 
     #[test]
@@ -186,14 +213,24 @@ mod tests {
 
     #[test]
     fn a_sandbox_without_a_pidfd_is_no_sandbox() {
-        let (desk, _is_ready) = desk();
+        let (desk, _is_ready) = greeted();
         let _answer = desk.expect(1).unwrap();
         assert!(desk.take(FromLauncher::Spawned { id: 1, pid: 2 }, Vec::new()).unwrap_err().contains("pidfd"));
     }
 
     #[test]
-    fn answers_that_nobody_waits_for_change_nothing() {
+    fn an_answer_before_the_greeting_is_none() {
         let (desk, _is_ready) = desk();
+        let mut answer = desk.expect(1).unwrap();
+        let failed = FromLauncher::Failed { id: 1, stage: "x".into(), message: "y".into() };
+        assert!(desk.take(failed, Vec::new()).unwrap_err().contains("before it was ready"));
+        assert!(answer.try_recv().is_err());
+        assert!(desk.layers().is_empty());
+    }
+
+    #[test]
+    fn answers_that_nobody_waits_for_change_nothing() {
+        let (desk, _is_ready) = greeted();
         let failed = FromLauncher::Failed { id: 9, stage: "x".into(), message: "y".into() };
         desk.take(failed, Vec::new()).unwrap();
         let ended = FromLauncher::Ended { id: 9, end: End::Killed, rusage: Rusage::default() };

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{AppArmor, cell::Cell, launcher::Launcher, running::Running};
+use crate::{AppArmor, cell::Cell, holder::Process, launcher::Launcher, running::Running};
 
 /// A launcher that lived this long was well: its end does not count against the next one.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -56,11 +56,27 @@ impl Backend {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxOptions {
     /// The program `agent-os-launch`, absolute.
     pub launcher: PathBuf,
     pub backend: Backend,
+}
+
+/// A launcher for a single sandbox, started before anything else is known but who it is for. It gets ready meanwhile, and is
+/// ended if it turns out to be the wrong one.
+#[derive(Debug)]
+pub struct Early {
+    process: Process,
+    options: SandboxOptions,
+    profile: Profile,
+}
+
+impl Early {
+    /// Ends with the calling thread.
+    pub fn start(options: SandboxOptions, profile: Profile) -> Result<Self> {
+        Ok(Self { process: Process::spawn(&options, profile, Life::One)?, options, profile })
+    }
 }
 
 /// Cheap to clone. When the last clone and the last [`Running`] are gone, the launchers end.
@@ -71,15 +87,37 @@ pub struct Sandboxes {
     cell: Cell,
 }
 
+/// What a launcher is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// As long as a server lives. It tries all walls first, and is held by a thread of its own.
+    Many,
+    /// A single sandbox.
+    One,
+}
+
 #[derive(Debug)]
 struct Shared {
     options: SandboxOptions,
-    has_trial: bool,
+    life: Life,
+    early: SyncMutex<Option<Early>>,
     next_id: AtomicU64,
     places: SyncMutex<HashMap<(Profile, Cell), Place>>,
 }
 
 type Place = Arc<Mutex<Slot>>;
+
+impl Shared {
+    /// The early one, if it is for this profile.
+    fn process(&self, profile: Profile) -> Result<Process> {
+        let early = self
+            .early
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|early| early.profile == profile && early.options == self.options);
+        early.map_or_else(|| Process::spawn(&self.options, profile, Life::One), |early| Ok(early.process))
+    }
+}
 
 /// The place of one launcher. Who starts it holds the lock, so that nobody starts a second one.
 #[derive(Debug, Default)]
@@ -104,22 +142,28 @@ impl Slot {
 impl Sandboxes {
     /// Starts nothing yet.
     pub fn open(options: SandboxOptions) -> Result<Self> {
-        Self::new(options, true)
+        Self::new(options, Life::Many, None)
     }
 
-    /// For a single sandbox, which is its own trial: a launcher is ready at once, and [`Sandboxes::layers`] tells only what
-    /// the kernel tells by itself.
-    pub fn open_for_one(options: SandboxOptions) -> Result<Self> {
-        Self::new(options, false)
+    /// For a single sandbox, which is its own trial: nobody waits for the launcher, and its layers are only what the kernel
+    /// tells by itself. On a runtime of one thread, which the sandbox does not outlive.
+    pub fn open_for_one(options: SandboxOptions, early: Option<Early>) -> Result<Self> {
+        Self::new(options, Life::One, early)
     }
 
-    fn new(options: SandboxOptions, has_trial: bool) -> Result<Self> {
+    fn new(options: SandboxOptions, life: Life, early: Option<Early>) -> Result<Self> {
         if !std::fs::metadata(&options.launcher).is_ok_and(|found| found.is_file()) {
             return Err(Fault::new(Code::LAUNCHER_MISSING, "the program agent-os-launch is missing")
                 .hint("install it beside agent-os")
                 .detail(options.launcher.display()));
         }
-        let shared = Arc::new(Shared { options, has_trial, next_id: AtomicU64::new(1), places: SyncMutex::default() });
+        let shared = Arc::new(Shared {
+            options,
+            life,
+            early: early.into(),
+            next_id: AtomicU64::new(1),
+            places: SyncMutex::default(),
+        });
         Ok(Self { shared, apparmor: AppArmor::default(), cell: Cell::COMMON })
     }
 
@@ -158,9 +202,16 @@ impl Sandboxes {
         Running::new(born, launcher)
     }
 
+    /// Starts the launcher of this profile unless it runs, so that it gets ready while something else is done.
+    pub async fn prepare(&self, profile: Profile) -> Result<()> {
+        self.launcher(profile).await.map(drop)
+    }
+
     /// The walls as the launcher of this profile has found them on this machine.
     pub async fn layers(&self, profile: Profile) -> Result<Vec<Layer>> {
-        Ok(self.launcher(profile).await?.layers().to_vec())
+        let launcher = self.launcher(profile).await?;
+        launcher.ready().await?;
+        Ok(launcher.layers().to_vec())
     }
 
     /// Its process, if it runs.
@@ -194,7 +245,11 @@ impl Sandboxes {
         if !wait.is_zero() {
             sleep(wait).await;
         }
-        match Launcher::start(&self.shared.options, profile, self.shared.has_trial).await {
+        let started = match self.shared.life {
+            Life::Many => Launcher::start(&self.shared.options, profile).await,
+            Life::One => self.shared.process(profile).and_then(|process| Launcher::attend(process, profile)),
+        };
+        match started {
             Ok(launcher) => {
                 slot.launcher = Some((Arc::downgrade(&launcher), Instant::now()));
                 slot.kept = (self.cell == Cell::COMMON).then(|| launcher.clone());

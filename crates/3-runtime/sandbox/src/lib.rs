@@ -6,6 +6,7 @@
 mod apparmor;
 mod cell;
 mod desk;
+mod holder;
 mod launcher;
 mod launchers;
 mod packet;
@@ -16,6 +17,6 @@ mod running;
 
 pub use apparmor::{AppArmor, AppArmorMode};
 pub use cell::Cell;
-pub use launchers::{Backend, SandboxOptions, Sandboxes};
+pub use launchers::{Backend, Early, SandboxOptions, Sandboxes};
 pub use reason::{Evidence, Reason};
 pub use running::{Ended, Running};

@@ -43,12 +43,17 @@ pub(crate) fn send(socket: &OwnedFd, bytes: &[u8], descriptors: &[OwnedFd], flag
     }
 }
 
-/// Waits for one packet. `None`: the other side has closed. The descriptors close on exec and are whole.
-pub(crate) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<(usize, Vec<OwnedFd>)>, Errno> {
+/// Waits for one packet, unless `flags` say otherwise: then an empty queue is `EAGAIN`. `None`: the other side has closed.
+/// The descriptors close on exec and are whole.
+pub(crate) fn receive(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> Result<Option<(usize, Vec<OwnedFd>)>, Errno> {
     let mut space = [MaybeUninit::<u8>::uninit(); ANCILLARY_BYTES];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let message = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}
             received => break received?,
         }
@@ -77,7 +82,7 @@ mod tests {
         let descriptors: Vec<_> = (0..DESCRIPTORS_MAX).map(|_| dup(&ours).unwrap()).collect();
         send(&ours, &vec![7; PACKET_BYTES_MAX], &descriptors, SendFlags::DONTWAIT).unwrap();
         let mut buffer = vec![0; PACKET_BYTES_MAX];
-        let (length, received) = receive(&theirs, &mut buffer).unwrap().unwrap();
+        let (length, received) = receive(&theirs, &mut buffer, RecvFlags::empty()).unwrap().unwrap();
         assert_eq!((length, received.len()), (PACKET_BYTES_MAX, DESCRIPTORS_MAX));
         assert!(buffer.iter().all(|byte| *byte == 7));
     }
@@ -86,9 +91,9 @@ mod tests {
     fn what_is_cut_off_is_an_error_and_the_end_is_the_end() {
         let (ours, theirs) = pair().unwrap();
         send(&ours, &[1; 9], &[], SendFlags::empty()).unwrap();
-        assert_eq!(receive(&theirs, &mut [0; 8]).unwrap_err(), Errno::MSGSIZE);
+        assert_eq!(receive(&theirs, &mut [0; 8], RecvFlags::empty()).unwrap_err(), Errno::MSGSIZE);
         drop(ours);
-        assert!(receive(&theirs, &mut [0; 8]).unwrap().is_none());
+        assert!(receive(&theirs, &mut [0; 8], RecvFlags::empty()).unwrap().is_none());
     }
 
     #[test]
@@ -99,9 +104,10 @@ mod tests {
             sent += 1;
         }
         assert_eq!(send(&ours, &[1; 1024], &[], SendFlags::DONTWAIT), Err(Errno::AGAIN));
+        assert_eq!(receive(&ours, &mut [0; 8], RecvFlags::DONTWAIT).unwrap_err(), Errno::AGAIN);
         drop(ours);
         let mut buffer = [0; 1024];
-        while receive(&theirs, &mut buffer).unwrap().is_some() {
+        while receive(&theirs, &mut buffer, RecvFlags::empty()).unwrap().is_some() {
             sent -= 1;
         }
         assert_eq!(sent, 0);

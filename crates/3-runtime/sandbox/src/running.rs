@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agentos_protocol::sandbox::{End, Rusage};
+use agentos_protocol::sandbox::{End, Layer, Rusage};
 use agentos_types::{Fault, Result};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::{
@@ -73,19 +73,24 @@ pub struct Running {
     report: oneshot::Receiver<Ended>,
     ended: Option<Ended>,
     /// The launcher lives as long as what it has made.
-    _launcher: Arc<Launcher>,
+    launcher: Arc<Launcher>,
 }
 
 impl Running {
     pub(crate) fn new(born: Born, launcher: Arc<Launcher>) -> Result<Self> {
         let Born { pid, leash, listeners, ended } = born;
         let leash = register(leash).map_err(Fault::internal)?;
-        Ok(Self { pid, leash, listeners, report: ended, ended: None, _launcher: launcher })
+        Ok(Self { pid, leash, listeners, report: ended, ended: None, launcher })
     }
 
     /// Of the init, as the host numbers it. Everything inside is below it.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The walls as its launcher has found them on this machine.
+    pub fn layers(&self) -> &[Layer] {
+        self.launcher.layers()
     }
 
     /// In the order of the sandbox's network; the second call has none left.

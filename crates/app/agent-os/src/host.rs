@@ -1,11 +1,15 @@
 //! What the command line needs of the server's code: `init`, `up`, `doctor`, `migrate`, `sandbox run`.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use agentos_base::{Ambient, config, config::Source};
 use agentos_cli::{
     DoctorReport, Host, InitReport, MadeFile, MigrateOrder, MigrateReport, RunOrder, RunReport, UpOptions, UpReport,
 };
+use agentos_sandbox::Early;
 use agentos_trust::SigningKeyFile;
 use agentos_types::{Result, machine::Machine};
 use async_trait::async_trait;
@@ -16,7 +20,17 @@ use crate::{
     server,
 };
 
-pub struct ProgramHost;
+#[derive(Default)]
+pub struct ProgramHost {
+    /// For `sandbox run`.
+    early: Mutex<Option<Early>>,
+}
+
+impl ProgramHost {
+    pub fn new(early: Option<Early>) -> Self {
+        Self { early: Mutex::new(early) }
+    }
+}
 
 #[async_trait]
 impl Host for ProgramHost {
@@ -66,6 +80,7 @@ impl Host for ProgramHost {
     }
 
     async fn sandbox_run(&self, order: RunOrder) -> Result<RunReport> {
-        sandbox_run::run(order).await
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).take();
+        sandbox_run::run(order, early).await
     }
 }

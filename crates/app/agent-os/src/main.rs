@@ -31,8 +31,11 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
     }
+    let args: Vec<_> = std::env::args_os().collect();
+    // By the thread that runs the command: the launcher ends with it.
+    let host = host::ProgramHost::new(sandbox_run::start_early(&args));
     let invocation = Invocation {
-        args: std::env::args_os().collect(),
+        args,
         environment: std::env::vars().collect(),
         ambient: Ambient::system(),
         console: Console::process(),
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(_) => return ExitCode::FAILURE,
     };
-    runtime.block_on(agentos_cli::run(invocation, &host::ProgramHost)).into()
+    runtime.block_on(agentos_cli::run(invocation, &host)).into()
 }
 
 /// Lets the process die at the point that the environment names. Only builds for tests have this.

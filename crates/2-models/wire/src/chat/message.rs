@@ -43,8 +43,12 @@ pub fn read_said(message: &mut Object, path: &str) -> Result<Vec<Part>, Refusal>
     for name in ["reasoning_content", "reasoning"] {
         if message.get(name).is_some_and(|text| text.get().starts_with('"')) {
             let text: String = required(message, path, name)?;
-            if parts.is_empty() && !text.is_empty() {
-                parts.push(Part::Thinking { text, signature: None });
+            match parts.first() {
+                None if text.is_empty() => {}
+                None => parts.push(Part::Thinking { text, signature: None }),
+                // Some write both, with the same thoughts.
+                Some(Part::Thinking { text: known, .. }) if *known == text || text.is_empty() => {}
+                Some(_) => message.put(name, fields::raw(&text)),
             }
         }
     }
@@ -236,7 +240,17 @@ pub fn write_turn(to: To, turn: &Turn, path: &str) -> Result<Vec<Raw>, Refusal> 
     }
 }
 
-/// The protocol has no mark for a call that failed: its text says so.
+/// The protocol has no mark for a call that failed: its text says so, if it does not already.
+fn mark_error(parts: &[Part]) -> Vec<Part> {
+    let mut parts = parts.to_vec();
+    match parts.first_mut() {
+        Some(Part::Text { text, .. }) if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("error")) => {}
+        Some(Part::Text { text, .. }) => text.insert_str(0, "Error: "),
+        _ => parts.insert(0, Part::text("Error:")),
+    }
+    parts
+}
+
 fn write_result(to: To, part: &Part, path: &str) -> Result<Raw, Refusal> {
     let Part::ToolResult { call, parts, is_error, cache, extra } = part else {
         return Err(malformed(path, "a turn of tools holds only their results"));
@@ -247,11 +261,8 @@ fn write_result(to: To, part: &Part, path: &str) -> Result<Raw, Refusal> {
         let kind = if matches!(image, Part::Image { .. }) { "image" } else { "content" };
         return Err(no_place(join(path, kind)));
     }
-    let mark = Part::text("Error:");
-    let says_so = parts.first().is_some_and(
-        |part| matches!(part, Part::Text { text, .. } if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("error"))),
-    );
-    let parts: Vec<&Part> = (*is_error && !says_so).then_some(&mark).into_iter().chain(parts).collect();
+    let marked = is_error.then(|| mark_error(parts));
+    let parts: Vec<&Part> = marked.as_ref().unwrap_or(parts).iter().collect();
     let content = write_content(to, &parts, path)?.unwrap_or_else(|| fields::raw(""));
     let message = Build::new().with("role", "tool").with("tool_call_id", call).with("content", &content);
     let message = message.maybe("cache_control", to.cache(cache.as_ref()));

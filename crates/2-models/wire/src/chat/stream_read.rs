@@ -151,12 +151,19 @@ fn read_delta(
     path: &str,
     deltas: &mut Vec<Delta>,
 ) -> Result<(), Refusal> {
-    let mut thought = false;
+    let mut thought: Option<String> = None;
     for name in ["reasoning_content", "reasoning"] {
         if delta.get(name).is_some_and(|text| text.get().starts_with('"')) {
             let text: String = required(delta, path, name)?;
-            if !text.is_empty() && !std::mem::replace(&mut thought, true) {
-                deltas.push(Delta::Thinking { choice, text });
+            match &thought {
+                // Some write both, with the same thoughts.
+                Some(known) if *known == text => {}
+                _ if text.is_empty() => {}
+                Some(_) => delta.put(name, fields::raw(&text)),
+                None => {
+                    thought = Some(text.clone());
+                    deltas.push(Delta::Thinking { choice, text });
+                }
             }
         }
     }

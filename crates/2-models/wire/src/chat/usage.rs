@@ -22,7 +22,6 @@ pub struct Figures {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct InputDetails {
     cached_tokens: Option<u64>,
-    /// Of routers whose providers charge for it.
     cache_write_tokens: Option<u64>,
 }
 
@@ -87,9 +86,7 @@ pub fn write(usage: Usage, rest: Option<&Object>) -> Object {
         let names: Vec<&str> = more.names().collect();
         own.extra(&more, &names).object()
     };
-    let input = Build::new()
-        .with("cached_tokens", &usage.cache_read)
-        .maybe("cache_write_tokens", (usage.cache_write > 0).then_some(usage.cache_write));
+    let input = Build::new().with("cached_tokens", &usage.cache_read).with("cache_write_tokens", &usage.cache_write);
     let input = details("prompt_tokens_details", input);
     let output = details("completion_tokens_details", Build::new().with("reasoning_tokens", &usage.reasoning));
     let names: Vec<&str> = rest.names().collect();

@@ -69,10 +69,11 @@ fn read_turns(messages: Vec<Raw>) -> Result<Vec<Turn>, Refusal> {
         let parts = read_content(&content, &join(&path, "content"))?;
         let (results, parts): (Vec<Part>, Vec<Part>) =
             parts.into_iter().partition(|part| matches!(part, Part::ToolResult { .. }));
+        let nothing = parts.is_empty() && message.is_empty() && !results.is_empty();
         if !results.is_empty() {
             turns.push(Turn { role: Role::Tool, parts: results, extra: Object::default() });
         }
-        if !parts.is_empty() || !message.is_empty() {
+        if !nothing {
             turns.push(Turn { role, parts, extra: message });
         }
     }

@@ -137,7 +137,8 @@ impl To {
             return Ok(build.extra(extra, &extra.names().collect::<Vec<_>>()));
         }
         fields::only(extra, known, path, Protocol::Messages)?;
-        Ok(build.extra(extra, known))
+        let said = |name: &&str| extra.get(name).is_some_and(|value| value.get() != "null");
+        Ok(build.extra(extra, &known.iter().copied().filter(said).collect::<Vec<_>>()))
     }
 }
 

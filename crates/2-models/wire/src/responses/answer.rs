@@ -21,7 +21,10 @@ pub fn write_answer(answer: &Answer, ask: &Ask) -> Result<Vec<u8>, Refusal> {
     for (name, value) in answer.extra.iter().chain(choice.extra.iter()) {
         notes.put(name, value.to_owned());
     }
-    let (status, incomplete) = status(&choice.finish);
+    let (status, incomplete, unsaid) = status(&choice.finish);
+    if let Some(unsaid) = unsaid {
+        notes.put("finish", fields::raw(&unsaid));
+    }
     let error = (status == "failed")
         .then(|| Build::new().with("code", "server_error").with("message", "the answer broke off").object());
     let state = State { status, incomplete, error, output: &items, usage: answer.usage, extra: Some(&notes) };

@@ -33,16 +33,21 @@ pub fn call(id: &str, status: &str, call: &str, name: &str, arguments: &str) -> 
         .with("status", status)
 }
 
-/// The state of an answer: its status and the reason if it is incomplete.
-pub fn status(finish: &Finish) -> (&'static str, Option<&str>) {
+/// The state of an answer: its status, the reason if it is incomplete, and what neither says. OpenAI has two reasons; what
+/// was cut off by anything else than a filter counts as cut off by a limit.
+pub fn status(finish: &Finish) -> (&'static str, Option<&str>, Option<String>) {
+    const LIMIT: Option<&str> = Some("max_output_tokens");
+    const FILTER: Option<&str> = Some("content_filter");
     match finish {
-        Finish::Stop | Finish::StopSequence(_) | Finish::ToolCalls => ("completed", None),
-        Finish::Length => ("incomplete", Some("max_output_tokens")),
-        Finish::ContextFull => ("incomplete", Some("context_full")),
-        Finish::ContentFilter | Finish::Refused => ("incomplete", Some("content_filter")),
-        Finish::Paused => ("incomplete", Some("paused")),
-        Finish::Error => ("failed", None),
-        Finish::Other(word) => ("incomplete", Some(word)),
+        Finish::Stop | Finish::ToolCalls => ("completed", None, None),
+        Finish::StopSequence(text) => ("completed", None, text.as_ref().map(|text| format!("stop_sequence: {text}"))),
+        Finish::Length => ("incomplete", LIMIT, None),
+        Finish::ContextFull => ("incomplete", LIMIT, Some("context_full".to_owned())),
+        Finish::Paused => ("incomplete", LIMIT, Some("paused".to_owned())),
+        Finish::ContentFilter => ("incomplete", FILTER, None),
+        Finish::Refused => ("incomplete", FILTER, Some("refused".to_owned())),
+        Finish::Error => ("failed", None, None),
+        Finish::Other(word) => ("incomplete", Some(word), None),
     }
 }
 
@@ -121,9 +126,11 @@ impl Head {
 }
 
 fn usage(usage: Usage) -> Object {
+    let input = Build::new().with("cached_tokens", &usage.cache_read).with("cache_write_tokens", &usage.cache_write);
+    let input = input.object();
     Build::new()
         .with("input_tokens", &usage.input)
-        .with("input_tokens_details", &Build::new().with("cached_tokens", &usage.cache_read).object())
+        .with("input_tokens_details", &input)
         .with("output_tokens", &usage.output)
         .with("output_tokens_details", &Build::new().with("reasoning_tokens", &usage.reasoning).object())
         .with("total_tokens", &usage.input.saturating_add(usage.output))

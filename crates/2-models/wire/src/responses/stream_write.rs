@@ -162,7 +162,11 @@ impl Writer {
         self.close_all(out);
         self.over = true;
         let finish = self.finish.take().unwrap_or(Finish::Error);
-        let (status, incomplete) = status(&finish);
+        let (status, incomplete, unsaid) = status(&finish);
+        if let Some(unsaid) = unsaid {
+            self.extra.take("finish");
+            self.extra.put("finish", fields::raw(&unsaid));
+        }
         let kind = match status {
             "completed" => "response.completed",
             "incomplete" => "response.incomplete",

@@ -45,16 +45,21 @@ struct Details {
     #[serde(default)]
     cached_tokens: Option<u64>,
     #[serde(default)]
+    cache_write_tokens: Option<u64>,
+    #[serde(default)]
     reasoning_tokens: Option<u64>,
 }
 
 impl ResponsesUsage {
     fn usage(&self) -> Usage {
-        let cached = self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens);
+        let input = self.input_tokens_details.as_ref();
+        let cache_read = input.and_then(|details| details.cached_tokens).unwrap_or(0).min(self.input_tokens);
+        let cache_write = input.and_then(|details| details.cache_write_tokens).unwrap_or(0);
         let thoughts = self.output_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
         Usage {
             input: self.input_tokens,
-            cache_read: cached.unwrap_or(0).min(self.input_tokens),
+            cache_read,
+            cache_write: cache_write.min(self.input_tokens - cache_read),
             output: self.output_tokens,
             reasoning: thoughts.unwrap_or(0).min(self.output_tokens),
             ..Usage::default()

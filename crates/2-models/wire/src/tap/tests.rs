@@ -56,13 +56,13 @@ fn a_responses_stream_ends_with_its_usage() {
         "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"status\":\"in_progress\",\"output\":[],\"usage\":null}}\n\n\
          data: {\"type\":\"response.output_text.delta\",\"delta\":\"hello\"}\n\n\
          data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"usage\":{\"input_tokens\":9,\
-         \"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":7,\"output_tokens_details\":{\"reasoning_tokens\":3}}}}\n\n",
+         \"input_tokens_details\":{\"cached_tokens\":4,\"cache_write_tokens\":2},\"output_tokens\":7,\"output_tokens_details\":{\"reasoning_tokens\":3}}}}\n\n",
         &[Seen::Other, Seen::Content, Seen::Terminal],
         Some((9, 7)),
     );
     assert_eq!(
         tap.usage().unwrap(),
-        Usage { input: 9, cache_read: 4, cache_write: 0, output: 7, reasoning: 3, ..Usage::default() }
+        Usage { input: 9, cache_read: 4, cache_write: 2, output: 7, reasoning: 3, ..Usage::default() }
     );
     assert_eq!(tap.delivered_bytes(), 5);
     check(

@@ -209,6 +209,31 @@ fn every_field_of_messages_arrives_or_is_refused_or_left_to_the_provider_by_name
 }
 
 #[test]
+fn a_call_that_failed_says_so() {
+    let content = |result: &str| {
+        let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "t", "is_error": true, "content": result}]}]});
+        let ask = read_ask(Protocol::Messages, body.to_string().as_bytes()).unwrap();
+        json(&write_ask(CHAT, &ask, "m").unwrap())["messages"][0]["content"].clone()
+    };
+    assert_eq!(content("no such city"), "Error: no such city");
+    assert_eq!(content("error 5"), "error 5");
+}
+
+#[test]
+fn thoughts_under_two_names_are_told_once() {
+    let said = |second: &str| {
+        let body = json!({"choices": [{"finish_reason": "stop", "message": {
+            "content": "x", "reasoning_content": "a", "reasoning": second}}]});
+        let answer = read_answer(CHAT, body.to_string().as_bytes()).unwrap();
+        json(&write_answer(CHAT, &answer, &Ask::default()).unwrap())
+    };
+    assert_eq!(said("a")["choices"][0]["message"]["reasoning_content"], "a");
+    assert_eq!(said("a").get("agent_os"), None);
+    assert_eq!(said("b")["agent_os"]["extra"]["choices[0].message.reasoning"], "b");
+}
+
+#[test]
 fn hints_are_written_where_they_are_taken_and_told_where_not() {
     let ask = read_ask(Protocol::Messages, &file("messages/asks", "cache")).unwrap();
     let wide = String::from_utf8(write_ask_as(CHAT, Dialect::Compatible, &ask, "m").unwrap()).unwrap();

@@ -141,6 +141,13 @@ fn turns_are_merged_and_results_stand_first() {
 }
 
 #[test]
+fn an_empty_turn_is_no_lost_turn() {
+    let body = br#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[]}]}"#;
+    let written = write_ask(Protocol::Messages, &read_ask(Protocol::Messages, body).unwrap(), "m").unwrap();
+    assert_eq!(json(&written)["messages"], json(body)["messages"], "the provider says what is wrong with it");
+}
+
+#[test]
 fn extras_of_another_protocol_are_refused_by_name() {
     for (name, field) in [("future", "messages[0].mood"), ("effort_only", "")] {
         let mut ask = read_ask(Protocol::Messages, &file("messages/asks", name)).unwrap();

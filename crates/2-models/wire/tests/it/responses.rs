@@ -96,11 +96,16 @@ fn an_answer_that_is_cut_off_is_incomplete() {
     let status = |name| {
         let answer = read_answer(Protocol::Messages, &file("messages/answers", name)).unwrap();
         let written = json(&write_answer(RESPONSES, &answer, &Ask::default()).unwrap());
+        let unsaid = written["agent_os"]["extra"]["finish"].clone();
+        assert_eq!(
+            unsaid.as_str(),
+            if name == "pause_turn" { Some("paused") } else { (name == "refusal").then_some("refused") }
+        );
         (written["status"].clone(), written["incomplete_details"]["reason"].clone())
     };
     assert_eq!(status("text"), (json!("completed"), Value::Null));
     assert_eq!(status("max_tokens"), (json!("incomplete"), json!("max_output_tokens")));
-    assert_eq!(status("pause_turn"), (json!("incomplete"), json!("paused")));
+    assert_eq!(status("pause_turn"), (json!("incomplete"), json!("max_output_tokens")));
     assert_eq!(status("refusal"), (json!("incomplete"), json!("content_filter")));
 }
 

@@ -65,6 +65,7 @@ pub(super) fn order(program: &Path, options: &ProxyOptions) -> Result<SandboxOrd
         directory: "/".to_owned(),
         hostname: "egress".to_owned(),
         host_id: options.host_id,
+        host_gid: None,
         mounts,
         proc: ProcView::Processes,
         network: Network::Host,

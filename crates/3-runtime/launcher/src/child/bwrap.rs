@@ -81,6 +81,7 @@ pub fn run_inside(inside: Inside) -> ExitCode {
             trees: Vec::new(),
             volunteers_for_oom: false,
             devices: None,
+            has_all_processors: false,
             program: Some(program),
         },
     )

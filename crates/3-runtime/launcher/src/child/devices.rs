@@ -1,7 +1,7 @@
 //! /dev: a few nodes that can do no harm, links to the own descriptors, and bounded shared memory.
 //!
 //! A launcher with the right to make nodes makes the folder once, and each sandbox gets a read-only copy of the one mount. That
-//! saves five mounts a start. Otherwise each node is a bind of the machine's own.
+//! saves five mounts a start. For a single sandbox it is the folder itself. Otherwise each node is a bind of the machine's own.
 
 use std::{
     ffi::CString,
@@ -79,13 +79,19 @@ impl Devices {
 
 /// The folder that copies are made of. `None` where this process may not make nodes.
 pub fn folder() -> Option<Tree> {
-    let options = [(c"size", "64k"), (c"nr_inodes", "32"), (c"mode", "755")];
-    let folder = tmpfs(&options, Attributes { read_only: false, ..READ_ONLY }).ok()?;
-    fill(folder.as_fd()).ok()?;
-    folder.restrict(READ_ONLY).ok()?;
-    // Kernels before 6.15 copy no mount that is attached nowhere.
+    let folder = single().ok()?;
+    // Kernels before 6.15 copy no mount that is attached nowhere. Taking the copy away waits for the whole machine.
     Tree::copy(folder.as_fd(), READ_ONLY).ok()?;
     Some(folder)
+}
+
+/// A folder for one sandbox.
+pub fn single() -> io::Result<Tree> {
+    let options = [(c"size", "64k"), (c"nr_inodes", "32"), (c"mode", "755")];
+    let folder = tmpfs(&options, Attributes { read_only: false, ..READ_ONLY })?;
+    fill(folder.as_fd())?;
+    folder.restrict(READ_ONLY)?;
+    Ok(folder)
 }
 
 fn fill(folder: BorrowedFd<'_>) -> io::Result<()> {

@@ -86,7 +86,7 @@ pub fn apparmor(child: &mut Child<'_>) -> Result<(), String> {
 /// Capabilities in the new user namespace stay, because neither the old nor the new user is 0 in it. The kernel clears the
 /// parent-death signal at this change, so it is set once more.
 pub fn become_inner_user(_: &mut Child<'_>) -> Result<(), String> {
-    rights::become_user(INNER_ID).map_err(|error| format!("user {INNER_ID} could not be taken: {error}"))?;
+    rights::become_user(INNER_ID, INNER_ID).map_err(|error| format!("user {INNER_ID} could not be taken: {error}"))?;
     die_with_parent()?;
     still_wanted()
 }
@@ -94,7 +94,8 @@ pub fn become_inner_user(_: &mut Child<'_>) -> Result<(), String> {
 /// For bwrap, which maps the user that it is started by.
 pub fn become_host_user(child: &mut Child<'_>) -> Result<(), String> {
     let (User::Other, Some(id)) = (child.user, child.order.host_id) else { return Ok(()) };
-    rights::become_user(id).map_err(|error| format!("user {id} could not be taken: {error}"))?;
+    let group = child.order.host_gid.unwrap_or(id);
+    rights::become_user(id, group).map_err(|error| format!("user {id} could not be taken: {error}"))?;
     die_with_parent()?;
     still_wanted()
 }

@@ -47,6 +47,8 @@ pub struct Child<'a> {
     pub volunteers_for_oom: bool,
     /// A copy of the launcher's folder of devices, if it has one.
     pub devices: Option<Tree>,
+    /// Its launcher has taken off every mask of processors.
+    pub has_all_processors: bool,
     /// Where the launcher's own program is, unless the launcher has opened it.
     pub program: Option<CString>,
 }

@@ -111,7 +111,9 @@ pub fn should_volunteer() -> bool {
 fn reset_scheduling(child: &mut Child<'_>) -> Result<(), String> {
     sys::use_normal_scheduling().map_err(|error| format!("normal scheduling could not be restored: {error}"))?;
     sys::reset_io_priority();
-    process::use_all_processors().map_err(|error| format!("the processors could not be reset: {error}"))?;
+    if !child.has_all_processors {
+        process::use_all_processors().map_err(|error| format!("the processors could not be reset: {error}"))?;
+    }
     let wanted = child.order.nice;
     let present = sys::nice_level();
     if present == wanted {

@@ -15,6 +15,7 @@ fn order(mounts: Vec<Mount>, network: Network) -> SandboxOrder {
         directory: "/".into(),
         hostname: "agent".into(),
         host_id: None,
+        host_gid: None,
         mounts,
         proc: ProcView::Processes,
         network,

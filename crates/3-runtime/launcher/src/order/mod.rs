@@ -72,6 +72,11 @@ fn check(order: &SandboxOrder, descriptors: usize) -> Result<(), String> {
     if order.host_id == Some(0) {
         return Err("host_id is 0: nothing inside may be the host's root".into());
     }
+    match order.host_gid {
+        Some(0) => return Err("host_gid is 0: nothing inside may be in the group of the host's root".into()),
+        Some(_) if order.host_id.is_none() => return Err("host_gid without host_id: a group is that of a user".into()),
+        _ => {}
+    }
     order.apparmor.as_deref().map_or(Ok(()), check_apparmor)
 }
 

@@ -13,6 +13,7 @@ fn order() -> SandboxOrder {
         directory: "/workspace".into(),
         hostname: "sandbox".into(),
         host_id: Some(200_000),
+        host_gid: None,
         mounts: vec![Mount::Bind { source: "/usr".into(), target: "/usr".into(), writable: false, executable: true }],
         proc: ProcView::Processes,
         network: Network::Own { listeners: vec![Listener::Tcp(80), Listener::Udp(80)], loopback: false },
@@ -91,6 +92,8 @@ fn everything_else() {
     refused(|o| o.nice = -1, "nice level -1");
     refused(|o| o.nice = 20, "nice level 20");
     refused(|o| o.host_id = Some(0), "host's root");
+    refused(|o| o.host_gid = Some(0), "group of the host's root");
+    refused(|o| (o.host_id, o.host_gid) = (None, Some(200_000)), "host_gid without host_id");
     for name in ["", "a b", "a/b", "ä", &"a".repeat(65)] {
         refused(|o| o.hostname = name.into(), "not a host name");
     }

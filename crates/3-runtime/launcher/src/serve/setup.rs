@@ -37,10 +37,14 @@ pub struct Setup {
     pub program: Option<OwnedFd>,
     pub program_path: CString,
     pub volunteers_for_oom: bool,
+    /// A single sandbox is to come, so that nothing is made to be copied.
+    pub is_for_one: bool,
     /// Made once, where this process may make nodes.
     pub devices: Option<Tree>,
     pub user: u32,
     pub group: u32,
+    /// A mask of the server's is gone already, so that no child has to take it off: moving a process takes longer than that.
+    pub has_all_processors: bool,
 }
 
 impl Setup {
@@ -50,6 +54,7 @@ impl Setup {
         check_channel().map_err(failed("channel"))?;
         reserve_descriptors().map_err(failed("descriptors"))?;
         reset_self();
+        let has_all_processors = process::use_all_processors().is_ok();
         let path = std::env::current_exe().map_err(|error| failed("program")(format!("own program: {error}")))?;
         let program_path = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| failed("program")("the own path holds a NUL byte".into()))?;
@@ -70,16 +75,26 @@ impl Setup {
             program,
             program_path,
             volunteers_for_oom: child::should_volunteer(),
-            devices: (options.backend == Backend::Native && user == 0).then(child::devices::folder).flatten(),
+            is_for_one: !options.has_trial,
+            devices: None,
             user,
             group: process::effective_group(),
+            has_all_processors,
         };
+        if setup.has_nodes() && !setup.is_for_one {
+            setup.devices = child::devices::folder();
+        }
         setup.layers = if options.has_trial { layers::probe(&setup) } else { layers::known(&setup) };
         Ok(setup)
     }
 
     pub fn greeting(&self) -> FromLauncher {
         FromLauncher::Ready { version: SANDBOX_VERSION, profile: self.profile, layers: self.layers.clone() }
+    }
+
+    /// True if this launcher is to make nodes by itself, if it can.
+    pub fn has_nodes(&self) -> bool {
+        self.backend == Backend::Native && self.is_privileged()
     }
 
     /// True if this launcher may map other users and copy mounts by itself.

@@ -127,6 +127,7 @@ fn become_child(
             trees,
             volunteers_for_oom: setup.volunteers_for_oom,
             devices,
+            has_all_processors: setup.has_all_processors,
             program,
         },
     )
@@ -150,6 +151,9 @@ fn check_permitted(setup: &Setup, order: &SandboxOrder) -> Result<(), String> {
         }
         (false, Some(id)) if id != setup.user => {
             Err(format!("host_id {id} is not the launcher's own user {}, and only root may map another", setup.user))
+        }
+        (false, _) if order.host_gid.is_some_and(|id| id != setup.group) => {
+            Err(format!("host_gid is not the launcher's own group {}, and only root may map another", setup.group))
         }
         _ => Ok(()),
     }
@@ -213,11 +217,16 @@ fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<Tree>, String> {
 }
 
 fn devices(setup: &Setup, order: &SandboxOrder) -> Result<Option<Tree>, String> {
+    if !order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) {
+        return Ok(None);
+    }
     match &setup.devices {
-        Some(folder) if order.mounts.iter().any(|mount| matches!(mount, Mount::Devices { .. })) => {
+        Some(folder) => {
             child::devices::copy_folder(folder).map(Some).map_err(|error| format!("/dev could not be copied: {error}"))
         }
-        _ => Ok(None),
+        // Without the right to make nodes the child binds those of the machine.
+        None if setup.has_nodes() && setup.is_for_one => Ok(child::devices::single().ok()),
+        None => Ok(None),
     }
 }
 
@@ -240,7 +249,8 @@ fn map_users(setup: &Setup, order: &SandboxOrder, pid: i32) -> Result<(), String
         return Ok(());
     }
     let user = order.host_id.unwrap_or(setup.user);
-    let group = if is_other_user(setup, order) { user } else { setup.group };
+    let own = if is_other_user(setup, order) { user } else { setup.group };
+    let group = order.host_gid.unwrap_or(own);
     let rows = [
         ("setgroups", "deny".to_owned()),
         ("uid_map", format!("{INNER_ID} {user} 1")),

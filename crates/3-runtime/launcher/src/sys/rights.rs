@@ -9,12 +9,12 @@ fn raw(result: libc::c_long) -> io::Result<()> {
 }
 
 /// Real, effective and saved user and group. Capabilities stay, because neither the old nor the new user is 0 in here.
-pub fn become_user(id: u32) -> io::Result<()> {
-    let id = libc::c_long::from(id);
+pub fn become_user(user: u32, group: u32) -> io::Result<()> {
+    let (user, group) = (libc::c_long::from(user), libc::c_long::from(group));
     // SAFETY: setresgid takes three integers.
-    raw(unsafe { libc::syscall(libc::SYS_setresgid, id, id, id) })?;
+    raw(unsafe { libc::syscall(libc::SYS_setresgid, group, group, group) })?;
     // SAFETY: setresuid takes three integers.
-    raw(unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) })
+    raw(unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) })
 }
 
 pub fn drop_supplementary_groups() -> io::Result<()> {

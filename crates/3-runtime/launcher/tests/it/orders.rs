@@ -1,7 +1,11 @@
 //! Orders of an enemy, and orders that this launcher may not carry out: refused by name, and the launcher lives on.
 
-use std::{fs, os::fd::OwnedFd};
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+};
 
+use agentos_launcher::sys::process;
 use agentos_protocol::sandbox::*;
 
 use crate::{
@@ -109,6 +113,16 @@ fn nobody_inside_is_the_hosts_root() {
     refused(&mut server, SandboxOrder { host_id: Some(0), ..order("true") }, "order", "host's root");
     let mut rootless = serve("agent", "native", Some(NOBODY));
     refused(&mut rootless, SandboxOrder { host_id: Some(HOST_ID), ..order("true") }, "order", "only root may map");
+    let own = SandboxOrder { host_id: Some(NOBODY), host_gid: Some(HOST_ID), ..order("true") };
+    refused(&mut rootless, own, "order", "host_gid is not");
+    let group = HOST_ID + 7;
+    server.send(SandboxOrder { host_id: Some(HOST_ID), host_gid: Some(group), ..order("exec sleep 1000") }, &[]);
+    let (pid, pidfd, _) = server.spawned();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains(&format!("Uid:\t{HOST_ID}\t{HOST_ID}\t{HOST_ID}\t{HOST_ID}")), "{status}");
+    assert!(status.contains(&format!("Gid:\t{group}\t{group}\t{group}\t{group}")), "{status}");
+    process::kill_by_pidfd(pidfd.as_fd(), libc::SIGKILL).unwrap();
+    server.ended();
     server.send(order("exec sleep 1000"), &[]);
     let (pid, _, _) = server.spawned();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -95,6 +95,7 @@ pub fn order(script: &str) -> SandboxOrder {
         directory: "/".into(),
         hostname: "inside".into(),
         host_id: None,
+        host_gid: None,
         mounts: vec![
             Mount::Bind { source: "/usr".into(), target: "/usr".into(), writable: false, executable: true },
             link("/bin", "usr/bin"),

@@ -88,6 +88,8 @@ pub struct Plan {
     pub nice: i32,
     pub apparmor: Option<String>,
     pub host_id: Option<u32>,
+    /// That with the number of the user, if there is none.
+    pub host_gid: Option<u32>,
     pub descriptors: Vec<Descriptor>,
 }
 
@@ -171,6 +173,7 @@ impl Plan {
             nice: 0,
             apparmor: None,
             host_id: None,
+            host_gid: None,
             descriptors: Vec::new(),
         }
     }
@@ -203,6 +206,7 @@ impl Plan {
             directory: self.directory.clone(),
             hostname: self.hostname.clone(),
             host_id: self.host_id,
+            host_gid: self.host_gid,
             mounts,
             proc: self.proc,
             network: self.network(),

@@ -25,6 +25,7 @@ pub(crate) fn order(command: &[&str]) -> SandboxOrder {
         directory: "/".into(),
         hostname: "sandbox".into(),
         host_id: None,
+        host_gid: None,
         mounts: Vec::new(),
         proc: ProcView::Processes,
         network: Network::Own { listeners: Vec::new(), loopback: false },

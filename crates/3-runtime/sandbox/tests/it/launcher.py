@@ -40,7 +40,7 @@ def end(order, child):
     say({"type": "ended", "id": order["id"], "end": how, "rusage": {"cpu_us": 7, "memory_peak_bytes": 9}})
 
 
-say({"type": "ready", "version": 2, "profile": arguments["--profile"],
+say({"type": "ready", "version": 3, "profile": arguments["--profile"],
      "layers": [{"name": "backend", "is_active": False, "detail": arguments["--backend"]},
                 {"name": "environment", "is_active": True, "detail": repr(sorted(os.environ))}]})
 late = []

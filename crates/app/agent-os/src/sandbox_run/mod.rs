@@ -3,6 +3,8 @@
 //! The launcher starts while the plan is made, and nothing is made that the command did not ask for: a group of processes
 //! only for a limit or a count, a proxy only for a host. So the way to the first instruction of the command is short.
 
+mod disk;
+mod early;
 mod egress;
 mod limits;
 mod owner;
@@ -13,7 +15,7 @@ mod signals;
 use std::time::{Duration, Instant};
 
 use agentos_cli::{NotEnforced, RunOrder, RunReport};
-use agentos_sandbox::{AppArmor, AppArmorMode, Backend, Ended, Running, SandboxOptions, Sandboxes};
+use agentos_sandbox::{AppArmor, AppArmorMode, Backend, Early, Ended, Running, SandboxOptions, Sandboxes};
 use agentos_types::{Code, Fault, Result};
 use tokio::time::sleep_until;
 
@@ -32,24 +34,28 @@ struct Outcome {
     is_late: bool,
 }
 
-pub async fn run(order: RunOrder) -> Result<RunReport> {
+pub use early::start as start_early;
+
+fn options() -> Result<SandboxOptions> {
+    Ok(SandboxOptions { launcher: programs::launcher()?, backend: Backend::Native })
+}
+
+pub async fn run(order: RunOrder, early: Option<Early>) -> Result<RunReport> {
     let apparmor = AppArmor::probe(AppArmorMode::Auto, Backend::Native)?;
-    let options = SandboxOptions { launcher: programs::launcher()?, backend: Backend::Native };
     // Whoever reads about the walls gets them tried; everybody else finds out by the command itself.
     let sandboxes = match order.is_counted || order.is_strict {
-        true => Sandboxes::open(options)?,
-        false => Sandboxes::open_for_one(options)?,
+        true => Sandboxes::open(options()?)?,
+        false => Sandboxes::open_for_one(options()?, early)?,
     }
     .with_apparmor(apparmor);
     // Before any process is started: it would stay behind in the group that this one has to leave, and a group with
     // processes gives no controllers away.
     let groups = limits::Groups::find(&order);
     // The launcher gets ready while this process looks at the machine.
-    let (walls, planned) = tokio::join!(sandboxes.layers(order.profile), async { plan::make(&order, groups) });
-    let walls = walls?;
-    let (mut plan, limited) = planned?;
+    sandboxes.prepare(order.profile).await?;
+    let (mut plan, limited) = plan::make(&order, groups)?;
     if order.is_strict {
-        refuse_missing(&report::missing_walls(&walls))?;
+        refuse_missing(&report::missing_walls(&sandboxes.layers(order.profile).await?))?;
     }
     let begun = Instant::now();
     let door = Door::new(&order, &sandboxes)?;
@@ -65,13 +71,16 @@ pub async fn run(order: RunOrder) -> Result<RunReport> {
     let open = door.map(|door| door.open(running.take_listeners())).transpose()?;
     let outcome = watch(&mut running, &mut signals, order.time).await;
     let wall = begun.elapsed();
+    let walls = running.layers().to_vec();
     // The group is read before it goes.
     let counted = limited.usage();
     let passed = match open {
         Some(open) => open.close().await,
         None => Passed::default(),
     };
-    Ok(report::make(&order, Facts { outcome, counted, passed, not_enforced: limited.missing(), walls, wall }))
+    let is_disk_full = disk::is_full(&order);
+    let not_enforced = limited.missing();
+    Ok(report::make(&order, Facts { outcome, counted, is_disk_full, passed, not_enforced, walls, wall }))
 }
 
 /// Until the command has ended. Signals for us are signals for it; its time is up once.

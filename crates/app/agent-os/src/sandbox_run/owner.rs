@@ -1,8 +1,9 @@
 //! Whose files the command makes in what is shared writable.
 //!
 //! For a plain user they are his own: inside he is uid 1000, and the kernel maps that to him. As root nothing inside may be
-//! root, so the command gets the owner of the directory; a directory of root is refused, because whoever may write there
-//! acts as root. Without a writable directory it gets an id that nobody has.
+//! root, so the command gets owner and group of the directory; a directory of root is refused, because whoever may write
+//! there acts as root, and for the group of root it gets one that nobody has. Without a writable directory it gets such a
+//! user too.
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
 
@@ -15,15 +16,26 @@ use super::plan::refused;
 const NOBODYS: u32 = 0x7100_0000;
 /// Linux has no more process numbers than these.
 const PROCESSES_MAX: u32 = 1 << 22;
+/// Which numbers there are where this process runs.
+const USERS: &str = "/proc/self/uid_map";
+const GROUPS: &str = "/proc/self/gid_map";
 
-/// `None` for a plain user.
-pub(super) fn host_id(writable: &[PathBuf]) -> Result<Option<u32>> {
+/// Who the command is on the host. Neither is root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub user: u32,
+    pub group: u32,
+}
+
+/// `None` for a plain user. Of several directories the first one has the group.
+pub(super) fn of(writable: &[PathBuf]) -> Result<Option<Owner>> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let mut owner = None;
+    let mut owner: Option<(&PathBuf, Owner)> = None;
     for path in writable {
-        let id = fs::metadata(path).map_err(|error| refused(format!("{}: {error}", path.display())))?.uid();
+        let found = fs::metadata(path).map_err(|error| refused(format!("{}: {error}", path.display())))?;
+        let id = found.uid();
         match owner {
             _ if id == 0 => {
                 return Err(refused(format!(
@@ -32,23 +44,28 @@ pub(super) fn host_id(writable: &[PathBuf]) -> Result<Option<u32>> {
                 ))
                 .hint("give the directory to another user (chown), or run agent-os as that user"));
             }
-            Some((first, other)) if other != id => {
-                let first: &PathBuf = first;
+            Some((first, Owner { user: other, .. })) if other != id => {
                 return Err(refused(format!(
                     "{} belongs to user {other} and {} to user {id}; the command can be only one of them",
                     first.display(),
                     path.display()
                 )));
             }
-            _ => owner = Some((path, id)),
+            Some(_) => {}
+            None => owner = Some((path, Owner { user: id, group: found.gid() })),
         }
     }
-    Ok(Some(owner.map_or_else(|| nobodys(Nobody::Command), |(_, id)| id)))
+    let (user, group) = (|| nobodys(Nobody::Command, USERS), || nobodys(Nobody::Command, GROUPS));
+    Ok(Some(match owner {
+        None => Owner { user: user(), group: group() },
+        Some((_, Owner { user, group: 0 })) => Owner { user, group: group() },
+        Some((_, owner)) => owner,
+    }))
 }
 
 /// The proxy's own: the command cannot reach what it does, and it cannot reach what the command does.
 pub(super) fn proxy_id() -> Option<u32> {
-    geteuid().is_root().then(|| nobodys(Nobody::Proxy))
+    geteuid().is_root().then(|| nobodys(Nobody::Proxy, USERS))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +75,8 @@ enum Nobody {
 }
 
 /// Of each run another, so that two of them share no limit of the kernel that counts by user.
-fn nobodys(who: Nobody) -> u32 {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+fn nobodys(who: Nobody, map: &str) -> u32 {
+    let map = fs::read_to_string(map).unwrap_or_default();
     mapped(&map, std::process::id() % PROCESSES_MAX, who)
 }
 

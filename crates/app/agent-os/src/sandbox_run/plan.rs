@@ -37,7 +37,9 @@ pub(super) fn make(order: &RunOrder, groups: Groups) -> Result<(Plan, Limited)> 
     // Where the installation lies may be named through a link too.
     plan.closed = order.closed.iter().map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone())).collect();
     let writable = order.writable.iter().map(real).collect::<Result<Vec<_>>>()?;
-    plan.host_id = owner::host_id(&writable)?;
+    if let Some(owner) = owner::of(&writable)? {
+        (plan.host_id, plan.host_gid) = (Some(owner.user), Some(owner.group));
+    }
     let mut shares = order.writable.iter().zip(&writable);
     if let Some((share, directory)) = shares.next() {
         if let Some(target) = &share.target {

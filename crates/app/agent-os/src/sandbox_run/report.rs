@@ -21,6 +21,7 @@ pub(super) struct Facts {
     pub outcome: Outcome,
     /// Of the group, where there was one.
     pub counted: Option<GroupUsage>,
+    pub is_disk_full: bool,
     pub passed: Passed,
     pub not_enforced: Vec<NotEnforced>,
     pub walls: Vec<Layer>,
@@ -28,8 +29,8 @@ pub(super) struct Facts {
 }
 
 pub(super) fn make(order: &RunOrder, facts: Facts) -> RunReport {
-    let Facts { outcome, counted, passed, not_enforced, walls, wall } = facts;
-    let evidence = evidence(&counted);
+    let Facts { outcome, counted, is_disk_full, passed, not_enforced, walls, wall } = facts;
+    let evidence = Evidence { is_disk_full, ..evidence(&counted) };
     let reason = Reason::of(&outcome.ended, &evidence);
     let (exit_status, signal) = match outcome.ended.end {
         End::Exited(status) => (Some(status), None),
@@ -120,6 +121,7 @@ fn denials(evidence: &Evidence, reason: Reason) -> Vec<Denial> {
     };
     deny("memory", "a process was killed at the limit of memory", evidence.oom_kills);
     deny("processes", "a process or thread more was refused", evidence.processes_refused);
+    deny("disk", "a directory that is shared writable was full", u64::from(reason == Reason::Disk));
     deny(
         "system-call",
         "a system call that the sandbox does not have ended a process",

@@ -15,6 +15,7 @@ pub fn sandbox(data: &[u8]) {
     assert_eq!(plan.command.len(), order.command.len(), "{order:?}");
     assert_eq!(plan.environment.len(), order.environment.len(), "{order:?}");
     assert_ne!(order.host_id, Some(0), "nothing inside is the host's root");
+    assert_ne!(order.host_gid, Some(0), "nothing inside is in the group of the host's root");
     order.mounts.iter().for_each(expect_plain);
     expect_bounded(&order);
 }

@@ -90,6 +90,7 @@ pub fn order(ground: &Ground, launcher: Launcher, command: Vec<String>) -> Sandb
         directory: "/workspace".into(),
         hostname: "agent".into(),
         host_id: (launcher == Launcher::Root).then_some(HOST_ID),
+        host_gid: None,
         mounts,
         proc: ProcView::Processes,
         network: Network::Own { listeners: Vec::new(), loopback: false },

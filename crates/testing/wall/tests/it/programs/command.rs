@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::process::ExitStatusExt,
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::ExitStatusExt,
+    },
     process::Stdio,
     time::Instant,
 };
@@ -234,6 +237,41 @@ fn missing(report: &serde_json::Value, what: &str) -> bool {
 }
 
 #[test]
+fn a_command_that_filled_its_disk_is_told_by_that() {
+    if !rustix::process::geteuid().is_root() {
+        println!("left out: this test is not root");
+        return;
+    }
+    let world = World::new(Starter::Root);
+    let (disk, report) = (world.beside("disk"), world.beside("report"));
+    fs::create_dir(&disk).unwrap();
+    for (script, expected) in [
+        ("head -c 1000000 /dev/zero > file", "disk"),
+        ("i=0; while : > file$i; do i=$((i+1)); done", "disk"),
+        ("head -c 1000000 /dev/zero > file; exit 0", "exit"),
+        ("echo little > file; exit 1", "exit"),
+    ] {
+        // Mounted for this command alone, in a namespace that goes with it.
+        let mount =
+            "mount -t tmpfs -o mode=777,size=512k,nr_inodes=64,uid=4321,gid=4321 test \"$1\" && shift && exec \"$@\"";
+        let own = world.agent_os(&[]);
+        let output = std::process::Command::new("unshare")
+            .args(["--mount", "sh", "-c", mount, "sh"])
+            .arg(&disk)
+            .arg(own.get_program())
+            .args(["sandbox", "run", "--report", report.to_str().unwrap(), "--rw", disk.to_str().unwrap()])
+            .args(["--", "sh", "-c", script])
+            .output()
+            .unwrap();
+        let text = fs::read_to_string(&report).unwrap_or_else(|error| panic!("{error}: {}", told(&output)));
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(report["reason"], expected, "{script}: {report}");
+        let denials = report["denials"].as_array().unwrap();
+        assert_eq!(denials.iter().any(|denial| denial["kind"] == "disk"), expected == "disk", "{script}: {report}");
+    }
+}
+
+#[test]
 fn strict_refuses_where_a_limit_would_not_hold() {
     each(|world| {
         let (_, report) = world.reported(&["--mem", "256M", "--cpu", "1"], &["true"]);
@@ -257,6 +295,22 @@ fn nobody_acts_as_root_in_a_directory_of_root() {
         world.agent_os(&["sandbox", "run", "--rw", directory.to_str().unwrap(), "--", "true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125), "{}", told(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("belongs to root"), "{}", told(&output));
+    // The group is that of the directory, and never root's.
+    let shared = world.beside("shared");
+    fs::create_dir(&shared).unwrap();
+    for (user, group) in [(4_321, 5_432), (4_322, 0)] {
+        chown(&shared, Some(user), Some(group)).unwrap();
+        let words = ["sandbox", "run", "--rw", shared.to_str().unwrap(), "--", "sh", "-c", "echo text > new"];
+        let output = world.agent_os(&words).output().unwrap();
+        assert!(output.status.success(), "{}", told(&output));
+        let made = fs::metadata(shared.join("new")).unwrap();
+        assert_eq!(made.uid(), user);
+        match group {
+            0 => assert!(made.gid() > 65_536, "{}", made.gid()),
+            group => assert_eq!(made.gid(), group),
+        }
+        fs::remove_file(shared.join("new")).unwrap();
+    }
     // Without a directory to write to there is nobody to be.
     let output =
         world.agent_os(&["sandbox", "run", "--", "sh", "-c", "id -u; cat /proc/self/uid_map"]).output().unwrap();
