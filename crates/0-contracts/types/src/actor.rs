@@ -24,10 +24,12 @@ pub enum Scope {
     Call,
     /// Hand in checkpoints of a log that this node witnesses, and see which one it holds.
     Witness,
+    /// Call models, by the protocols of their providers.
+    Models,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 8] = [
+    pub const ALL: [Scope; 9] = [
         Scope::Admin,
         Scope::Agents,
         Scope::Tasks,
@@ -36,6 +38,7 @@ impl Scope {
         Scope::Metrics,
         Scope::Call,
         Scope::Witness,
+        Scope::Models,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -48,6 +51,7 @@ impl Scope {
             Scope::Metrics => "metrics",
             Scope::Call => "call",
             Scope::Witness => "witness",
+            Scope::Models => "models",
         }
     }
 
@@ -74,11 +78,20 @@ pub enum Role {
     AgentCaller,
     /// Another node whose audit log this node witnesses.
     Witnessed,
+    /// A program that calls models and does nothing else.
+    ModelCaller,
 }
 
 impl Role {
-    pub const ALL: [Role; 6] =
-        [Role::Admin, Role::Operator, Role::Auditor, Role::Viewer, Role::AgentCaller, Role::Witnessed];
+    pub const ALL: [Role; 7] = [
+        Role::Admin,
+        Role::Operator,
+        Role::Auditor,
+        Role::Viewer,
+        Role::AgentCaller,
+        Role::Witnessed,
+        Role::ModelCaller,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -88,6 +101,7 @@ impl Role {
             Role::Viewer => "viewer",
             Role::AgentCaller => "agent-caller",
             Role::Witnessed => "witnessed",
+            Role::ModelCaller => "model-caller",
         }
     }
 
@@ -104,6 +118,7 @@ impl Role {
             Role::Viewer => &[Scope::Read, Scope::Metrics],
             Role::AgentCaller => &[Scope::Call],
             Role::Witnessed => &[Scope::Witness],
+            Role::ModelCaller => &[Scope::Models],
         }
     }
 }

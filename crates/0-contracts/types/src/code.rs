@@ -139,7 +139,7 @@ codes! {
     UNAUTHENTICATED = 1701, 401, "Authentication required", "The request has no token, or the token is unknown, expired or revoked.", "Send `Authorization: Bearer TOKEN`; create one with `agent-os token create`.";
     FORBIDDEN = 1702, 403, "Token lacks the scope", "The token is valid but does not hold the scope that the route needs, or may not give work to the agent.", "Use a token with that scope, or one that names the agent.";
     BODY_INVALID = 1703, 400, "Request body invalid", "The body is not JSON of the documented shape.", "Compare with `openapi/agent-os.json`.";
-    BODY_TOO_LARGE = 1704, 413, "Request body too large", "The body is larger than `gateway.body_bytes_max`.", "Send less, or raise the setting.";
+    BODY_TOO_LARGE = 1704, 413, "Request body too large", "The body is larger than `gateway.body_bytes_max` or, for calls of models, `models.body_bytes_max`.", "Send less, or raise the setting.";
     GATEWAY_RATE_LIMITED = 1705, 429, "Too many requests", "The token or address sent more requests than `gateway.requests_per_second` allows.", "Retry after the time given.";
     ROUTE_NOT_FOUND = 1706, 404, "No such route", "The path is not part of the API.", "See `openapi/agent-os.json`.";
     METHOD_NOT_ALLOWED = 1707, 405, "Method not allowed", "The path exists but not with this method.", "See `openapi/agent-os.json`.";
@@ -179,6 +179,14 @@ codes! {
     BUDGET_EXCEEDED = 2001, 402, "Budget exceeded", "What the call could cost at most does not fit into what is left of a budget. Nothing was sent.", "Wait until the budget begins anew, ask for less (a smaller `max_tokens`), or let the operator raise it: `agent-os budget set`.";
     BUDGET_INVALID = 2002, 400, "Invalid budget", "The scope, the period, the unit or the amount of a budget cannot be.", "Write for example `agent-os budget set agent:NAME --per day --usd 5`.";
     BUDGET_NOT_FOUND = 2003, 404, "No such budget", "No budget is set for this scope, period and unit.", "List what is set with `agent-os budget show`.";
+
+    // 203x: calls of models
+    MODEL_REQUEST_INVALID = 2031, 400, "Model request refused", "The body is not what its protocol says, or asks for something that the chosen model or its protocol has no place for. Nothing was sent.", "Correct the field that the message names, or choose a model that has what the request needs.";
+    MODEL_PROVIDER_FAILED = 2032, 502, "Model provider failed", "No attempt at a provider brought an answer. The class says what the last one failed of.", "Look at `class` and at the provider's own words; `agent-os model list` shows the health of each target.";
+    MODEL_PRICE_UNKNOWN = 2033, 402, "Price unknown under a budget", "A budget applies to the call, and nobody knows what the chosen model costs. Nothing was sent.", "The operator sets the model's price, or a worst case for models without one.";
+    MODEL_ANSWER_NOT_KEPT = 2034, 409, "Answer was not kept", "An earlier attempt of the task got this answer, and it was too large for the journal. It is not asked for a second time.", "Ask for something else, or for less; a person can retry the task from its beginning.";
+    MODEL_CALL_IN_FLIGHT = 2035, 409, "Request is in flight", "A request with this idempotency key is being answered at this moment.", "Wait as long as the answer says and ask again with the same key.";
+    MODEL_STREAM_BROKEN = 2036, 502, "Stream broke off", "The provider's stream ended before its answer was whole. What had come was passed on and is billed.", "Ask again; the answer so far cannot be continued.";
 }
 
 impl Code {

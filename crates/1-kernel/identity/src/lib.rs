@@ -29,6 +29,8 @@ pub struct TokenRow {
     pub scopes: Vec<Scope>,
     /// Agents that it may give work to by the scope `call`.
     pub agents: Vec<AgentName>,
+    /// Names or patterns of the models that it may call by the scope `models`; empty: all.
+    pub models: Vec<String>,
     /// First token of its line of rotations, itself if it is the first.
     pub family: TokenId,
     pub created_by: String,
@@ -47,7 +49,7 @@ pub struct Tokens {
 /// The columns that [`read`] reads.
 macro_rules! columns {
     () => {
-        "id, name, role, scopes, agents, family, created_by, created_at, expires_at, revoked_at"
+        "id, name, role, scopes, agents, family, created_by, created_at, expires_at, revoked_at, models"
     };
 }
 
@@ -87,6 +89,7 @@ impl Tokens {
             role: new.role,
             scopes: new.scopes,
             agents: new.agents,
+            models: new.models,
             created_by: actor.label(),
             created_at: now,
             expires_at: Some(now.after(new.life.unwrap_or(LIFE_DEFAULT))),
@@ -138,8 +141,8 @@ fn find(tx: &Tx<'_>, id: &TokenId) -> Result<TokenRow> {
 
 fn insert(tx: &mut Tx<'_>, row: &TokenRow, hash: &[u8]) -> Result<()> {
     tx.execute(
-        "INSERT INTO token (id, name, hash, role, scopes, agents, family, created_by, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO token (id, name, hash, role, scopes, agents, family, created_by, created_at, expires_at, models)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         &[
             (&row.id).into(),
             Arg::Text(&row.name),
@@ -151,6 +154,7 @@ fn insert(tx: &mut Tx<'_>, row: &TokenRow, hash: &[u8]) -> Result<()> {
             Arg::Text(&row.created_by),
             row.created_at.into(),
             row.expires_at.into(),
+            Arg::Text(&words(&row.models, String::as_str)),
         ],
     )?;
     hit(Point::IdentityTokenInserted);
@@ -164,16 +168,17 @@ fn described(event: AuditEvent, row: &TokenRow) -> AuditEvent {
         Some(role) => event.fact("role", role.as_str()),
         None => event,
     };
-    if row.agents.is_empty() { event } else { event.fact("agents", words(&row.agents, AgentName::as_str)) }
+    let event = if row.agents.is_empty() { event } else { event.fact("agents", words(&row.agents, AgentName::as_str)) };
+    if row.models.is_empty() { event } else { event.fact("models", words(&row.models, String::as_str)) }
 }
 
-/// Scopes and names of agents hold no spaces.
+/// Scopes, names of agents and patterns of models hold no spaces.
 fn words<T>(items: &[T], word: impl Fn(&T) -> &str) -> String {
     items.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn read(row: &Row<'_>) -> Result<TokenRow> {
-    let (scopes, agents) = (row.text(3)?, row.text(4)?);
+    let (scopes, agents, models) = (row.text(3)?, row.text(4)?, row.text(10)?);
     Ok(TokenRow {
         id: row.parsed(0)?,
         name: row.text(1)?,
@@ -181,6 +186,7 @@ fn read(row: &Row<'_>) -> Result<TokenRow> {
         // A scope or an agent that this version cannot read grants nothing.
         scopes: Scope::ALL.into_iter().filter(|scope| scopes.split(' ').any(|held| held == scope.as_str())).collect(),
         agents: agents.split(' ').filter_map(|name| name.parse().ok()).collect(),
+        models: models.split_whitespace().map(str::to_owned).collect(),
         family: row.parsed(5)?,
         created_by: row.text(6)?,
         created_at: row.time(7)?,

@@ -61,3 +61,6 @@ CREATE TABLE model_config (
   set_by TEXT NOT NULL,
   set_at INTEGER NOT NULL
 ) STRICT;
+
+-- Names or patterns of models that a token with the scope 'models' may call, parted by spaces; empty: all.
+ALTER TABLE token ADD COLUMN models TEXT NOT NULL DEFAULT '';

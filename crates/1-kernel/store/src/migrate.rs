@@ -109,7 +109,7 @@ pub const MIGRATIONS: &[Migration] = &[
         down_sqlite: "",
         down_postgres: "",
         runs_from: 1,
-        loses: "budgets and what was used of them, the configuration of models, and what they cost",
+        loses: "budgets and what was used of them, the configuration of models, what they cost, and which of them a token may call",
     },
 ];
 

@@ -22,7 +22,7 @@ use agentos_base::{
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
-use agentos_gateway::{Gateway, GatewayOptions, TakenAddress};
+use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
 use agentos_identity::Tokens;
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
@@ -217,7 +217,8 @@ impl Server {
             checks,
             machine,
         });
-        let gateway = Gateway::new(address, door, kernel.clone(), ambient, background.clone());
+        let ports = Ports { kernel: kernel.clone(), models: None };
+        let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
     }
 
@@ -399,6 +400,7 @@ fn gateway_options(config: &Config, open_files: usize) -> Result<GatewayOptions>
     Ok(GatewayOptions {
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
+        model_body_bytes_max: config.models_body_bytes_max(),
         connections_max: connections_max(config, open_files),
         strangers_per_address_max: config.gateway_strangers_per_address_max(),
         requests_per_second: config.gateway_requests_per_second(),

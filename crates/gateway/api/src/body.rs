@@ -212,6 +212,10 @@ pub struct CreateToken {
     /// Agents that the token may give work to, 1 to 100; with the scope `call` or the role `agent-caller`, and only then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<AgentName>,
+    /// Names or patterns of the models that the token may call, such as `fast` or `openai/*`, at most 100; with the scope
+    /// `models` or the role `model-caller`, and only then. Absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
     /// Absent: 90 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
@@ -248,6 +252,8 @@ pub struct TokenInfo {
     pub scopes: Vec<Scope>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<AgentName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
     /// The first token of its line of rotations; its own id if it is the first.
     pub family: TokenId,
     pub created_by: String,

@@ -61,6 +61,8 @@ pub struct Principal {
     pub scopes: Vec<Scope>,
     /// Agents that it may give work to by the scope `call`.
     pub agents: Vec<AgentName>,
+    /// Names or patterns of the models that it may call by the scope `models`; empty: all.
+    pub models: Vec<String>,
     /// First token of its line of rotations.
     pub family: TokenId,
 }

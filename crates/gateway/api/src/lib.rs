@@ -4,8 +4,8 @@
 
 pub mod body;
 pub mod kernel;
-pub mod models;
 mod log_life;
+pub mod models;
 pub mod problem;
 
 pub use kernel::Kernel;

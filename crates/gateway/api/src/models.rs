@@ -32,7 +32,8 @@ pub enum ModelOperation {
 #[derive(Clone, Debug)]
 pub enum ModelCaller {
     /// A program outside, by its token.
-    Token { context: Context, token: TokenId, name: String },
+    /// `models` are the patterns that the token names, as those of grants; empty: no bound but its scope.
+    Token { context: Context, token: TokenId, name: String, models: Vec<String> },
     /// A program inside of a sandbox, by the listener that it reached. `task` is the one that its agent works on, if it is
     /// exactly one: the call then is a step of it.
     Agent { agent: AgentName, instance: InstanceId, task: Option<TaskId> },

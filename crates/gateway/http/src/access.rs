@@ -42,12 +42,14 @@ pub fn access_markdown() -> String {
         let (scope, stranger) = match route.access {
             Access::Public => ("-", "yes"),
             Access::Scope(scope) | Access::Own(scope) => (scope.as_str(), "no"),
+            Access::Model => (Scope::Models.as_str(), "no"),
             Access::Session => ("-", "later"),
         };
         let may = cells(|role| match route.access {
             Access::Public | Access::Session => "yes",
             Access::Scope(scope) => of_scope(role, scope, false),
             Access::Own(scope) => of_scope(role, scope, true),
+            Access::Model => of_scope(role, Scope::Models, false),
         });
         let _ = writeln!(text, "| {} {} | {scope} | {stranger} | {may} |", route.method, route.path);
     }
@@ -88,6 +90,7 @@ fn purpose(role: Role) -> &'static str {
         Role::Auditor => "who reads everything that happened and changes nothing",
         Role::Viewer => "who looks: people, dashboards",
         Role::Witnessed => "another node whose audit log this node witnesses",
+        Role::ModelCaller => "a program that calls models, all of them or those that the token names",
         Role::AgentCaller => "a program that gives work to the agents it names and sees that work alone",
     }
 }

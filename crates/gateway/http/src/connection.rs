@@ -19,6 +19,7 @@ use tower::ServiceExt;
 use crate::{
     head::{self, Answered, Exchange, HeadGuard},
     layers::errors,
+    models::told,
     shared::{Connection, Shared},
     stall::StallGuard,
 };
@@ -123,6 +124,7 @@ fn answer(
 ) -> impl Future<Output = Result<Response<Answered<Body>>, std::convert::Infallible>> + Send + use<> {
     exchange.begin_answer();
     let exchange = Arc::clone(exchange);
+    let protocol = told::protocol_of(request.uri(), request.headers());
     let routed = match admission {
         Admission::Served(connection) => match head::check(request.version(), request.headers()) {
             Ok(()) => {
@@ -131,14 +133,14 @@ fn answer(
             }
             Err(fault) => {
                 door.shared.metrics.heads_refused.inc();
-                Err(errors::document(&fault, Some(door.shared.ambient.request_id())))
+                Err(errors::document(&fault, Some(door.shared.ambient.request_id()), protocol))
             }
         },
         Admission::Refused(peer) => {
             let full = Fault::new(Code::TOO_MANY_CONNECTIONS, "more connections than gateway.connections_max allows")
                 .retry_after(Duration::from_secs(1))
                 .detail(peer);
-            Err(errors::document(&full, Some(door.shared.ambient.request_id())))
+            Err(errors::document(&full, Some(door.shared.ambient.request_id()), protocol))
         }
     };
     async move {

@@ -26,6 +26,11 @@ impl Bearer {
     pub fn new(token: &str) -> Self {
         Self(SecretString::from(token))
     }
+
+    /// Both were sent by the same caller, so how long the comparison takes tells it nothing.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
 }
 
 /// One request or message whose right is in question.
@@ -45,7 +50,7 @@ impl Asker<'_> {
     pub fn caller(&self, principal: &Principal, bearer: Bearer, reach: Reach) -> Caller {
         let owner = format!("token:{}", principal.family);
         let context = Context { owner, ..self.context(actor_of(principal)) };
-        Caller { context, bearer, reach, peer: self.peer, route: self.route }
+        Caller { context, bearer, reach, models: principal.models.clone(), peer: self.peer, route: self.route }
     }
 }
 
@@ -55,6 +60,8 @@ pub(crate) struct Caller {
     pub context: Context,
     pub bearer: Bearer,
     pub reach: Reach,
+    /// Names or patterns of models that the token is bound to; empty: none.
+    pub models: Vec<String>,
     peer: IpAddr,
     route: &'static str,
 }

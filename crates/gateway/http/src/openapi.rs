@@ -6,13 +6,14 @@ use utoipa::{
     OpenApi,
     openapi::{
         Components, Content, InfoBuilder, LicenseBuilder, OpenApi as Document, PathItem, Ref, RefOr, ResponseBuilder,
+        Schema,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{agents, audit, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses},
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -39,6 +40,8 @@ const BEARER: &str = "bearer";
         witnesses::remove_witnessed_log,
         retention::get_retention, retention::preview_retention, retention::run_retention,
         ws::websocket,
+        models::create_chat_completion, models::create_response, models::create_embeddings, models::create_message,
+        models::count_message_tokens, models::list_models,
     ),
     components(schemas(Problem)),
     tags(
@@ -51,6 +54,7 @@ const BEARER: &str = "bearer";
         (name = "audit", description = "The tamper-evident log"),
         (name = "witness", description = "Checkpoints of other nodes' logs"),
         (name = "retention", description = "What is kept for how long"),
+        (name = "models", description = "Models in the protocols of their providers"),
         (name = "websocket", description = "Calls and pushes over one connection"),
     )
 )]
@@ -96,6 +100,10 @@ fn document(version: &str) -> Document {
         let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, problem).build();
         components.responses.insert(name.to_owned(), response.into());
     }
+    let (description, error) =
+        ("An error as the protocol has it; `agent_os` in it has our code", Content::new(None::<RefOr<Schema>>));
+    let response = ResponseBuilder::new().description(description).content("application/json", error).build();
+    components.responses.insert("ModelError".to_owned(), response.into());
     for route in ROUTES {
         if let Some(operation) = document.paths.paths.get_mut(route.path).and_then(|item| operation(item, route)) {
             complete(operation, route);
@@ -120,14 +128,17 @@ fn complete(operation: &mut Operation, route: &Route) {
     let mut add = |status: &str, name: &str| {
         responses.insert(status.to_owned(), RefOr::Ref(Ref::from_response_name(name)));
     };
-    add("default", "Problem");
+    let is_model = route.access == Access::Model;
+    let told = |problem: &'static str| if is_model { "ModelError" } else { problem };
+    add("default", told("Problem"));
     if route.access == Access::Public {
         operation.security = Some(Vec::new());
         return;
     }
-    add("401", "Unauthenticated");
+    add("401", told("Unauthenticated"));
     let description = match route.access {
         Access::Scope(scope) => Some(format!("Needs the scope `{}`.", scope.as_str())),
+        Access::Model => Some("Needs the scope `models`; the token may be sent in `x-api-key` too.".to_owned()),
         Access::Own(scope) => Some(format!(
             "Needs the scope `{}`, or `call`, which reaches the agents that the token names and the tasks that it submitted.",
             scope.as_str()
@@ -135,7 +146,7 @@ fn complete(operation: &mut Operation, route: &Route) {
         Access::Public | Access::Session => None,
     };
     if let Some(description) = description {
-        add("403", "Forbidden");
+        add("403", told("Forbidden"));
         operation.description = Some(match operation.description.take().filter(|text| !text.is_empty()) {
             Some(text) => format!("{text}\n\n{description}"),
             None => description,
@@ -184,7 +195,7 @@ mod tests {
             let expected = match route.access {
                 Access::Public => [false, false],
                 Access::Session => [true, false],
-                Access::Scope(_) | Access::Own(_) => [true, true],
+                Access::Scope(_) | Access::Own(_) | Access::Model => [true, true],
             };
             assert_eq!(problems, expected, "{}", route.operation);
         }

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, retention, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{agents, audit, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses},
     layers::{
         self,
         guard::{self, Guard},
@@ -28,8 +28,21 @@ pub enum Access {
     Scope(Scope),
     /// A valid token that holds the scope; or one that holds the scope `call`, whose reach is then its own tasks.
     Own(Scope),
+    /// A valid token that holds the scope `models`, also in the header `x-api-key`; refusals are told in the client's protocol.
+    Model,
     /// The WebSocket: a valid token in the upgrade's header or in the first message; each message has its own access.
     Session,
+}
+
+impl Access {
+    /// The scope that it takes, if it takes one.
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Access::Scope(scope) | Access::Own(scope) => Some(scope),
+            Access::Model => Some(Scope::Models),
+            Access::Public | Access::Session => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -132,6 +145,13 @@ routes! {
     POST "/api/v1/retention/run" Access::Scope(Scope::Admin) => retention::run_retention;
 
     GET "/api/v1/ws" Access::Session => ws::websocket;
+
+    POST "/v1/chat/completions" Access::Model => models::create_chat_completion;
+    POST "/v1/responses" Access::Model => models::create_response;
+    POST "/v1/embeddings" Access::Model => models::create_embeddings;
+    POST "/v1/messages" Access::Model => models::create_message;
+    POST "/v1/messages/count_tokens" Access::Model => models::count_message_tokens;
+    GET "/v1/models" Access::Model => models::list_models;
 }
 
 /// The whole service: table, fallbacks, layers.
@@ -164,13 +184,9 @@ mod tests {
         let operations: BTreeSet<_> = ROUTES.iter().map(|route| route.operation).collect();
         assert_eq!((lines.len(), operations.len()), (ROUTES.len(), ROUTES.len()));
         for route in ROUTES.iter().filter(|route| route.method != "GET") {
-            let may_change = [Scope::Admin, Scope::Agents, Scope::Tasks, Scope::Witness];
-            let needed = match route.access {
-                Access::Scope(scope) | Access::Own(scope) => Some(scope),
-                Access::Public | Access::Session => None,
-            };
+            let may_change = [Scope::Admin, Scope::Agents, Scope::Tasks, Scope::Witness, Scope::Models];
             assert!(
-                needed.is_some_and(|scope| may_change.contains(&scope)),
+                route.access.scope().is_some_and(|scope| may_change.contains(&scope)),
                 "{} {} changes something",
                 route.method,
                 route.path

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use agentos_api::Kernel;
+use agentos_api::{Kernel, Models};
 use agentos_base::{Ambient, Background};
 use agentos_types::{Code, Fault, Result, fault::OrFault};
 use rustls::ServerConfig;
@@ -38,6 +38,8 @@ pub struct GatewayOptions {
     /// Without it the gateway speaks plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     pub body_bytes_max: usize,
+    /// The same for calls of models, whose bodies hold pictures.
+    pub model_body_bytes_max: usize,
     pub connections_max: usize,
     /// Connections of one address on which no valid token was presented.
     pub strangers_per_address_max: usize,
@@ -54,6 +56,14 @@ impl fmt::Debug for GatewayOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GatewayOptions(tls: {})", self.tls.is_some())
     }
+}
+
+/// What the gateway asks.
+#[derive(Clone)]
+pub struct Ports {
+    pub kernel: Arc<dyn Kernel>,
+    /// Without them the routes of models answer that there are none.
+    pub models: Option<Arc<dyn Models>>,
 }
 
 /// The address, taken before there is anything behind it: who connects waits in the system's queue until the gateway serves.
@@ -93,11 +103,11 @@ impl Gateway {
     pub fn new(
         taken: TakenAddress,
         options: GatewayOptions,
-        kernel: Arc<dyn Kernel>,
+        ports: Ports,
         ambient: Ambient,
         background: Background,
     ) -> Self {
-        let shared = Arc::new(Shared::new(kernel, ambient, background.shutdown(), &options));
+        let shared = Arc::new(Shared::new(ports, ambient, background.shutdown(), &options));
         let router = routes::router(&shared);
         Self {
             taken,

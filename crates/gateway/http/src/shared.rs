@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use agentos_api::Kernel;
+use agentos_api::{Kernel, Models};
 use agentos_base::Ambient;
 use agentos_types::TokenId;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
@@ -12,7 +12,7 @@ use crate::layers::{
     lockouts::Lockouts,
     metrics::Metrics,
 };
-use crate::slots::Slot;
+use crate::{server::Ports, slots::Slot};
 
 /// Refused requests of one peer that reach the audit log each second. More say nothing new, and without the bound
 /// anybody who can open a connection could fill the disk with records.
@@ -27,9 +27,11 @@ const RECHECK_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct Shared {
     pub kernel: Arc<dyn Kernel>,
+    pub models: Option<Arc<dyn Models>>,
     pub ambient: Ambient,
     pub shutdown: CancellationToken,
     pub body_bytes_max: usize,
+    pub model_body_bytes_max: usize,
     pub request_timeout: Duration,
     pub recheck_interval: Duration,
     pub metrics: Arc<Metrics>,
@@ -45,17 +47,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn new(
-        kernel: Arc<dyn Kernel>,
-        ambient: Ambient,
-        shutdown: CancellationToken,
-        limits: &crate::GatewayOptions,
-    ) -> Self {
+    pub fn new(ports: Ports, ambient: Ambient, shutdown: CancellationToken, limits: &crate::GatewayOptions) -> Self {
         Self {
-            kernel,
+            kernel: ports.kernel,
+            models: ports.models,
             ambient,
             shutdown,
             body_bytes_max: limits.body_bytes_max,
+            model_body_bytes_max: limits.model_body_bytes_max,
             request_timeout: limits.request_timeout,
             recheck_interval: limits.request_timeout.min(RECHECK_INTERVAL_MAX),
             metrics: Arc::new(Metrics::new()),

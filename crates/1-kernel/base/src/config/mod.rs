@@ -109,6 +109,10 @@ impl Config {
         self.size("gateway.body_bytes_max")
     }
 
+    pub fn models_body_bytes_max(&self) -> usize {
+        self.size("models.body_bytes_max")
+    }
+
     pub fn gateway_connections_max(&self) -> usize {
         self.size("gateway.connections_max")
     }

@@ -83,7 +83,14 @@ pub const SETTINGS: &[Setting] = &[
         "AGENT_OS_GATEWAY_BODY_BYTES_MAX",
         range(1_024, 16_777_216),
         "2097152",
-        "Largest request body in bytes.",
+        "Largest request body in bytes, but for calls of models.",
+    ),
+    setting(
+        "models.body_bytes_max",
+        "AGENT_OS_MODELS_BODY_BYTES_MAX",
+        range(1_024, 134_217_728),
+        "33554432",
+        "Largest body of a call of a model in bytes, on the gateway and inside of sandboxes.",
     ),
     setting(
         "gateway.connections_max",
@@ -478,11 +485,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     reserved("retention.memory_episodic_days", "MEMORY_EPISODIC_RETENTION_DAYS", "Lifetime of episodic memories."),
     reserved("retention.memory_semantic_days", "MEMORY_SEMANTIC_RETENTION_DAYS", "Lifetime of semantic memories."),
-    reserved(
-        "retention.memory_procedural_days",
-        "MEMORY_PROCEDURAL_RETENTION_DAYS",
-        "Lifetime of procedural memories.",
-    ),
+    reserved("retention.memory_procedural_days", "MEMORY_PROCEDURAL_RETENTION_DAYS", "Life of procedural memories."),
     reserved("retention.memory_archive_days", "MEMORY_ARCHIVE_RETENTION_DAYS", "Lifetime of rows in memory_archives."),
     reserved("memory.archive_enabled", "MEMORY_ARCHIVE_ENABLED", "Move expired memories to memory_archives."),
     reserved("memory.encryption_enabled", "MEMORY_ENCRYPTION_ENABLED", "Encrypt memories with keys derived per agent."),

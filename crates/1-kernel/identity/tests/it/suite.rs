@@ -123,6 +123,7 @@ async fn what_makes_no_sense_is_refused() {
     let (tokens, _) = open(&house);
     let agents = |count: usize| (0..count).map(|number| format!("a{number}").parse().unwrap()).collect::<Vec<_>>();
     let caller = NewToken::of_role("a", Role::AgentCaller);
+    let models = NewToken::of_role("a", Role::ModelCaller);
     for new in [
         NewToken::of_scopes("", &[Scope::Read]),
         NewToken::of_scopes("a\n", &[Scope::Read]),
@@ -132,6 +133,10 @@ async fn what_makes_no_sense_is_refused() {
         caller.clone(),
         NewToken { agents: agents(101), ..caller.clone() },
         NewToken { agents: agents(1), ..NewToken::of_role("a", Role::Admin) },
+        NewToken { models: vec!["fast".into()], ..NewToken::of_role("a", Role::Admin) },
+        NewToken { models: vec!["a b".into()], ..models.clone() },
+        NewToken { models: vec![String::new()], ..models.clone() },
+        NewToken { models: vec!["m".into(); 101], ..models.clone() },
     ] {
         let refused = tokens.create(&Actor::System, new.clone()).await.unwrap_err();
         assert_eq!(refused.code, Code::BODY_INVALID, "{new:?}");
@@ -139,6 +144,11 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(NewToken::asked("a", Some(Role::Viewer), &[Scope::Read]).unwrap_err().code, Code::BODY_INVALID);
     let (token, row) = tokens.create(&Actor::System, NewToken { agents: agents(100), ..caller }).await.unwrap();
     assert_eq!(tokens.authenticate(token.expose()).await.unwrap(), Some(row), "what is stored is what was asked for");
+    let two = NewToken { models: vec!["fast".into(), "openai/*".into()], ..models };
+    let (token, row) = tokens.create(&Actor::System, two).await.unwrap();
+    assert_eq!(tokens.authenticate(token.expose()).await.unwrap(), Some(row.clone()));
+    let (_, successor) = tokens.rotate(&Actor::System, &row.id, Rotation::default()).await.unwrap();
+    assert_eq!((row.models.len(), successor.models), (2, row.models), "a successor is bound as its predecessor was");
     for guess in ["", "aos_", "aos_AAAA_000000", "' OR 1=1 --"] {
         assert_eq!(tokens.authenticate(guess).await.unwrap(), None);
     }

@@ -13,7 +13,7 @@ use super::ServerKernel;
 
 pub(super) async fn create(kernel: &ServerKernel, context: &Context, body: CreateToken) -> Result<CreatedToken> {
     let asked = NewToken::asked(&body.name, body.role, &body.scopes)?;
-    let new = NewToken { agents: body.agents, life: body.expires_in_s.map(Duration::from_secs), ..asked };
+    let new = NewToken { agents: body.agents, models: body.models, life: body.expires_in_s.map(Duration::from_secs), ..asked };
     kernel.tokens.create(&context.actor, new).await.map(created)
 }
 
@@ -47,6 +47,7 @@ pub(super) fn principal(row: TokenRow) -> Principal {
         role: row.role,
         scopes: row.scopes,
         agents: row.agents,
+        models: row.models,
         family: row.family,
     }
 }
@@ -58,6 +59,7 @@ pub(super) fn info(row: TokenRow) -> TokenInfo {
         role: row.role,
         scopes: row.scopes,
         agents: row.agents,
+        models: row.models,
         family: row.family,
         created_by: row.created_by,
         created_at: row.created_at,

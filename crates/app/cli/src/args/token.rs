@@ -37,6 +37,9 @@ pub(crate) struct Create {
     /// Agent that an agent-caller may give work to; may be repeated
     #[arg(long = "agent", value_name = "AGENT", value_delimiter = ',')]
     pub(crate) agents: Vec<AgentName>,
+    /// Model that a model-caller may call, such as fast or 'openai/*'; may be repeated [default: all]
+    #[arg(long = "model", value_name = "MODEL", value_delimiter = ',')]
+    pub(crate) models: Vec<String>,
     /// How long it is valid, such as 12h or 30d [default: 90d]
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub(crate) expires_in: Option<Duration>,

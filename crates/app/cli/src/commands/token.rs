@@ -15,8 +15,8 @@ pub(super) async fn run(session: &mut Session<'_>, command: TokenCommands) -> Ou
     match command {
         TokenCommands::Create(args) => {
             let expires_in_s = args.expires_in.map(|span| span.as_secs());
-            let (role, scopes, agents) = (args.role, args.scopes, args.agents);
-            let body = Body { name: args.name, role, scopes, agents, expires_in_s };
+            let (role, scopes, agents, models) = (args.role, args.scopes, args.agents, args.models);
+            let body = Body { name: args.name, role, scopes, agents, models, expires_in_s };
             let created = client.create_token(&body).await?;
             print_created(session, &created)?;
         }

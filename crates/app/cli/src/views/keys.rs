@@ -25,7 +25,7 @@ impl View for SecretInfo {
 
 impl View for TokenInfo {
     const COLUMNS: &'static [&'static str] =
-        &["id", "name", "role", "scopes", "agents", "expires", "state", "created", "created by"];
+        &["id", "name", "role", "scopes", "agents", "models", "expires", "state", "created", "created by"];
 
     fn cells(&self) -> Vec<String> {
         let scopes: Vec<_> = self.scopes.iter().map(|scope| scope.as_str()).collect();
@@ -36,6 +36,7 @@ impl View for TokenInfo {
             self.role.map_or("-", Role::as_str).to_owned(),
             scopes.join(","),
             if agents.is_empty() { "-".to_owned() } else { agents.join(",") },
+            if self.models.is_empty() { "-".to_owned() } else { self.models.join(",") },
             self.expires_at.map_or("never".to_owned(), time),
             self.revoked_at.map_or("active".to_owned(), |at| format!("revoked {}", time(at))),
             time(self.created_at),

@@ -30,7 +30,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Body<T> {
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Answer<Self> {
         require_json(request.headers())?;
-        let bytes = read(request, shared).await?;
+        let bytes = read_small(request, shared).await?;
         Ok(Self(shape(&bytes)?))
     }
 }
@@ -43,7 +43,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Shared>> for BodyOrDefault<T
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Answer<Self> {
         let declared = require_json(request.headers());
-        let bytes = read(request, shared).await?;
+        let bytes = read_small(request, shared).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -52,13 +52,44 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Shared>> for BodyOrDefault<T
     }
 }
 
+/// The body of a call of a model as it came, with the headers that say how it is meant. What is in it, the kernel reads.
+pub(crate) struct ModelCall {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl FromRequest<Arc<Shared>> for ModelCall {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Answer<Self> {
+        require_json(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let limit = Limit { bytes: shared.model_body_bytes_max, setting: "models.body_bytes_max" };
+        let body = read(&parts.headers, body, limit, shared.request_timeout).await?;
+        Ok(Self { headers: parts.headers, body })
+    }
+}
+
+/// How large a body may be, and who says so.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    pub bytes: usize,
+    pub setting: &'static str,
+}
+
+async fn read_small(request: Request, shared: &Shared) -> Result<Bytes> {
+    let (parts, body) = request.into_parts();
+    let limit = Limit { bytes: shared.body_bytes_max, setting: "gateway.body_bytes_max" };
+    read(&parts.headers, body, limit, shared.request_timeout).await
+}
+
 fn shape<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     json::object(bytes).map_err(|reason| Fault::new(Code::BODY_INVALID, format!("the body is not valid: {reason}")))
 }
 
 /// `application/json`, with no parameter but the charset that JSON has anyway. A browser's form cannot send it across
 /// sites without asking first.
-fn require_json(headers: &HeaderMap) -> Result<()> {
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<()> {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = declared.split(';').map(str::trim);
     let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
@@ -70,16 +101,14 @@ fn require_json(headers: &HeaderMap) -> Result<()> {
     Err(Fault::new(Code::UNSUPPORTED_MEDIA_TYPE, "the body must be plain application/json"))
 }
 
-async fn read(request: Request, shared: &Shared) -> Result<Bytes> {
-    let (parts, mut body) = request.into_parts();
-    let limit = shared.body_bytes_max;
-    let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length: usize| length > limit) {
+pub(crate) async fn read(headers: &HeaderMap, mut body: body::Body, limit: Limit, allowed: Duration) -> Result<Bytes> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: usize| length > limit.bytes) {
         drain(&mut body).await;
         return Err(too_large(limit));
     }
-    let collected = tokio::time::timeout(shared.request_timeout, collect(&mut body, limit)).await.map_err(|_| {
-        let allowed_ms = shared.request_timeout.as_millis();
+    let collected = tokio::time::timeout(allowed, collect(&mut body, limit.bytes)).await.map_err(|_| {
+        let allowed_ms = allowed.as_millis();
         Fault::new(Code::REQUEST_TIMEOUT, format!("the body was not complete within {allowed_ms} ms"))
     })??;
     match collected {
@@ -120,9 +149,9 @@ async fn drain(body: &mut body::Body) {
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, dropping).await;
 }
 
-fn too_large(limit: usize) -> Fault {
-    Fault::new(Code::BODY_TOO_LARGE, format!("the body is larger than {limit} bytes"))
-        .hint("raise gateway.body_bytes_max")
+fn too_large(limit: Limit) -> Fault {
+    Fault::new(Code::BODY_TOO_LARGE, format!("the body is larger than {} bytes", limit.bytes))
+        .hint(format!("raise {}", limit.setting))
 }
 
 #[cfg(test)]

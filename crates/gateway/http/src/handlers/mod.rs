@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod log_life;
+pub(crate) mod models;
 pub(crate) mod retention;
 pub(crate) mod schedules;
 pub(crate) mod secrets;

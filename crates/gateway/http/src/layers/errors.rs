@@ -1,10 +1,11 @@
 //! The one place where a failure becomes a response: faults, panics and whatever a library refused by itself all leave
-//! as problem documents. The fault's detail goes to the log under the request id and never to the caller.
+//! as problem documents, or below `/v1` in the protocol of the client. The fault's detail goes to the log under the request id and never to the caller.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use agentos_api::{Problem, problem::PROBLEM_JSON};
 use agentos_types::{Code, Fault, RequestId};
+use agentos_wire::Protocol;
 use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode, header},
@@ -12,6 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+
+use crate::models::{answer::Told, told};
 
 /// What handlers answer.
 pub(crate) type Answer<T> = Result<T, Refusal>;
@@ -37,24 +40,28 @@ impl IntoResponse for Refusal {
 /// Catches panics, so that the connection survives them, and turns every failure into its document.
 pub(crate) async fn problems(request: Request, next: Next) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned();
+    let protocol = told::protocol_of(request.uri(), request.headers());
     let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => Refusal(Fault::internal(panic_text(panic.as_ref()))).into_response(),
     };
     let fault = response.extensions_mut().remove::<Arc<Fault>>();
     match fault.or_else(|| foreign_refusal(&response)) {
-        Some(fault) => document(&fault, request_id),
+        Some(fault) => document(&fault, request_id, protocol),
         None => response,
     }
 }
 
-/// The problem document of a fault, with the headers that belong to its code.
-pub(crate) fn document(fault: &Fault, request_id: Option<RequestId>) -> Response {
+/// The problem document of a fault, or what the client's protocol has for one, with the headers that belong to its code.
+pub(crate) fn document(fault: &Fault, request_id: Option<RequestId>, protocol: Option<Protocol>) -> Response {
     log(fault, request_id.as_ref());
-    let body = serde_json::to_vec(&Problem::new(fault, request_id)).unwrap_or_default();
+    let (kind, body) = match protocol {
+        Some(protocol) => ("application/json", told::body(protocol, fault, request_id.as_ref())),
+        None => (PROBLEM_JSON, serde_json::to_vec(&Problem::new(fault, request_id)).unwrap_or_default()),
+    };
     let mut response = (status_of(fault.code), body).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(wait) = fault.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).max(1) as u64));
     }
@@ -83,7 +90,8 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
 fn foreign_refusal(response: &Response) -> Option<Arc<Fault>> {
     let status = response.status();
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-    if is_json || !(status.is_client_error() || status.is_server_error()) {
+    let is_told = response.extensions().get::<Told>().is_some();
+    if is_json || is_told || !(status.is_client_error() || status.is_server_error()) {
         return None;
     }
     let fault = match status {

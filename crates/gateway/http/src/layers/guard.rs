@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use agentos_types::{Code, Fault, RequestId};
+use agentos_types::{Code, Fault, RequestId, Scope};
 use axum::{
     extract::{FromRequestParts, Request, State},
     http::{HeaderMap, header, request::Parts},
@@ -37,7 +37,9 @@ pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next
             return Err(Fault::new(Code::SHUTTING_DOWN, "the server is shutting down").into());
         }
         Access::Session if !request.headers().contains_key(header::AUTHORIZATION) => shared.take_from_peer(peer)?,
-        Access::Session | Access::Scope(_) | Access::Own(_) => identify(&shared, route, &mut request).await?,
+        Access::Session | Access::Scope(_) | Access::Own(_) | Access::Model => {
+            identify(&shared, route, &mut request).await?
+        }
     }
     Ok(next.run(request).await)
 }
@@ -46,11 +48,15 @@ pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next
 async fn identify(shared: &Shared, route: &'static Route, request: &mut Request) -> Answer<()> {
     let (connection, request_id) = (connection_of(request)?, request_id_of(request)?);
     let asker = Asker { peer: connection.peer, request_id: &request_id, route: route.operation };
-    let bearer = bearer_of(request.headers());
+    let bearer = match route.access {
+        Access::Model => credential_of(request.headers()),
+        _ => bearer_of(request.headers()),
+    };
     let principal = shared.admit_on(&connection, &asker, bearer.as_ref()).await?;
     let reach = match route.access {
         Access::Scope(needed) => shared.require(&asker, &principal, Right::Whole(needed)).await?,
         Access::Own(needed) => shared.require(&asker, &principal, Right::OrOwn(needed)).await?,
+        Access::Model => shared.require(&asker, &principal, Right::Whole(Scope::Models)).await?,
         Access::Public | Access::Session => Reach::Nothing,
     };
     let caller = asker.caller(&principal, bearer.ok_or_else(|| unauthenticated(false))?, reach);
@@ -64,6 +70,21 @@ fn bearer_of(headers: &HeaderMap) -> Option<Bearer> {
     let (value, None) = (given.next()?, given.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| Bearer::new(token.trim_start_matches(' ')))
+}
+
+/// The one token of a call of a model. Clients of Anthropic send theirs in `x-api-key`, some in both headers; two that differ
+/// are no token.
+fn credential_of(headers: &HeaderMap) -> Option<Bearer> {
+    let mut keys = headers.get_all("x-api-key").iter();
+    let key = match (keys.next(), keys.next()) {
+        (None, _) => return bearer_of(headers),
+        (Some(key), None) => Bearer::new(key.to_str().ok()?),
+        (Some(_), Some(_)) => return None,
+    };
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Some(key);
+    }
+    bearer_of(headers).filter(|bearer| bearer.is_same(&key))
 }
 
 /// Handlers take the caller as the guard left it.
@@ -118,5 +139,27 @@ mod tests {
         check(&["Basic abc"], false);
         check(&["Bearer"], false);
         check(&["Bearer abc", "Bearer abc"], false);
+    }
+
+    #[test]
+    fn two_headers_of_a_model_call_are_one_token_or_none() {
+        let check = |bearers: &[&str], keys: &[&str], expected: bool| {
+            let mut headers = HeaderMap::new();
+            for value in bearers {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            for value in keys {
+                headers.append("x-api-key", value.parse().unwrap());
+            }
+            assert_eq!(credential_of(&headers).is_some(), expected, "{bearers:?} {keys:?}");
+        };
+        check(&[], &[], false);
+        check(&["Bearer abc"], &[], true);
+        check(&[], &["abc"], true);
+        check(&["Bearer abc"], &["abc"], true);
+        check(&["Bearer abc"], &["abd"], false);
+        check(&["Basic abc"], &["abc"], false);
+        check(&["Bearer abc", "Bearer abc"], &["abc"], false);
+        check(&[], &["abc", "abc"], false);
     }
 }

@@ -24,8 +24,7 @@ pub fn path_of(path: &str) -> String {
 fn guarded() -> impl Iterator<Item = (&'static Route, Option<Scope>)> {
     ROUTES.iter().filter_map(|route| match route.access {
         Access::Public => None,
-        Access::Session => Some((route, None)),
-        Access::Scope(scope) | Access::Own(scope) => Some((route, Some(scope))),
+        access => Some((route, access.scope())),
     })
 }
 
@@ -46,7 +45,7 @@ async fn without_a_token_only_the_public_routes_answer() {
                 assert!(PUBLIC_ROUTES.contains(&route.path));
                 assert_eq!(response.status(), 200, "{}", route.path);
             }
-            Access::Scope(_) | Access::Own(_) => {
+            Access::Scope(_) | Access::Own(_) | Access::Model => {
                 assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"agent-os\"", "{}", route.path);
                 assert_eq!(problem(response).await.code, Code::UNAUTHENTICATED, "{} {}", route.method, route.path);
                 let (actor, recorded, reason) = last_refusal(&stage);

@@ -4,9 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentos_api::{Problem, problem::PROBLEM_JSON};
 use agentos_base::{Ambient, Background, ambient::FakeClock};
-use agentos_gateway::{Gateway, GatewayOptions, TakenAddress};
-use agentos_types::{Code, Scope};
+use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
+use agentos_types::{Code, Fault, Scope};
 use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -15,6 +16,7 @@ use tokio::{
 
 use crate::{
     kernel::{FakeKernel, token_of},
+    models::ScriptedModels,
     samples,
 };
 
@@ -23,6 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Stage {
     pub kernel: Arc<FakeKernel>,
+    pub models: Arc<ScriptedModels>,
     pub address: SocketAddr,
     pub clock: Arc<FakeClock>,
     pub background: Background,
@@ -34,6 +37,7 @@ pub fn options() -> GatewayOptions {
     GatewayOptions {
         tls: None,
         body_bytes_max: 64 * 1024,
+        model_body_bytes_max: 128 * 1024,
         connections_max: 64,
         strangers_per_address_max: 64,
         requests_per_second: 100_000,
@@ -54,11 +58,13 @@ pub async fn stage_with(options: GatewayOptions) -> Stage {
     let (ambient, clock) = Ambient::fake(1, samples::NOW);
     let background = Background::default();
     let address = TakenAddress::take("127.0.0.1:0".parse().unwrap()).unwrap();
-    let gateway = Gateway::new(address, options, kernel.clone(), ambient, background.clone());
+    let models = ScriptedModels::new();
+    let ports = Ports { kernel: kernel.clone(), models: Some(models.clone()) };
+    let gateway = Gateway::new(address, options, ports, ambient, background.clone());
     let address = gateway.local_addr();
     let served = tokio::spawn(gateway.serve());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    Stage { kernel, address, clock, background, served, client }
+    Stage { kernel, models, address, clock, background, served, client }
 }
 
 impl Stage {
@@ -93,14 +99,31 @@ impl Stage {
 /// The problem in the response, after checking its form and that the status fits its code.
 pub async fn problem(response: Response) -> Problem {
     let status = response.status().as_u16();
-    assert_eq!(response.headers()["content-type"], PROBLEM_JSON, "{status} {:?}", response.url());
     let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
-    let problem: Problem = response.json().await.unwrap();
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let problem: Problem = if response.url().path().starts_with("/v1/") {
+        assert_eq!(kind, "application/json", "{status} {:?}", response.url());
+        told(status, &response.json().await.unwrap())
+    } else {
+        assert_eq!(kind, PROBLEM_JSON, "{status} {:?}", response.url());
+        response.json().await.unwrap()
+    };
     assert_eq!(problem.status, status);
     assert_eq!(problem.code.entry().http_status, status);
     assert_eq!(problem.kind, problem.code.page());
     assert_eq!(problem.request_id.as_ref().map(ToString::to_string), Some(request_id));
     problem
+}
+
+/// The same of an error in a protocol of models.
+fn told(status: u16, body: &Value) -> Problem {
+    let error = &body["error"];
+    let ours = error.get("agent_os").or_else(|| body.get("agent_os")).unwrap_or_else(|| panic!("{body}"));
+    let code: Code = serde_json::from_value(ours["code"].clone()).unwrap();
+    let mut fault = Fault::new(code, error["message"].as_str().unwrap());
+    fault.hint = ours["hint"].as_str().map(str::to_owned);
+    let problem = Problem::new(&fault, serde_json::from_value(ours["request_id"].clone()).unwrap());
+    Problem { status, ..problem }
 }
 
 pub async fn expect_problem(request: RequestBuilder, code: Code) -> Problem {

@@ -119,6 +119,7 @@ fn principal_of_role(role: Role) -> Principal {
         role: Some(role),
         scopes: role.scopes().to_vec(),
         agents: if role == Role::AgentCaller { vec![samples::agent_name()] } else { Vec::new() },
+        models: Vec::new(),
         family: family_of_role(role),
     }
 }
@@ -140,6 +141,7 @@ impl Kernel for FakeKernel {
             role: None,
             scopes: vec![scope],
             agents: if scope == Scope::Call { vec![samples::agent_name()] } else { Vec::new() },
+            models: if scope == Scope::Models { vec!["fast".to_owned()] } else { Vec::new() },
             family: samples::token_id(number as u128),
         }))
     }

@@ -13,6 +13,8 @@ mod limits;
 #[cfg(test)]
 mod lockout;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod roles;

@@ -110,6 +110,7 @@ pub fn token_info(id: &TokenId) -> TokenInfo {
         role: None,
         scopes: vec![Scope::Read],
         agents: Vec::new(),
+        models: Vec::new(),
         family: id.clone(),
         created_by: "token".into(),
         created_at: NOW,

@@ -11,8 +11,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("crates/4-framework", &["crates/0-contracts", "crates/1-kernel"]),
     // An agent knows the kernel only by its socket.
     ("crates/5-apps", &["agentos-types", "agentos-protocol"]),
-    // The gateway asks the kernel through the port in agentos-api; base is clocks, settings and background work.
-    ("crates/gateway", &["crates/0-contracts", "agentos-base"]),
+    // The gateway asks the kernel through the port in agentos-api; base is clocks, settings and background work; wire is how
+    // errors read in the protocols of models.
+    ("crates/gateway", &["crates/0-contracts", "agentos-base", "agentos-wire"]),
     // The command line talks HTTP. Base holds the settings, proof verifies logs offline, trust signs packages offline.
     ("crates/app/client", &["crates/0-contracts", "agentos-api"]),
     (
