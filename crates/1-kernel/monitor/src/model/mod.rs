@@ -78,6 +78,11 @@ impl Monitor {
             fault
         })
     }
+
+    /// Whether a call of this model would be granted. For lists, which show nobody what it may not ask for.
+    pub fn may_name(&self, party: &Party, model: &str) -> bool {
+        demand_of(model).and_then(|demand| self.inner.minter.authorize_party(party, &demand, ())).is_ok()
+    }
 }
 
 impl Inner {

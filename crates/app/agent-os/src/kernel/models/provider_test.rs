@@ -9,7 +9,7 @@ use agentos_api::{
 };
 use agentos_dialer::{CheckedUrl, Header, Method, Request};
 use agentos_router::{Kind, Provider};
-use agentos_secrets::SecretString;
+use agentos_secrets::{ExposeSecret, SecretString};
 use agentos_types::{
     Result, SecretName,
     audit::{Decision, Phase},
