@@ -52,6 +52,7 @@ use crate::{
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
     model_doors::ServedDoors,
+    model_config::ModelDocument,
     programs,
     sandboxes::Walls,
     syscalls::MonitoredSyscalls,
@@ -147,7 +148,7 @@ impl Server {
         log_keys.settle(&identity)?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let propagate_to = targets(&config.trace_propagate_to())?;
-        let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
+        let outgoing = Outgoing { dialer: dialer.clone(), ambient: ambient.clone(), propagate_to };
         let quarters = Quarters::default();
         let commands =
             Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
@@ -186,6 +187,8 @@ impl Server {
         let notices = store.subscribe();
         let ledger = Ledger::open(options).await?;
         budgets::enrol_all(&ledger, &store).await?;
+        let document_notices = store.subscribe();
+        let models = ModelDocument::open(store.clone(), ambient.clone()).await?;
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
@@ -207,6 +210,7 @@ impl Server {
         background.spawn("budgets", ledger.clone().run(background.shutdown()));
         background
             .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
+        background.spawn("models-follow", models.clone().follow(document_notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -226,6 +230,8 @@ impl Server {
             retention,
             supervisor,
             ledger,
+            models,
+            dialer,
             egress,
             witnesses,
             ambient: ambient.clone(),
