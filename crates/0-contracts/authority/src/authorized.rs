@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentos_types::{Action, AgentName, Category, Code, Fault, InstanceId, Result};
+use agentos_types::{Action, AgentName, Category, Code, Fault, InstanceId, Result, TokenId};
 
 use crate::{GrantSet, HostRule, pattern::host_of};
 
@@ -15,6 +15,30 @@ pub struct Caller {
     pub calls_per_minute: u32,
 }
 
+/// A program outside, identified by its token. It holds no manifest: what its token is narrowed to stands in for one.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub token: TokenId,
+    pub name: String,
+    pub grants: Arc<GrantSet>,
+}
+
+/// Whoever may ask for a model: an agent, or a program outside.
+#[derive(Clone, Debug)]
+pub enum Party {
+    Agent(Caller),
+    Program(Program),
+}
+
+impl Party {
+    fn grants(&self) -> &GrantSet {
+        match self {
+            Party::Agent(caller) => &caller.grants,
+            Party::Program(program) => &program.grants,
+        }
+    }
+}
+
 /// One right that a call needs. The resource is canonical: the same thing has one spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
@@ -22,34 +46,36 @@ pub struct Demand {
     pub resource: String,
 }
 
-/// A value whose every demand was granted to its caller.
+/// A value whose every demand was granted to its caller. Tools take those of agents; models those of either [`Party`].
 #[derive(Debug)]
-pub struct Authorized<T> {
+pub struct Authorized<T, C = Caller> {
     inner: T,
-    caller: Caller,
+    caller: C,
     bound: Bound,
 }
 
 /// The hosts that an operator lets any agent reach; `None` leaves it to the manifests.
 type Bound = Option<Arc<[HostRule]>>;
 
-impl<T> Authorized<T> {
+impl<T, C> Authorized<T, C> {
     pub fn get(&self) -> &T {
         &self.inner
     }
 
-    pub fn caller(&self) -> &Caller {
+    pub fn caller(&self) -> &C {
         &self.caller
-    }
-
-    /// Whether the caller also holds this right; executors ask for each hop of a redirect.
-    pub fn also_allows(&self, demand: &Demand) -> bool {
-        self.caller.grants.covers(demand) && is_within(&self.bound, demand)
     }
 
     /// Spends the proof: it cannot be executed twice.
     pub fn into_inner(self) -> T {
         self.inner
+    }
+}
+
+impl<T> Authorized<T> {
+    /// Whether the caller also holds this right; executors ask for each hop of a redirect.
+    pub fn also_allows(&self, demand: &Demand) -> bool {
+        self.caller.grants.covers(demand) && is_within(&self.bound, demand)
     }
 }
 
@@ -87,6 +113,21 @@ impl Minter {
             )
             .hint("the operator can add the host to egress.allowed_domains; a manifest cannot")),
         }
+    }
+
+    /// The same for one demand of either party. It leads to no host of its own: which provider answers, the operator decides.
+    pub fn authorize_party<T>(&self, party: &Party, demand: &Demand, call: T) -> Result<Authorized<T, Party>> {
+        if party.grants().covers(demand) {
+            return Ok(Authorized { inner: call, caller: party.clone(), bound: self.bound.clone() });
+        }
+        Err(match party {
+            Party::Agent(caller) => not_granted(caller, demand),
+            Party::Program(program) => Fault::new(
+                Code::NOT_GRANTED,
+                format!("the token '{}' may not use {} {}", program.name, demand.action, demand.resource),
+            )
+            .hint("an administrator can make a token for more models"),
+        })
     }
 }
 
@@ -175,5 +216,28 @@ mod tests {
         let hop = |host: &str| demand(Category::Net, "fetch", &format!("https://{host}/"));
         assert!(proof.also_allows(&hop("b.api.example.com")));
         assert!(!proof.also_allows(&hop("b.example.com")), "a redirect stays within the operator's hosts");
+    }
+
+    #[test]
+    fn an_agent_and_a_program_hold_each_their_own_models() {
+        let agent = Party::Agent(caller(&[(Category::Model, "call", "openai/*")]));
+        let grant = Grant { category: Category::Model, actions: vec!["call".into()], resources: vec!["fast".into()] };
+        let program = Party::Program(Program {
+            token: "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap(),
+            name: "ci".into(),
+            grants: Arc::new(GrantSet::compile(&[grant]).unwrap()),
+        });
+        let minter = Minter::new().within(Some(Vec::new()));
+        for (party, model, granted) in [
+            (&agent, "openai/gpt", true),
+            (&agent, "fast", false),
+            (&program, "fast", true),
+            (&program, "faster", false),
+            (&program, "openai/gpt", false),
+        ] {
+            let outcome = minter.authorize_party(party, &demand(Category::Model, "call", model), ());
+            assert_eq!(outcome.is_ok(), granted, "{party:?} {model}");
+            assert!(outcome.err().is_none_or(|fault| fault.code == Code::NOT_GRANTED));
+        }
     }
 }

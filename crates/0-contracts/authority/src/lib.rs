@@ -7,7 +7,7 @@ mod grants;
 mod host;
 mod pattern;
 
-pub use authorized::{Authorized, Caller, Demand, Minter};
+pub use authorized::{Authorized, Caller, Demand, Minter, Party, Program};
 pub use credential::Credential;
 pub use grants::GrantSet;
 pub use host::HostRule;

@@ -179,6 +179,24 @@ codes! {
     BUDGET_EXCEEDED = 2001, 402, "Budget exceeded", "What the call could cost at most does not fit into what is left of a budget. Nothing was sent.", "Wait until the budget begins anew, ask for less (a smaller `max_tokens`), or let the operator raise it: `agent-os budget set`.";
     BUDGET_INVALID = 2002, 400, "Invalid budget", "The scope, the period, the unit or the amount of a budget cannot be.", "Write for example `agent-os budget set agent:NAME --per day --usd 5`.";
     BUDGET_NOT_FOUND = 2003, 404, "No such budget", "No budget is set for this scope, period and unit.", "List what is set with `agent-os budget show`.";
+
+    // 201x: choice of a model
+    MODELS_INVALID = 2010, 400, "Invalid document of models", "The document of providers and routes cannot be read, or contradicts itself. The one in force stays.", "Correct the fields that the message names; the form is in the guide to models.";
+    MODEL_UNKNOWN = 2011, 404, "Unknown model", "No route and no provider has a model of this name.", "List what can be named with `agent-os model list`; a provider's model is `PROVIDER/MODEL`.";
+    MODEL_AMBIGUOUS = 2012, 400, "Ambiguous model", "Several providers have a model of this name, and which one is meant decides what it costs.", "Write `PROVIDER/MODEL`, or let the operator define a route of this name.";
+    MODEL_DISABLED = 2013, 403, "Model disabled", "The operator has disabled the route, the model or its provider.", "Name another model, or enable it with `agent-os model enable`.";
+    MODEL_NOT_CAPABLE = 2014, 400, "Model cannot do this", "Each target lacks something that the request needs. Nothing was sent.", "Name a model that can, let the operator turn emulation on, or correct the capabilities in the document of models.";
+    MODEL_INPUT_TOO_LONG = 2015, 400, "Input too long", "The request is larger than the window of each target, by any count of its tokens. Nothing was sent, and nothing is ever cut off.", "Send less, or name a model with a larger window.";
+    MODEL_UNAVAILABLE = 2016, 503, "Model unavailable", "Each target that could answer fails, limits its rate, or refuses its key. Nothing was sent.", "Ask again after the time given. `agent-os model list` shows the health of each target, `agent-os model explain` why none is asked.";
+    MODEL_UNPRICED = 2017, 402, "Price unknown", "A budget pays for the call, and nobody knows what the model costs. Nothing was sent.", "Set the model's price, or `unknown_price` to a worst case, in the document of models.";
+
+    // 203x: calls of models
+    MODEL_REQUEST_INVALID = 2031, 400, "Model request refused", "The body is not what its protocol says, or asks for something that the chosen model or its protocol has no place for. Nothing was sent.", "Correct the field that the message names, or choose a model that has what the request needs.";
+    MODEL_PROVIDER_FAILED = 2032, 502, "Model provider failed", "No attempt at a provider brought an answer. The class says what the last one failed of.", "Look at `class` and at the provider's own words; `agent-os model list` shows the health of each target.";
+    MODEL_PRICE_UNKNOWN = 2033, 402, "Price unknown under a budget", "A budget applies to the call, and nobody knows what the chosen model costs. Nothing was sent.", "The operator sets the model's price, or a worst case for models without one.";
+    MODEL_ANSWER_NOT_KEPT = 2034, 409, "Answer was not kept", "An earlier attempt of the task got this answer, and it was too large for the journal. It is not asked for a second time.", "Ask for something else, or for less; a person can retry the task from its beginning.";
+    MODEL_CALL_IN_FLIGHT = 2035, 409, "Request is in flight", "A request with this idempotency key is being answered at this moment.", "Wait as long as the answer says and ask again with the same key.";
+    MODEL_STREAM_BROKEN = 2036, 502, "Stream broke off", "The provider's stream ended before its answer was whole. What had come was passed on and is billed.", "Ask again; the answer so far cannot be continued.";
 }
 
 impl Code {

@@ -90,12 +90,12 @@ impl CheckedUrl {
     }
 
     /// Value of the Host header: the port only where it is not the default.
-    pub(crate) fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
 
     /// Request target in origin form.
-    pub(crate) fn target(&self) -> &str {
+    pub fn target(&self) -> &str {
         &self.0[Position::BeforePath..Position::AfterQuery]
     }
 

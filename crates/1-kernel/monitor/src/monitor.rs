@@ -27,6 +27,7 @@ use crate::{
     canonical::{Canonical, canonicalise, checked_step},
     class::class_of,
     egress::Egress,
+    model::Models,
     rate::RateLimiter,
 };
 
@@ -44,7 +45,7 @@ pub struct Monitor {
 
 pub(crate) struct Inner {
     pub(crate) store: Store,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
     pub(crate) ambient: Ambient,
     executors: Box<dyn Executors>,
     pub(crate) redactor: Redactor,
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) minter: Minter,
     bounds: Bounds,
     pub(crate) egress: Egress,
+    pub(crate) models: Models,
     /// How long a result is held while the store cannot take it.
     pub(crate) hold: Duration,
 }
@@ -95,7 +97,19 @@ impl Monitor {
         let (rate, minter) = (RateLimiter::default(), Minter::new().within(egress.allowed_domains));
         let egress = Egress::new(egress.private_exceptions);
         Self {
-            inner: Arc::new(Inner { store, tasks, ambient, executors, redactor, rate, minter, bounds, egress, hold }),
+            inner: Arc::new(Inner {
+                store,
+                tasks,
+                ambient,
+                executors,
+                redactor,
+                rate,
+                minter,
+                bounds,
+                egress,
+                models: Models::default(),
+                hold,
+            }),
         }
     }
 

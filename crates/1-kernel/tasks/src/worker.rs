@@ -49,6 +49,23 @@ const COMPLETE: &str = concat!(
 );
 
 impl Tasks {
+    /// The hold that this node has on a task of this agent, for what its program does beside its worker's socket. `None`: the
+    /// task is at work elsewhere, or nowhere.
+    pub fn held_lease(&self, conn: &Conn<'_>, agent: &AgentName, task: &TaskId) -> Result<Option<Lease>> {
+        conn.query_one(
+            "SELECT fence, lease_until, traceparent FROM task
+             WHERE id = $1 AND agent = $2 AND state = 'working' AND lease_node = $3",
+            &[task.into(), agent.into(), self.core.options.node.as_str().into()],
+            |row| {
+                let (fence, until, submitted) = (row.integer(0)?, row.time_or_null(1)?, row.text(2)?);
+                let submission = TraceContext::parse(&submitted).unwrap_or_else(|| self.core.ambient.root());
+                let traceparent = attempt_context(submission, fence).to_string();
+                let until = until.unwrap_or(Timestamp::ZERO);
+                Ok(Lease { task: task.clone(), agent: agent.clone(), fence, until, traceparent })
+            },
+        )
+    }
+
     /// Takes up to `slots` waiting tasks of `agent` whose time has come, oldest first.
     pub async fn claim(&self, agent: &AgentName, slots: usize) -> Result<Vec<Claimed>> {
         if slots == 0 {

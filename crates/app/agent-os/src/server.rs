@@ -25,6 +25,7 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions, ModelEdge, Ports, TakenAddress};
 use agentos_identity::Tokens;
+use agentos_ledger::{Ledger, LedgerOptions};
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
@@ -46,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     checks, descriptors, egress, install,
     install::Installation,
-    kernel::{ServerKernel, retention},
+    kernel::{ServerKernel, budgets, retention},
     layout::Layout,
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
@@ -181,6 +182,10 @@ impl Server {
         witnesses.record_contradictions().await?;
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
+        let options = LedgerOptions { store: store.clone(), ambient: ambient.clone(), node: installation.node.clone() };
+        let notices = store.subscribe();
+        let ledger = Ledger::open(options).await?;
+        budgets::enrol_all(&ledger, &store).await?;
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
@@ -199,6 +204,9 @@ impl Server {
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
         witnesses.publisher.spawn(&background);
+        background.spawn("budgets", ledger.clone().run(background.shutdown()));
+        background
+            .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -217,6 +225,7 @@ impl Server {
             secrets,
             retention,
             supervisor,
+            ledger,
             egress,
             witnesses,
             ambient: ambient.clone(),
@@ -256,6 +265,7 @@ impl Server {
         kernel.ready.store(false, Ordering::SeqCst);
         let agents_ended = kernel.supervisor.shutdown().await;
         let background_ended = background.stop(BACKGROUND_GRACE).await;
+        kernel.ledger.close().await;
         hit(Point::ServerStopAgentsEnded);
         if agents_ended && background_ended {
             // In vain is as after a crash: the next start gives them back.

@@ -71,7 +71,10 @@ impl Monitor {
     pub async fn egress(&self, caller: &Caller, credentials: &[Credential], wish: &Wish) -> Result<Option<Passage>> {
         let inner = &self.inner;
         let outcome = match inner.decide_egress(caller, credentials, wish) {
-            Err((fault, shown)) => inner.refuse_egress(caller, action_of(wish), &shown, fault).await,
+            Err(refused) => {
+                let (fault, shown) = *refused;
+                inner.refuse_egress(caller, action_of(wish), &shown, fault).await
+            }
             Ok(asked) if asked.is_name => inner.allow_name(caller, &asked).await.map(|()| None),
             Ok(asked) => inner.clone().open_passage(caller, asked).await.map(Some),
         };
@@ -116,13 +119,13 @@ impl Inner {
         caller: &Caller,
         credentials: &[Credential],
         wish: &Wish,
-    ) -> Result<Asked, (Fault, String)> {
-        let asked =
-            spell(wish, credentials, &self.egress.private_exceptions).map_err(|fault| (fault, shown_raw(wish)))?;
+    ) -> Result<Asked, Box<(Fault, String)>> {
+        let asked = spell(wish, credentials, &self.egress.private_exceptions)
+            .map_err(|fault| Box::new((fault, shown_raw(wish))))?;
         self.minter
             .authorize(caller, &asked.demands, ())
             .and_then(|_| check_literal(&asked.exit))
-            .map_err(|fault| (fault, asked.shown.clone()))?;
+            .map_err(|fault| Box::new((fault, asked.shown.clone())))?;
         Ok(asked)
     }
 

@@ -162,7 +162,7 @@ impl<'r> Life<'r> {
         let instance = caller.instance.clone();
         run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
         let cell = run.losses.present_cell();
-        run.shared.options.quarters.enter(run.name.clone(), process.surroundings(), &manifest, cell);
+        run.shared.options.quarters.enter(caller.clone(), process.surroundings(), &manifest, cell);
         Ok(Self {
             desk: Desk::new(
                 run.shared.tasks.clone(),

@@ -1,0 +1,99 @@
+//! What came of a call of a model, as its record says it.
+
+use agentos_types::{
+    Fault,
+    audit::{AuditEvent, Decision, Phase},
+};
+use serde_json::Value;
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelEnd {
+    /// The client has the whole answer, or will have.
+    Done,
+    /// From memory: the provider was not asked.
+    Replayed,
+    /// No answer: refused before anything was sent, or every attempt failed.
+    Failed,
+    /// The answer began and broke off.
+    Broken,
+    /// The client went away; the provider was stopped.
+    ClientGone,
+    /// Nobody told how it ended.
+    Abandoned,
+}
+
+impl ModelEnd {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ModelEnd::Done => "done",
+            ModelEnd::Replayed => "replayed",
+            ModelEnd::Failed => "failed",
+            ModelEnd::Broken => "broken",
+            ModelEnd::ClientGone => "client-gone",
+            ModelEnd::Abandoned => "abandoned",
+        }
+    }
+
+    fn decision(self) -> Decision {
+        match self {
+            ModelEnd::Done | ModelEnd::Replayed => Decision::Succeeded,
+            _ => Decision::Failed,
+        }
+    }
+}
+
+/// Sums over all attempts.
+#[derive(Clone, Debug)]
+pub struct ModelOutcome {
+    pub end: ModelEnd,
+    /// What the client was told.
+    pub status: u16,
+    /// `PROVIDER/MODEL` of the last attempt.
+    pub target: Option<String>,
+    pub attempts: u32,
+    pub tokens_input: u64,
+    pub tokens_output: u64,
+    pub nano_usd: i64,
+    /// Some of the usage was counted by us.
+    pub estimated: bool,
+    /// Class of the failure, if a provider was involved.
+    pub class: Option<&'static str>,
+    /// Of everything but `Done` and `Replayed`.
+    pub fault: Option<Fault>,
+    /// What the journal keeps of an answer; a step without it has failed.
+    pub answer: Option<Value>,
+}
+
+impl ModelOutcome {
+    pub fn new(end: ModelEnd, status: u16) -> Self {
+        Self {
+            end,
+            status,
+            target: None,
+            attempts: 0,
+            tokens_input: 0,
+            tokens_output: 0,
+            nano_usd: 0,
+            estimated: false,
+            class: None,
+            fault: None,
+            answer: None,
+        }
+    }
+
+    pub(super) fn record(&self, record: AuditEvent) -> AuditEvent {
+        let record = record
+            .phase(Phase::Outcome, self.end.decision())
+            .fact("end", self.end.as_str())
+            .fact("status", self.status)
+            .fact("attempts", self.attempts)
+            .fact("tokens_input", self.tokens_input)
+            .fact("tokens_output", self.tokens_output)
+            .fact("nano_usd", self.nano_usd)
+            .fact("estimated", self.estimated);
+        let record = self.target.iter().fold(record, |record, target| record.fact("target", target.clone()));
+        let record = self.class.iter().fold(record, |record, class| record.fact("class", *class));
+        self.fault.iter().fold(record, |record, fault| record.fact("code", fault.code.to_string()))
+    }
+}

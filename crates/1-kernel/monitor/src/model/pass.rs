@@ -1,0 +1,176 @@
+//! One allowed call: the proof for the engine, and its record, which is closed by telling how the call ended. One that is dropped
+//! is recorded as abandoned.
+
+use std::{
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use agentos_authority::{Authorized, Party};
+use agentos_store::Tx;
+use agentos_tasks::Lease;
+use agentos_types::{Code, Fault, Result, audit::AuditEvent};
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{ModelEnd, ModelOutcome};
+use crate::monitor::{HOLD_FIRST, HOLD_MAX, Inner, may_pass};
+
+pub(super) type Intent = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// What has come of a call until now, for the record of one that nobody closes.
+pub type SoFar = Arc<Mutex<ModelOutcome>>;
+
+/// What is spent by asking a provider and closed by telling what came of it.
+#[derive(Debug)]
+#[must_use = "what came of a call has to be recorded"]
+pub struct ModelPass<T> {
+    pub call: Authorized<T, Party>,
+    pub record: ModelRecord,
+}
+
+/// The two records of a call.
+#[must_use = "a record that is dropped says that the call was abandoned"]
+pub struct ModelRecord {
+    inner: Arc<Inner>,
+    /// Until it is durable.
+    intent: Option<Intent>,
+    /// `None` once it is closed.
+    open: Option<Open>,
+    so_far: SoFar,
+}
+
+#[derive(Clone)]
+struct Open {
+    record: AuditEvent,
+    /// Of an agent at work on a task.
+    step: Option<(Lease, String)>,
+}
+
+impl ModelRecord {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        intent: Option<Intent>,
+        record: AuditEvent,
+        step: Option<(Lease, String)>,
+    ) -> Self {
+        let so_far = Arc::new(Mutex::new(ModelOutcome::new(ModelEnd::Abandoned, 0)));
+        Self { inner, intent, open: Some(Open { record, step }), so_far }
+    }
+
+    /// To be kept up to date by whoever carries the call out.
+    pub fn so_far(&self) -> SoFar {
+        self.so_far.clone()
+    }
+
+    /// The call is a step of a task, so that its answer is worth keeping.
+    pub fn is_step(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.step.is_some())
+    }
+
+    /// Does the work while the intent becomes durable, and returns when both are done. If the log takes no intent, the work is
+    /// stopped and its answer withheld.
+    pub async fn beside<R>(&mut self, work: impl Future<Output = R>) -> Result<R> {
+        let Some(mut intent) = self.intent.take() else { return Ok(work.await) };
+        let mut work = pin!(work);
+        // The intent first: it is in the queue of the log before anything is sent, and stays there if this future is dropped.
+        let (durable, answer) = tokio::select! {
+            biased;
+            durable = &mut intent => (durable, None),
+            answer = &mut work => (intent.await, Some(answer)),
+        };
+        if let Err(fault) = durable {
+            // There is nothing in the log that an outcome could belong to.
+            self.open = None;
+            return Err(fault);
+        }
+        match answer {
+            Some(answer) => Ok(answer),
+            None => Ok(work.await),
+        }
+    }
+
+    /// Durable when it returns. While the log cannot take it, it is held for as long as the result of a call would be. A fault
+    /// means that the answer must not leave.
+    pub async fn close(mut self, outcome: ModelOutcome) -> Result<()> {
+        let Some(open) = self.open.take() else { return Err(Fault::internal("a model call was closed twice")) };
+        close(self.inner.clone(), self.intent.take(), open, outcome).await
+    }
+}
+
+impl Drop for ModelRecord {
+    fn drop(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let (inner, intent, so_far) = (self.inner.clone(), self.intent.take(), self.so_far.clone());
+        // Outside of a runtime the server is ending, and its next start finds the intent without an outcome.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            // Read here, after everything that was dropped with the record has said its part.
+            let mut outcome = so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            outcome.end = ModelEnd::Abandoned;
+            outcome.fault = Some(Fault::new(Code::CONNECTION_LOST, "the caller went away before the answer"));
+            if let Err(fault) = close(inner, intent, open, outcome).await {
+                tracing::warn!(%fault, detail = fault.detail, "the end of a model call was not recorded");
+            }
+        });
+    }
+}
+
+async fn close(inner: Arc<Inner>, intent: Option<Intent>, open: Open, mut outcome: ModelOutcome) -> Result<()> {
+    if let Some(intent) = intent {
+        intent.await?;
+    }
+    if let Some(answer) = &mut outcome.answer {
+        inner.redactor.clean_json(answer);
+    }
+    let outcome = Arc::new(outcome);
+    let (give_up_at, mut wait) = (Instant::now() + inner.hold, HOLD_FIRST);
+    let mut again = false;
+    loop {
+        let (this, held, told) = (inner.clone(), open.clone(), outcome.clone());
+        match inner.store.write(move |tx| this.write_model_outcome(tx, held, &told, again)).await {
+            Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
+                tracing::warn!(%fault, "the end of a model call is held until the log takes it");
+            }
+            written => return written?,
+        }
+        // Shortened by chance, so that not everything that waited comes back at the same instant.
+        let longest_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        sleep(Duration::from_millis(longest_ms / 2 + inner.ambient.random_up_to(longest_ms / 2))).await;
+        (wait, again) = ((wait * 2).min(HOLD_MAX), true);
+    }
+}
+
+impl Inner {
+    /// The inner error is a value, so that the record commits whatever became of the lease: it happened.
+    fn write_model_outcome(
+        &self,
+        tx: &mut Tx<'_>,
+        open: Open,
+        outcome: &ModelOutcome,
+        again: bool,
+    ) -> Result<Result<()>> {
+        let Open { record, step } = open;
+        // The answer to the last try may have been lost, and not the try itself.
+        if again
+            && let Some((lease, key)) = &step
+            && self.tasks.is_step_settled(tx, lease, key)?
+        {
+            return Ok(Ok(()));
+        }
+        tx.record(outcome.record(self.stamped(record)));
+        let Some((lease, key)) = step else { return Ok(Ok(())) };
+        let unanswered = || Fault::new(Code::CONNECTION_LOST, "the model gave no answer");
+        let result = match (&outcome.answer, &outcome.fault) {
+            (Some(answer), _) => Ok(answer.clone()),
+            (None, fault) => Err(fault.clone().unwrap_or_else(unanswered)),
+        };
+        Ok(self.tasks.finish_step(tx, &lease, &key, result.as_ref()))
+    }
+}
+
+impl std::fmt::Debug for ModelRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let correlation = self.open.as_ref().and_then(|open| open.record.correlation.clone());
+        f.debug_struct("ModelRecord").field("correlation", &correlation).finish_non_exhaustive()
+    }
+}

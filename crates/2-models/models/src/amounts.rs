@@ -1,0 +1,234 @@
+//! What an attempt may cost, held before it is sent, and what it did cost, settled after it, whatever became of it.
+
+use std::sync::PoisonError;
+
+use agentos_catalog::Terms;
+use agentos_ledger::{Amount, Ledger, Reservation, SpendRow};
+use agentos_monitor::SoFar;
+use agentos_router::Target;
+use agentos_types::{Code, Fault, Result, Timestamp, budget::BudgetUnit};
+use agentos_wire::{Tap, Usage, delivered_tokens, input_tokens_max};
+
+use crate::{ModelCall, Operation, Policy, engine::Inner};
+
+/// Searches of a provider's own tool in one call, which it bills each. Providers stop at fewer.
+const SEARCHES_MAX: u64 = 10;
+/// Below this an answer is worth nothing, and a limit of a budget is rather refused than lowered to it.
+const OUTPUT_TOKENS_MIN: u64 = 16;
+
+/// What was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub usage: Usage,
+    /// By us and not by the provider.
+    pub is_estimated: bool,
+}
+
+/// A share of the budgets that an attempt holds. Dropped, all of it counts as used: nobody knows what became of the attempt.
+pub(crate) struct Stake {
+    ledger: Ledger,
+    reservation: Option<Reservation>,
+    reserved: Amount,
+    input_max: u64,
+    row: SpendRow,
+    now: Timestamp,
+    target: Target,
+    /// What the client asked to be served at.
+    tier: Option<String>,
+    has_media: bool,
+    so_far: SoFar,
+}
+
+/// A stake, and the limit of the output that has to be written into the request for it to be true.
+pub(crate) struct Held {
+    pub stake: Stake,
+    pub max_output: Option<u64>,
+}
+
+impl Inner {
+    /// Reserves for one attempt at this target, with less output if the policy lets it and the budget needs it.
+    pub(crate) async fn hold(&self, call: &ModelCall, target: &Target, so_far: &SoFar) -> Result<Held> {
+        let input = match call.operation {
+            Operation::CountTokens => 0,
+            // What lies with the provider cannot be counted from here; the model's window is the most that it can be.
+            _ if call.peek.needs.stored_input => input_tokens_max(&call.peek).max(target.context.unwrap_or_default()),
+            _ => input_tokens_max(&call.peek),
+        };
+        let is_budgeted = self.ledger.is_budgeted(&call.payer);
+        let (output, mut written) = output_of(call, target, &self.policy, is_budgeted);
+        if is_budgeted && target.price.is_none() {
+            return Err(Fault::new(
+                Code::MODEL_UNPRICED,
+                format!("the price of {} is not known, and a budget applies to this call", target.id),
+            )
+            .hint("the operator sets the model's price, or `unknown_price` to a worst case"));
+        }
+        let choices = call.peek.choices.max(1);
+        let now = self.ambient.now();
+        let amount = |output: u64| amount(call, target, now, (input, output.saturating_mul(choices)));
+        let mut reserved = amount(output);
+        let reservation = match self.ledger.reserve(&call.payer, reserved).await {
+            Err(fault) if self.policy.lowers_output && fault.code == Code::BUDGET_EXCEEDED => {
+                let fits = lowered(&fault, output, &amount).ok_or(fault)?;
+                written = Some(fits);
+                reserved = amount(fits);
+                self.ledger.reserve(&call.payer, reserved).await?
+            }
+            reserved => reserved?,
+        };
+        let row = SpendRow { payer: call.payer.shown(), model: target.id.clone(), requests: 1, ..SpendRow::default() };
+        let stake = Stake {
+            ledger: self.ledger.clone(),
+            reservation: Some(reservation),
+            reserved,
+            input_max: input,
+            row,
+            now,
+            target: target.clone(),
+            tier: call.peek.service_tier.clone(),
+            has_media: has_media(call),
+            so_far: so_far.clone(),
+        };
+        Ok(Held { stake, max_output: written })
+    }
+}
+
+fn amount(call: &ModelCall, target: &Target, now: Timestamp, (input, output): (u64, u64)) -> Amount {
+    let searches = if call.peek.needs.hosted_tools { SEARCHES_MAX } else { 0 };
+    let terms = Terms { tier: call.peek.service_tier.as_deref(), at: Some(now), media: has_media(call), searches };
+    let nano_usd = match &target.price {
+        Some(_) if call.operation == Operation::CountTokens => 0,
+        Some(price) => price.worst_on(input, output, &terms),
+        None => 0,
+    };
+    Amount { nano_usd, tokens: integer(input.saturating_add(output)), requests: 1 }
+}
+
+fn has_media(call: &ModelCall) -> bool {
+    let needs = call.peek.needs;
+    needs.images || needs.audio || needs.files
+}
+
+/// Tokens of one answer at most, and whether they have to be written as a limit.
+fn output_of(call: &ModelCall, target: &Target, policy: &Policy, is_budgeted: bool) -> (u64, Option<u64>) {
+    if matches!(call.operation, Operation::Embeddings | Operation::CountTokens) {
+        return (0, None);
+    }
+    match call.peek.max_output_tokens {
+        Some(max) => (max, None),
+        None => {
+            let most = target.output_max.unwrap_or(policy.output_max).min(policy.output_max);
+            // Without a limit the model may write more than was reserved; where nothing is limited, nothing is touched.
+            (most, (is_budgeted && target.output_max.is_none_or(|known| most < known)).then_some(most))
+        }
+    }
+}
+
+/// The longest output that the rest of the budget pays for.
+fn lowered(fault: &Fault, output: u64, amount: &impl Fn(u64) -> Amount) -> Option<u64> {
+    let fact = |name: &str| fault.facts.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    let remaining: i64 = fact("remaining")?.parse().ok()?;
+    let unit =
+        [BudgetUnit::NanoUsd, BudgetUnit::Tokens].into_iter().find(|unit| Some(unit.as_str()) == fact("unit"))?;
+    let fits = |output: u64| amount(output).of(unit) <= remaining;
+    let (mut low, mut high) = (OUTPUT_TOKENS_MIN, output);
+    if high <= low || !fits(low) {
+        return None;
+    }
+    // The amount grows with the output: halving finds the last one that fits in at most 64 steps.
+    while low + 1 < high {
+        let middle = low + (high - low) / 2;
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Some(low)
+}
+
+fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Stake {
+    /// As the provider counted, or as we did.
+    pub fn settle(mut self, counted: Counted, is_failure: bool) -> Counted {
+        let Usage { input, output, .. } = counted.usage;
+        let nano_usd = match &self.target.price {
+            // Nothing was used: not even what a provider takes for each request.
+            _ if counted == Counted::default() => 0,
+            Some(price) => price.cost_on(&counted.usage, &self.terms()),
+            None => 0,
+        };
+        let is_estimated = counted.is_estimated
+            || self.target.price_is_assumed
+            || (self.target.price.is_none() && counted != Counted::default());
+        let counted = Counted { is_estimated, ..counted };
+        let actual = Amount { nano_usd, tokens: integer(input.saturating_add(output)), requests: 1 };
+        if let Some(reservation) = self.reservation.take() {
+            reservation.settle(actual);
+        }
+        self.book(&counted, nano_usd, is_failure);
+        counted
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms { tier: self.tier.as_deref(), at: Some(self.now), media: self.has_media, searches: 0 }
+    }
+
+    /// Nothing was sent.
+    pub fn release(mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            reservation.release();
+        }
+    }
+
+    /// What an answer cost that came whole, or of which so much came. `None` of usage is estimated.
+    pub fn counted(&self, tap: &Tap, is_whole: bool) -> Counted {
+        if is_whole && let Some(usage) = tap.usage() {
+            return Counted { usage, is_estimated: false };
+        }
+        let told = tap.usage_so_far();
+        let output = delivered_tokens(tap.delivered_bytes());
+        let usage = match told {
+            Some(usage) => Usage { output: usage.output.max(output), ..usage },
+            None => Usage { input: self.input_max, output, ..Usage::default() },
+        };
+        Counted { usage, is_estimated: true }
+    }
+
+    /// Something was sent and nothing came back: the provider may have read it.
+    pub fn unanswered(&self) -> Counted {
+        Counted { usage: Usage { input: self.input_max, ..Usage::default() }, is_estimated: true }
+    }
+
+    fn book(&mut self, counted: &Counted, nano_usd: i64, is_failure: bool) {
+        let mut row = std::mem::take(&mut self.row);
+        row.failures = i64::from(is_failure);
+        row.tokens_input = integer(counted.usage.input);
+        row.tokens_output = integer(counted.usage.output);
+        row.nano_usd = nano_usd;
+        row.estimated = i64::from(counted.is_estimated);
+        self.ledger.spend().add(self.now, row);
+        // Sums: whole after any panic.
+        let mut so_far = self.so_far.lock().unwrap_or_else(PoisonError::into_inner);
+        so_far.tokens_input = so_far.tokens_input.saturating_add(counted.usage.input);
+        so_far.tokens_output = so_far.tokens_output.saturating_add(counted.usage.output);
+        so_far.nano_usd = so_far.nano_usd.saturating_add(nano_usd);
+        so_far.estimated |= counted.is_estimated;
+    }
+}
+
+impl Drop for Stake {
+    fn drop(&mut self) {
+        if self.reservation.take().is_none() {
+            return;
+        }
+        // The reservation, dropped with this, books the same.
+        let output = self.reserved.tokens.saturating_sub(integer(self.input_max));
+        let usage =
+            Usage { input: self.input_max, output: u64::try_from(output).unwrap_or_default(), ..Usage::default() };
+        self.book(&Counted { usage, is_estimated: true }, self.reserved.nano_usd, true);
+    }
+}

@@ -1,0 +1,31 @@
+//! The engine of model calls: from a request that the monitor has allowed to the answer of some provider, within budgets.
+//!
+//! Peek ▸ plan ▸ for each attempt: reserve ▸ send ▸ pass through or translate ▸ settle ▸ report. Where client and provider
+//! speak one protocol the bytes of both go through untouched but for what [`agentos_wire::splice()`] names. There is no status
+//! and no header before the provider's first valid event, so that everything before it can fail over unseen; after it, a
+//! failure is an error inside of the stream, and never its clean end.
+//!
+//! Not here: who may ask for what (the monitor), which target is next (the router), what fits a budget (the ledger), how a
+//! protocol is written (the wire).
+
+mod amounts;
+mod answers;
+mod attempt;
+mod call;
+mod engine;
+mod failing;
+mod idempotency;
+mod keys;
+mod prepare;
+mod pump;
+mod reply;
+mod route;
+mod upstream;
+
+pub use agentos_router::Operation;
+pub use call::ModelCall;
+pub use engine::{Engine, EngineOptions, Policy};
+pub use keys::{Keys, SealedKeys};
+pub use reply::{Body, Reply, reply_of};
+pub use route::{Course, Routing};
+pub use upstream::{Upstream, UpstreamOptions};

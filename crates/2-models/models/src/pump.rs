@@ -1,0 +1,330 @@
+//! A stream under way: from the provider's connection to the client's channel, as fast as the slower of both.
+//!
+//! The event that ends it is held back until the call is settled and its outcome is durable. A stream that breaks ends with an
+//! error in the client's protocol; one whose client is gone stops its provider.
+
+use std::time::Duration;
+
+use agentos_base::Ambient;
+use agentos_monitor::{ModelEnd, ModelOutcome, ModelRecord, SoFar};
+use agentos_router::{Observed, Target};
+use agentos_types::{Code, Fault};
+use agentos_wire::{Class, Delta, Failure, Protocol, Seen, broken as broken_stream, sse::Frame};
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc::Sender,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    Course,
+    attempt::{Live, Translator},
+    engine::snapshot,
+    failing::{broken, fault_of, wire_error},
+    idempotency::Slot,
+    reply::wire_error_of,
+    upstream::Stopped,
+};
+
+/// Silence after which a client is told that somebody is still there.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A client that takes nothing for so long is gone, whatever its connection says.
+const CLIENT_STALL: Duration = Duration::from_secs(300);
+/// A stream lives no longer, however it trickles.
+const STREAM_MAX: Duration = Duration::from_secs(3_600);
+/// The last bytes of a connection that is to be used again.
+const DRAIN: Duration = Duration::from_secs(1);
+
+pub(crate) struct Pump {
+    pub live: Live,
+    pub client: Protocol,
+    pub events: Sender<Bytes>,
+    pub record: ModelRecord,
+    pub course: Box<dyn Course>,
+    pub target: Target,
+    pub ambient: Ambient,
+    pub so_far: SoFar,
+    /// What was sent, if somebody wants it again.
+    pub kept: Option<Kept>,
+    pub slot: Option<Slot>,
+}
+
+/// The bytes of a stream, up to a limit.
+pub(crate) struct Kept {
+    bytes: BytesMut,
+    max: usize,
+    is_whole: bool,
+}
+
+enum Ending {
+    /// With the bytes that say so.
+    Whole(Bytes),
+    Broken(Failure),
+    ClientGone,
+}
+
+impl Kept {
+    pub fn new(max: usize) -> Self {
+        Self { bytes: BytesMut::new(), max, is_whole: true }
+    }
+
+    fn add(&mut self, piece: &[u8]) {
+        self.is_whole &= self.bytes.len() + piece.len() <= self.max;
+        if self.is_whole {
+            self.bytes.extend_from_slice(piece);
+        }
+    }
+}
+
+impl Pump {
+    pub async fn run(mut self) {
+        let ending = self.carry().await;
+        self.end(ending).await;
+    }
+
+    async fn carry(&mut self) -> Ending {
+        let over = Instant::now() + STREAM_MAX;
+        let mut out = BytesMut::new();
+        loop {
+            let ending = self.read_frames(&mut out);
+            if !out.is_empty() && !self.send(out.split().freeze()).await {
+                return Ending::ClientGone;
+            }
+            if let Some(ending) = ending {
+                return ending;
+            }
+            let until = (Instant::now() + self.live.idle).min(over);
+            match self.next_piece(until).await {
+                Some(Ok(Some(piece))) => self.live.scanner.push(&piece),
+                Some(Ok(None)) => return self.at_end(&mut out).await,
+                Some(Err(stopped)) => return self.stopped(&stopped),
+                None => return Ending::ClientGone,
+            }
+        }
+    }
+
+    /// `None`: the client is gone.
+    async fn next_piece(&mut self, until: Instant) -> Option<Result<Option<Bytes>, Stopped>> {
+        loop {
+            let beat = Instant::now() + HEARTBEAT;
+            tokio::select! {
+                biased;
+                piece = self.live.body.piece(until) => return Some(piece),
+                () = self.events.closed() => return None,
+                () = sleep_until(beat) => {
+                    if !self.send(Bytes::from_static(b": keep-alive\n\n")).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything that has come, into `out`, up to the event that ends it.
+    fn read_frames(&mut self, out: &mut BytesMut) -> Option<Ending> {
+        if let Some((frame, seen)) = self.live.first.take()
+            && let Some(ending) = self.take(&frame, seen, out)
+        {
+            return Some(ending);
+        }
+        loop {
+            match self.live.scanner.next_frame() {
+                Ok(None) => return None,
+                Err(long) => return Some(Ending::Broken(self.broken(b"", &long.to_string()))),
+                Ok(Some(frame)) => {
+                    let seen = self.live.tap.frame(&frame);
+                    if let Some(ending) = self.take(&frame, seen, out) {
+                        return Some(ending);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &Frame, seen: Seen, out: &mut BytesMut) -> Option<Ending> {
+        match seen {
+            Seen::Error(body) => return Some(Ending::Broken(self.broken(&body, ""))),
+            Seen::Malformed => {
+                return Some(Ending::Broken(
+                    self.broken(b"", "the provider sent an event that is none of its protocol"),
+                ));
+            }
+            _ => {}
+        }
+        if self.live.translator.is_some() {
+            return self.translate(frame, out);
+        }
+        match seen {
+            Seen::Terminal => Some(Ending::Whole(frame.raw.clone())),
+            // Asked for by us and not by the client.
+            Seen::Usage if !self.live.wants_usage => None,
+            _ => {
+                out.extend_from_slice(&frame.raw);
+                None
+            }
+        }
+    }
+
+    fn translate(&mut self, frame: &Frame, out: &mut BytesMut) -> Option<Ending> {
+        if frame.is_comment() {
+            return None;
+        }
+        let deltas = self.live.translator.as_mut()?.reader.frame(frame);
+        match deltas {
+            Ok(deltas) => self.write(deltas, out),
+            Err(refusal) => Some(Ending::Broken(self.broken(b"", &refusal.to_string()))),
+        }
+    }
+
+    fn write(&mut self, deltas: Vec<Delta>, out: &mut BytesMut) -> Option<Ending> {
+        let Translator { emulation, writer, .. } = self.live.translator.as_mut()?;
+        for delta in deltas {
+            let recovered = match emulation {
+                Some(emulation) => emulation.delta(delta),
+                None => Ok(vec![delta]),
+            };
+            match recovered {
+                Err(refusal) => return Some(Ending::Broken(self.broken(b"", &refusal.to_string()))),
+                Ok(recovered) => {
+                    for delta in recovered {
+                        let bytes = writer.delta(&delta);
+                        if matches!(delta, Delta::End) {
+                            return Some(Ending::Whole(bytes.into()));
+                        }
+                        out.extend_from_slice(&bytes);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The connection ended. What is left in the scanner may be the end without its empty line.
+    async fn at_end(&mut self, out: &mut BytesMut) -> Ending {
+        let last = match self.live.scanner.end() {
+            Ok(Some(frame)) if !frame.is_comment() => {
+                let seen = self.live.tap.frame(&frame);
+                // Bytes of a torn frame tell nobody anything; only an end is taken from it.
+                match (self.live.tap.is_terminal(), self.take(&frame, seen, out)) {
+                    (true, ending @ Some(Ending::Whole(_))) => ending,
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        if let Some(Ending::Whole(mut bytes)) = last {
+            if self.live.translator.is_none() && !bytes.ends_with(b"\n\n") {
+                bytes = [&bytes, &b"\n\n"[..]].concat().into();
+            }
+            return Ending::Whole(bytes);
+        }
+        let ended = self.live.translator.as_mut().map(|translator| translator.reader.end());
+        match ended {
+            Some(Ok(deltas)) => {
+                out.clear();
+                let ending = self.write(deltas, out);
+                if !out.is_empty() && !self.send(out.split().freeze()).await {
+                    return Ending::ClientGone;
+                }
+                match ending {
+                    Some(ending) => ending,
+                    None => Ending::Broken(self.broken(b"", "the provider's stream ended before its answer was whole")),
+                }
+            }
+            _ => Ending::Broken(self.broken(b"", "the provider's stream ended before its answer was whole")),
+        }
+    }
+
+    fn stopped(&self, stopped: &Stopped) -> Ending {
+        let reason = match stopped {
+            Stopped::Idle => "the provider fell silent in the middle of its stream",
+            Stopped::Cut(_) => "the provider's connection broke off in the middle of its stream",
+            Stopped::TooLarge => "the provider's stream is longer than what is read of one",
+        };
+        Ending::Broken(self.broken(b"", reason))
+    }
+
+    fn broken(&self, body: &[u8], reason: &str) -> Failure {
+        broken(self.live.protocol, body, reason)
+    }
+
+    /// `false`: the client is gone.
+    async fn send(&mut self, bytes: Bytes) -> bool {
+        if let Some(kept) = &mut self.kept {
+            kept.add(&bytes);
+        }
+        matches!(timeout(CLIENT_STALL, self.events.send(bytes)).await, Ok(Ok(())))
+    }
+
+    async fn end(self, ending: Ending) {
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, slot } = self;
+        let Live { mut body, tap, stake, .. } = live;
+        let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
+        match ending {
+            Ending::Whole(last) => {
+                stake.settle(counted, false);
+                if let Some(kept) = &mut kept {
+                    kept.add(&last);
+                }
+                let mut outcome = snapshot(&so_far, ModelEnd::Done, 200);
+                let cost = cost(&outcome);
+                outcome.answer = record.is_step().then(|| answer_of(kept.as_ref(), &outcome));
+                match record.close(outcome).await {
+                    Ok(()) => {
+                        if let (Some(slot), Some(kept)) = (slot, kept.filter(|kept| kept.is_whole)) {
+                            slot.done(200, "text/event-stream", kept.bytes.freeze());
+                        }
+                        let last = [cost.as_bytes(), &last].concat();
+                        let _ = timeout(CLIENT_STALL, events.send(last.into())).await;
+                    }
+                    Err(fault) => tell(&events, broken_stream(client, &wire_error_of(&fault))).await,
+                }
+                // Its last bytes make the connection one that can be used again.
+                let _ =
+                    timeout(DRAIN, async { while let Ok(Some(_)) = body.piece(Instant::now() + DRAIN).await {} }).await;
+            }
+            Ending::Broken(failure) => {
+                drop(body);
+                stake.settle(counted, true);
+                course.report(&target, Observed::Failed(&failure), ambient.now());
+                let mut outcome = snapshot(&so_far, ModelEnd::Broken, 200);
+                outcome.class = Some(Class::StreamBroken.as_str());
+                outcome.fault = Some(fault_of(&failure));
+                close(record, outcome).await;
+                tell(&events, broken_stream(client, &wire_error(&failure))).await;
+            }
+            Ending::ClientGone => {
+                // First of all the provider stops.
+                drop(body);
+                stake.settle(counted, false);
+                course.report(&target, Observed::Nothing, ambient.now());
+                let mut outcome = snapshot(&so_far, ModelEnd::ClientGone, 200);
+                outcome.fault = Some(Fault::new(Code::CONNECTION_LOST, "the client went away"));
+                close(record, outcome).await;
+            }
+        }
+    }
+}
+
+async fn tell(events: &Sender<Bytes>, bytes: Vec<u8>) {
+    // Whoever is gone by now needs no error.
+    let _ = timeout(CLIENT_STALL, events.send(bytes.into())).await;
+}
+
+/// A broken stream is told as such whatever the log says.
+async fn close(record: ModelRecord, outcome: ModelOutcome) {
+    if let Err(fault) = record.close(outcome).await {
+        tracing::warn!(%fault, detail = fault.detail, "the end of a stream was not recorded");
+    }
+}
+
+/// A comment, which every reader of events passes over.
+fn cost(outcome: &ModelOutcome) -> String {
+    format!(": agent-os cost-nano-usd={} estimated={}\n\n", outcome.nano_usd, outcome.estimated)
+}
+
+fn answer_of(kept: Option<&Kept>, outcome: &ModelOutcome) -> Value {
+    let kept = kept.filter(|kept| kept.is_whole).map(|kept| &kept.bytes[..]);
+    crate::engine::recorded(outcome, "text/event-stream", kept)
+}

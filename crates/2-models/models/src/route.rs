@@ -1,0 +1,48 @@
+//! What the engine needs of whoever chooses: a target to try, the next one after a failure, and somebody to tell how it went.
+//! The router is the one; a test may be another.
+
+use agentos_router::{Asked, Observed, Plan, Router, Target};
+use agentos_types::{Fault, Result, Timestamp};
+use agentos_wire::Failure;
+
+pub trait Routing: Send + Sync {
+    /// Refused if nothing can answer, with what can be done about it.
+    fn plan(&self, asked: &Asked<'_>) -> Result<Box<dyn Course>, Fault>;
+
+    /// What can be named, and whose it is.
+    fn names(&self) -> Vec<(String, String)>;
+}
+
+/// The attempts of one request. Dropped, it gives back what it holds and says nothing about its target.
+pub trait Course: Send {
+    /// What is tried next: first with `None`, then with the failure of the last target. `None`: it is over, and that failure is
+    /// told.
+    fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target>;
+
+    /// How it goes. A failure that [`Course::next`] is told of needs no report.
+    fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp);
+}
+
+impl Routing for Router {
+    fn plan(&self, asked: &Asked<'_>) -> Result<Box<dyn Course>, Fault> {
+        Ok(Box::new(Router::plan(self, asked)?))
+    }
+
+    fn names(&self) -> Vec<(String, String)> {
+        let config = self.config();
+        let names = config.names().into_iter();
+        names.map(|(id, provider)| (id, provider.unwrap_or("agent-os").to_owned())).collect()
+    }
+}
+
+impl Course for Plan {
+    fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target> {
+        Plan::next(self, last, now)
+    }
+
+    fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp) {
+        if let Some(change) = Plan::report(self, target, observed, now) {
+            tracing::warn!(target = target.id, ?change, "the health of a target of models changed");
+        }
+    }
+}

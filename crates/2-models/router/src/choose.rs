@@ -1,0 +1,223 @@
+//! The choice, as a pure function: rules, a seed and a situation in, one act out. Nothing here looks at a clock or at state, so
+//! that a record of the situation gives the same act for ever.
+
+use std::collections::BTreeMap;
+
+use agentos_types::Timestamp;
+use agentos_wire::Class;
+use serde::{Deserialize, Serialize};
+
+use crate::{FailureClass, Policy, Rule};
+
+mod candidate;
+mod moves;
+mod ramp;
+mod rank;
+
+pub use candidate::{Candidate, Exclusion, Lane, LaneState};
+use moves::Move;
+
+/// Attempts of one request, the first included; so at most two targets beyond the first.
+pub const ATTEMPTS_MAX: usize = 3;
+
+/// A limit of the rate is waited for at the same key, if it is this short.
+const WAIT_MAX_MS: u64 = 5_000;
+
+/// What of a route decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    pub policy: Policy,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fallback: BTreeMap<FailureClass, Rule>,
+    pub content_filter_fallback: bool,
+    pub continuation: bool,
+    pub price_weight: u8,
+}
+
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Index of the candidate, and of its lane.
+    pub target: usize,
+    pub lane: usize,
+    pub class: Class,
+    pub retry_after_ms: Option<u64>,
+}
+
+/// All that a choice depends on, beside rules and seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Situation {
+    pub now: Timestamp,
+    pub deadline: Timestamp,
+    pub tried: Vec<Tried>,
+    pub candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    Ask {
+        target: usize,
+        lane: usize,
+        pause_ms: u64,
+        /// With what was passed on as prefill.
+        continuation: bool,
+    },
+    Stop(Stop),
+}
+
+/// Why nothing more is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// No target can do what is asked.
+    NotCapable,
+    /// Some could, and all of them are shut until then.
+    Shut { until: Timestamp },
+    /// A large target died, and its traffic is let onto the others by and by.
+    Ramp { until: Timestamp },
+    /// The class of the failure is final, or a rule says so.
+    Final,
+    /// Three attempts.
+    Attempts,
+    /// No time is left.
+    Deadline,
+    /// The provider has had its share of retries.
+    RetryBudget,
+    /// There is nobody else.
+    Exhausted,
+}
+
+/// What is done in a situation.
+pub(crate) fn decide(rules: &Rules, seed: u64, situation: &Situation) -> Act {
+    if situation.now >= situation.deadline {
+        return Act::Stop(Stop::Deadline);
+    }
+    match situation.tried.last() {
+        None => first(rules, seed, situation),
+        Some(_) if situation.tried.len() >= ATTEMPTS_MAX => Act::Stop(Stop::Attempts),
+        Some(last) => again(rules, seed, situation, last),
+    }
+}
+
+fn first(rules: &Rules, seed: u64, situation: &Situation) -> Act {
+    let candidates = &situation.candidates;
+    if candidates.iter().all(|candidate| candidate.excluded.is_some()) {
+        return Act::Stop(Stop::NotCapable);
+    }
+    let ranking = rank::ranking(rules, seed, candidates, Candidate::is_open_for_business);
+    let Some(&target) = ranking.first() else {
+        return Act::Stop(Stop::Shut { until: reopening(situation) });
+    };
+    if let Some(until) = ramp::held_back(rules, seed, situation, target) {
+        return Act::Stop(Stop::Ramp { until });
+    }
+    ask(seed, situation, target, 0).unwrap_or(Act::Stop(Stop::Exhausted))
+}
+
+/// The earliest instant at which one of those that could answer may be asked again.
+fn reopening(situation: &Situation) -> Timestamp {
+    let able = situation.candidates.iter().filter(|candidate| candidate.excluded.is_none());
+    let instants = able.flat_map(|candidate| &candidate.lanes).filter_map(|lane| lane.state.until(situation.now));
+    instants.min().unwrap_or(situation.now)
+}
+
+fn again(rules: &Rules, seed: u64, situation: &Situation, last: &Tried) -> Act {
+    let moves = moves::after(rules, last.class);
+    if moves.is_empty() {
+        return Act::Stop(Stop::Final);
+    }
+    let mut stop = Stop::Exhausted;
+    for step in moves {
+        match take(rules, seed, situation, last, *step) {
+            Ok(act) => return act,
+            // The first reason that is more than "nobody" is told.
+            Err(reason) if stop == Stop::Exhausted => stop = reason,
+            Err(_) => {}
+        }
+    }
+    Act::Stop(stop)
+}
+
+/// The act of one move, or why it cannot be made.
+fn take(rules: &Rules, seed: u64, situation: &Situation, last: &Tried, step: Move) -> Result<Act, Stop> {
+    let same = situation.candidates.get(last.target).ok_or(Stop::Exhausted)?;
+    let (target, lane, pause_ms) = match step {
+        Move::Same => {
+            if situation.tried.iter().filter(|tried| tried.target == last.target).count() > 1 {
+                return Err(Stop::Exhausted);
+            }
+            let wait = last.retry_after_ms.unwrap_or(0);
+            if wait > WAIT_MAX_MS {
+                return Err(Stop::Exhausted);
+            }
+            let pause = moves::backoff_ms(seed, situation.tried.len()).max(wait);
+            let lane = same.ready_after(situation.now, pause, seed).ok_or(Stop::Exhausted)?;
+            (last.target, lane, pause)
+        }
+        Move::Wait => {
+            let wait = last.retry_after_ms.filter(|wait| *wait <= WAIT_MAX_MS).ok_or(Stop::Exhausted)?;
+            let lane = same.lanes.get(last.lane).filter(|lane| lane.is_ready_after(situation.now, wait));
+            lane.ok_or(Stop::Exhausted)?;
+            (last.target, last.lane, wait)
+        }
+        Move::OtherKey { once } => {
+            let refusals = situation.tried.iter().filter(|tried| tried.target == last.target).count();
+            if once && refusals > 1 {
+                return Err(Stop::Exhausted);
+            }
+            let used = |lane: usize| situation.tried.iter().any(|t| t.target == last.target && t.lane == lane);
+            let lane = same.ready_lane(seed, |index, _| !used(index)).ok_or(Stop::Exhausted)?;
+            (last.target, lane, 0)
+        }
+        Move::Next | Move::Larger => {
+            let untried = |candidate: &Candidate, index: usize| {
+                let larger = step == Move::Next || candidate.context > same.context && same.context.is_some();
+                larger && candidate.is_open_for_business() && !situation.tried.iter().any(|t| t.target == index)
+            };
+            let index =
+                rank::first_where(rules, seed, &situation.candidates, untried, |candidate| candidate.may_retry)?;
+            return ask(seed, situation, index, 0).ok_or(Stop::Exhausted);
+        }
+        Move::Continue => {
+            let can = |candidate: &Candidate, _: usize| candidate.can_prefill && candidate.is_open_for_business();
+            let index = rank::first_where(rules, seed, &situation.candidates, can, |candidate| candidate.may_retry)?;
+            return match ask(seed, situation, index, 0) {
+                Some(Act::Ask { target, lane, pause_ms, .. }) => {
+                    Ok(Act::Ask { target, lane, pause_ms, continuation: true })
+                }
+                _ => Err(Stop::Exhausted),
+            };
+        }
+    };
+    if !same.may_retry {
+        return Err(Stop::RetryBudget);
+    }
+    if situation.now.after(std::time::Duration::from_millis(pause_ms)) >= situation.deadline {
+        return Err(Stop::Deadline);
+    }
+    Ok(Act::Ask { target, lane, pause_ms, continuation: false })
+}
+
+fn ask(seed: u64, situation: &Situation, target: usize, pause_ms: u64) -> Option<Act> {
+    let lane = situation.candidates.get(target)?.ready_lane(seed, |_, _| true)?;
+    Some(Act::Ask { target, lane, pause_ms, continuation: false })
+}
+
+/// A number of this request for this purpose (Steele's SplitMix64).
+fn draw(seed: u64, purpose: u64) -> u64 {
+    let mut z = seed.wrapping_add(purpose.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Below `count`; 0 of none.
+fn draw_below(seed: u64, purpose: u64, count: usize) -> usize {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    let drawn = draw(seed, purpose).checked_rem(count).unwrap_or(0);
+    usize::try_from(drawn).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

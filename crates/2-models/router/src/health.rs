@@ -1,0 +1,300 @@
+//! What the router has seen of each target. It outlasts the configuration: a target that is the same in the next document
+//! keeps its past.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use agentos_types::Timestamp;
+use agentos_wire::{Class, Failure};
+use serde::Serialize;
+
+mod breaker;
+mod bucket;
+mod latency;
+mod window;
+
+pub(crate) use breaker::Breaker;
+pub use breaker::BreakerState;
+pub(crate) use bucket::Bucket;
+use latency::Latency;
+use window::Window;
+
+/// Targets whose health is remembered. Names that clients invent take places until a document is put in place.
+const TARGETS_MAX: usize = 4_096;
+
+/// A limit of the rate without a time: as long as a client would wait by itself.
+const COOL_DEFAULT: Duration = Duration::from_secs(5);
+/// No provider closes a key for longer by a header.
+const COOL_MAX: Duration = Duration::from_secs(600);
+
+/// A key that was not accepted is tried again after this long, in case it was mended; each refusal doubles it.
+const REFUSED_MIN: Duration = Duration::from_secs(600);
+const REFUSED_MAX: Duration = Duration::from_secs(3_600);
+
+/// How an attempt went.
+#[derive(Clone, Copy, Debug)]
+pub enum Observed<'a> {
+    /// The first byte came after this long.
+    Answered {
+        first_byte: Duration,
+    },
+    Failed(&'a Failure),
+    /// The client went away, or nothing was sent: it says nothing about the target.
+    Nothing,
+}
+
+/// What a report changed, for the log, the metrics and whoever has to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Opened,
+    Closed,
+    KeyCooling,
+    /// The provider does not accept it: somebody has to look at it.
+    KeyRefused,
+}
+
+/// Of one model of one provider.
+#[derive(Debug, Default)]
+pub(crate) struct TargetHealth(Mutex<State>);
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub latency: Latency,
+    pub window: Window,
+    pub in_flight: u32,
+    /// By group of keys.
+    pub breakers: BTreeMap<String, Breaker>,
+    /// By the name of the secret.
+    pub keys: BTreeMap<String, KeyState>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyState {
+    cooled: Shut,
+    refused: Shut,
+    refused_times: u32,
+}
+
+/// Shut from an instant on for so long. A clock that went back does not lengthen it beyond its own length.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shut {
+    from: Timestamp,
+    length: Duration,
+}
+
+impl Shut {
+    fn new(from: Timestamp, length: Duration) -> Self {
+        Self { from, length }
+    }
+
+    pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.from.after(self.length);
+        (now < until && !self.length.is_zero()).then(|| until.min(now.after(self.length)))
+    }
+}
+
+impl KeyState {
+    /// Until when it is not used, and whether because it was refused.
+    pub fn shut(&self, now: Timestamp) -> Option<(Timestamp, bool)> {
+        let refused = self.refused.until(now).map(|until| (until, true));
+        refused.or_else(|| self.cooled.until(now).map(|until| (until, false)))
+    }
+}
+
+impl TargetHealth {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves counters that are still counters.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// An attempt with this key and group has ended, or has said how it goes.
+    pub fn observe(&mut self, group: &str, key: &str, observed: Observed<'_>, now: Timestamp) -> Option<Change> {
+        match observed {
+            Observed::Nothing => None,
+            Observed::Answered { first_byte } => {
+                self.latency.answered(first_byte);
+                self.window.count(now, true);
+                // One that is shut since, by another request, stays shut.
+                if self.keys.get(key).is_some_and(|state| state.shut(now).is_none()) {
+                    self.keys.remove(key);
+                }
+                self.breaker(group).succeeded(now).then_some(Change::Closed)
+            }
+            Observed::Failed(failure) => self.failed(group, key, failure, now),
+        }
+    }
+
+    fn failed(&mut self, group: &str, key: &str, failure: &Failure, now: Timestamp) -> Option<Change> {
+        let ill = failure.class.is_ill_health();
+        self.window.count(now, !ill);
+        match failure.class {
+            class if class.is_ill_health() => {
+                self.latency.failed();
+                if let Some(wait) = failure.retry_after {
+                    self.cool(key, wait, now);
+                }
+                self.breaker(group).failed(now).then_some(Change::Opened)
+            }
+            Class::RateLimited => {
+                self.cool(key, failure.retry_after.unwrap_or(COOL_DEFAULT), now);
+                Some(Change::KeyCooling)
+            }
+            Class::Auth | Class::QuotaExhausted => {
+                self.refuse(key, failure.retry_after, now);
+                Some(Change::KeyRefused)
+            }
+            // It answered as it should; the request was at fault.
+            _ => self.breaker(group).succeeded(now).then_some(Change::Closed),
+        }
+    }
+
+    fn cool(&mut self, key: &str, wait: Duration, now: Timestamp) {
+        let wait = wait.min(COOL_MAX);
+        let state = self.keys.entry(key.to_owned()).or_default();
+        if state.cooled.until(now).is_none_or(|until| until < now.after(wait)) {
+            state.cooled = Shut::new(now, wait);
+        }
+    }
+
+    fn refuse(&mut self, key: &str, wait: Option<Duration>, now: Timestamp) {
+        let state = self.keys.entry(key.to_owned()).or_default();
+        let doubled = REFUSED_MIN.saturating_mul(1 << state.refused_times.min(8));
+        state.refused_times = state.refused_times.saturating_add(1);
+        state.refused = Shut::new(now, doubled.max(wait.unwrap_or_default()).min(REFUSED_MAX));
+    }
+
+    pub fn breaker(&mut self, group: &str) -> &mut Breaker {
+        // Groups are those of a document, so that their number is bounded.
+        self.breakers.entry(group.to_owned()).or_default()
+    }
+}
+
+/// Whose health it is. Another address under the same name is another provider.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HealthKey {
+    pub provider: String,
+    pub base_url: String,
+    pub model: String,
+}
+
+/// What all requests share.
+#[derive(Debug, Default)]
+pub(crate) struct Healths {
+    targets: Mutex<HashMap<HealthKey, Arc<TargetHealth>>>,
+    /// Of retries and of hedges, by provider.
+    buckets: Mutex<HashMap<String, Arc<Buckets>>>,
+}
+
+/// How many requests beyond the first a provider bears.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    pub retries: Bucket,
+    pub hedges: Bucket,
+}
+
+impl Healths {
+    pub fn of(&self, key: HealthKey) -> Arc<TargetHealth> {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = targets.get(&key) {
+            return known.clone();
+        }
+        let fresh = Arc::<TargetHealth>::default();
+        if targets.len() >= TARGETS_MAX {
+            // Forgets what nobody holds and what never answered.
+            targets.retain(|_, health| Arc::strong_count(health) > 1 || health.state().latency.is_known());
+        }
+        if targets.len() < TARGETS_MAX {
+            targets.insert(key, fresh.clone());
+        }
+        fresh
+    }
+
+    pub fn buckets(&self, provider: &str) -> Arc<Buckets> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Buckets { retries: Bucket::retries(), hedges: Bucket::hedges() });
+        buckets.entry(provider.to_owned()).or_insert_with(fresh).clone()
+    }
+
+    /// Forgets what the new document has not, unless a request still holds it.
+    pub fn keep(&self, providers: &[(String, String)]) {
+        let known = |key: &HealthKey| {
+            providers.iter().any(|(provider, base_url)| *provider == key.provider && *base_url == key.base_url)
+        };
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets
+            .retain(|key, health| known(key) && (Arc::strong_count(health) > 1 || health.state().latency.is_known()));
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.retain(|provider, _| providers.iter().any(|(name, _)| name == provider));
+    }
+
+    pub fn view(&self, now: Timestamp) -> Vec<HealthView> {
+        let targets: Vec<_> = {
+            let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+            targets.iter().map(|(key, health)| (key.clone(), health.clone())).collect()
+        };
+        let mut views: Vec<_> = targets.iter().map(|(key, health)| health.state().view(key, now)).collect();
+        views.sort_by(|one, other| one.target.cmp(&other.target));
+        views
+    }
+}
+
+/// For lists and metrics.
+#[derive(Clone, Debug, Serialize)]
+pub struct HealthView {
+    /// `PROVIDER/MODEL`, the model as its provider names it.
+    pub target: String,
+    /// Smoothed; `None` if it never answered.
+    pub first_byte_us: Option<u64>,
+    pub errors_permille: u32,
+    pub in_flight: u32,
+    pub lanes: Vec<LaneView>,
+    pub keys: Vec<KeyView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LaneView {
+    pub group: String,
+    pub state: BreakerState,
+    /// When an open one lets a request through again.
+    pub reopens_at: Option<Timestamp>,
+}
+
+/// A key that is not used for now. By the name of its secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyView {
+    pub secret: String,
+    pub until: Timestamp,
+    /// It was not accepted; else its rate is limited.
+    pub is_refused: bool,
+}
+
+impl State {
+    fn view(&mut self, key: &HealthKey, now: Timestamp) -> HealthView {
+        let lanes = self.breakers.iter_mut().map(|(group, breaker)| {
+            let (state, reopens_at) = breaker.look(now);
+            LaneView { group: group.clone(), state, reopens_at }
+        });
+        let lanes = lanes.collect();
+        let keys = self.keys.iter().filter_map(|(secret, state)| {
+            let (until, is_refused) = state.shut(now)?;
+            Some(KeyView { secret: secret.clone(), until, is_refused })
+        });
+        HealthView {
+            target: format!("{}/{}", key.provider, key.model),
+            first_byte_us: self.latency.first_byte_us(),
+            errors_permille: self.latency.errors_permille(),
+            in_flight: self.in_flight,
+            lanes,
+            keys: keys.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
