@@ -41,9 +41,11 @@ impl ServerModels {
                 let payer = Payer { token: Some(token.clone()), ..Payer::default() };
                 Ok(Known { party: Party::Program(Program { token, name, grants }), task: None, payer })
             }
-            ModelCaller::Agent { agent, instance, task, .. } => {
+            ModelCaller::Agent { agent, instance, task, step } => {
                 let caller = self.quarters.caller(&agent, &instance)?;
                 let payer = Payer { agent: Some(agent), run: task.clone(), ..Payer::default() };
+                // The effect of a system call is in the journal as that call's step.
+                let task = task.filter(|_| step.is_none());
                 Ok(Known { party: Party::Agent(caller), task, payer })
             }
         }
