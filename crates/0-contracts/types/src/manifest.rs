@@ -1,5 +1,6 @@
 //! The manifest: the signed statement of what an agent is, how it is started, and what it may ask for.
 
+mod budget;
 mod egress;
 mod limits;
 mod sandbox;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AgentName, Code, Fault, Grant, Result, Timestamp};
 
+pub use budget::{ModelBudget, Usd};
 pub use egress::{Egress, EgressCredential};
 pub use limits::{LimitEnforcement, Limits};
 pub use sandbox::{Sandbox, SandboxProfile};
@@ -79,6 +81,8 @@ pub struct Manifest {
     pub sandbox: Sandbox,
     #[serde(default, skip_serializing_if = "is_default")]
     pub egress: Egress,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub budget: ModelBudget,
     /// After this instant the manifest no longer deploys or starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -106,6 +110,7 @@ impl Manifest {
         for grant in &self.grants {
             validate_grant(grant)?;
         }
+        self.budget.validate()?;
         self.validate_limits()
     }
 
@@ -214,6 +219,8 @@ mod tests {
             Some("no action 'post'"),
         );
         check(json!({"grants": [{"category": "net", "actions": ["fetch"], "resources": []}]}), Some("no resource"));
+        check(json!({"budget": {"team": "A B"}}), Some("budget.team"));
+        check(json!({"budget": {"usd_per_day": "1,5"}}), Some("amount in USD"));
         check(json!({"limits": {"concurrent_tasks": 0}}), Some("limits.concurrent_tasks is 0"));
     }
 }

@@ -16,6 +16,10 @@ pub enum Notice {
     Schedules,
     /// New audit records exist.
     Audit,
+    /// Budgets were set or removed.
+    Budgets,
+    /// The document of providers and models has a new revision.
+    Models,
     /// Announcements of other nodes may have been lost: like a receiver that lagged, read the state again.
     Missed,
 }

@@ -2,7 +2,7 @@
 
 use agentos_types::{
     AgentName, TaskId, TokenId,
-    budget::{BudgetScope, BudgetUnit},
+    budget::{AMOUNT_MAX, BudgetScope, BudgetUnit},
 };
 
 /// What one call uses or could use at most. Never negative.
@@ -21,7 +21,8 @@ impl Amount {
             BudgetUnit::Tokens => self.tokens,
             BudgetUnit::Requests => self.requests,
         };
-        amount.max(0)
+        // A provider can report anything; sums of such numbers have to stay numbers.
+        amount.clamp(0, AMOUNT_MAX)
     }
 }
 

@@ -20,8 +20,10 @@ pub(crate) struct Key {
 #[derive(Clone, Debug)]
 pub(crate) struct Want {
     pub key: Key,
+    /// Where the budget is set: of a run, for all runs of its agent.
+    pub budgeted: BudgetScope,
     pub amount: i64,
-    /// The budget.
+    /// The budget, as this node knows it.
     pub limit: i64,
 }
 
@@ -32,12 +34,20 @@ pub(crate) struct Counter {
     /// Settled, and not yet written as used.
     pub spent: i64,
     pub reserved: i64,
+    /// The budget when something was last reserved, for its warning.
+    pub limit: i64,
     pub touched_at: Timestamp,
 }
 
 impl Counter {
     pub fn free(&self) -> i64 {
-        self.leased - self.spent - self.reserved
+        self.leased.saturating_sub(self.spent).saturating_sub(self.reserved)
+    }
+
+    /// The part of the lease that a booking of everything spent ends. What calls hold stays leased, even where a provider has
+    /// reported more than was reserved: others must not get it too.
+    pub fn booked_part(&self) -> i64 {
+        self.spent.min(self.leased - self.reserved).max(0)
     }
 }
 
@@ -48,6 +58,15 @@ pub(crate) struct Booking {
     pub spent: i64,
     /// Part of the lease that ends with it: what was spent of it, and what is given back.
     pub returned: i64,
+    /// The budget, for its warning.
+    pub limit: i64,
+}
+
+/// What one write has done for one count.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub booking: Booking,
+    pub granted: i64,
 }
 
 #[derive(Debug, Default)]
@@ -57,17 +76,19 @@ impl Counters {
     /// All or nothing. Otherwise those that lack something.
     pub fn reserve(&self, wants: &[Want], now: Timestamp) -> Result<(), Vec<Want>> {
         let mut counters = self.lock();
-        let free = |want: &Want| counters.get(&want.key).map_or(0, Counter::free);
-        let short: Vec<Want> = wants.iter().filter(|want| free(want) < want.amount).cloned().collect();
-        if !short.is_empty() {
-            return Err(short);
-        }
-        for want in wants {
-            let counter = counters.entry(want.key.clone()).or_default();
-            counter.reserved += want.amount;
+        take(&mut counters, wants, now)
+    }
+
+    /// What a write has leased and booked, and with it the reservation that asked for it, so that nobody comes between.
+    pub fn enlarged(&self, grants: &[Grant], wants: &[Want], now: Timestamp) -> Result<(), Vec<Want>> {
+        let mut counters = self.lock();
+        for Grant { booking, granted } in grants {
+            let counter = counters.entry(booking.key.clone()).or_default();
+            counter.leased += granted - booking.returned;
+            counter.spent -= booking.spent;
             counter.touched_at = now;
         }
-        Ok(())
+        take(&mut counters, wants, now)
     }
 
     pub fn settle(&self, reserved: &[(Key, i64)], actual: impl Fn(BudgetUnit) -> i64, now: Timestamp) {
@@ -75,22 +96,13 @@ impl Counters {
         for (key, amount) in reserved {
             let counter = counters.entry(key.clone()).or_default();
             counter.reserved -= amount;
-            counter.spent += actual(key.unit);
+            counter.spent = counter.spent.saturating_add(actual(key.unit));
             counter.touched_at = now;
         }
     }
 
     pub fn get(&self, key: &Key) -> Counter {
         self.lock().get(key).copied().unwrap_or_default()
-    }
-
-    /// After a write that granted `granted` and booked `spent`.
-    pub fn enlarged(&self, key: &Key, granted: i64, booking: &Booking, now: Timestamp) {
-        let mut counters = self.lock();
-        let counter = counters.entry(key.clone()).or_default();
-        counter.leased += granted - booking.returned;
-        counter.spent -= booking.spent;
-        counter.touched_at = now;
     }
 
     /// What is to be written now, at most `most` counts. Counts that nobody has touched since `idle_before` and whose calls are
@@ -109,8 +121,8 @@ impl Counters {
                 if idle {
                     counters.remove(&key);
                 }
-                let returned = if idle { counter.leased } else { booked_part(&counter) };
-                (Booking { key, spent: counter.spent, returned }, idle)
+                let returned = if idle { counter.leased } else { counter.booked_part() };
+                (Booking { key, spent: counter.spent, returned, limit: counter.limit }, idle)
             })
             .collect()
     }
@@ -123,22 +135,35 @@ impl Counters {
         }
     }
 
-    /// What was taken out comes back: its booking was not written. Others may have begun anew under its key.
+    /// What was taken out comes back: its booking failed. Whether it was written all the same is known only after a look at the
+    /// lease ([`Counters::leases`]), so that only the part comes back that is right either way. Others may have begun anew.
     pub fn undo(&self, booking: &Booking, now: Timestamp) {
         let mut counters = self.lock();
         let counter = counters.entry(booking.key.clone()).or_default();
-        counter.leased += booking.returned;
-        counter.spent += booking.spent;
+        counter.leased += booking.returned.min(booking.spent);
+        counter.spent = counter.spent.saturating_add(booking.spent);
+        counter.limit = booking.limit;
         counter.touched_at = now;
     }
 
-    /// Takes out of every count of a scope what no call holds: its budget changes.
-    pub fn unused(&self, scope: &BudgetScope) -> Vec<Booking> {
+    /// What the store says that this node leases.
+    pub fn leases(&self, key: &Key, amount: i64, now: Timestamp) {
         let mut counters = self.lock();
-        let own = counters.iter_mut().filter(|(key, _)| key.scope == *scope);
+        let counter = counters.entry(key.clone()).or_default();
+        counter.leased = amount;
+        counter.touched_at = now;
+    }
+
+    /// Takes what no call holds out of every count of a scope: its budget changes. Counts of runs do not name the agent whose
+    /// budget they have, so that all runs give theirs back; the next call of each leases anew.
+    pub fn unused(&self, scope: &BudgetScope) -> Vec<Booking> {
+        let is_for_runs = matches!(scope, BudgetScope::RunsOf(_));
+        let concerns = |of: &BudgetScope| of == scope || (is_for_runs && matches!(of, BudgetScope::Run(_)));
+        let mut counters = self.lock();
+        let own = counters.iter_mut().filter(|(key, _)| concerns(&key.scope));
         own.map(|(key, counter)| {
-            let returned = counter.leased - counter.reserved;
-            let booking = Booking { key: key.clone(), spent: counter.spent, returned };
+            let returned = (counter.leased - counter.reserved).max(0);
+            let booking = Booking { key: key.clone(), spent: counter.spent, returned, limit: counter.limit };
             counter.leased -= returned;
             counter.spent = 0;
             booking
@@ -157,7 +182,18 @@ impl Counters {
     }
 }
 
-/// The part of a lease that was spent; more cannot be returned than is there.
-pub(crate) fn booked_part(counter: &Counter) -> i64 {
-    counter.spent.min(counter.leased)
+fn take(counters: &mut HashMap<Key, Counter>, wants: &[Want], now: Timestamp) -> Result<(), Vec<Want>> {
+    // Who needs nothing of a count is not held up by it, however it stands.
+    let is_short = |want: &&Want| want.amount > 0 && counters.get(&want.key).map_or(0, Counter::free) < want.amount;
+    let short: Vec<Want> = wants.iter().filter(is_short).cloned().collect();
+    if !short.is_empty() {
+        return Err(short);
+    }
+    for want in wants {
+        let counter = counters.entry(want.key.clone()).or_default();
+        counter.reserved += want.amount;
+        counter.limit = want.limit;
+        counter.touched_at = now;
+    }
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! The handle that everybody holds: `reserve`, `set`, `standing`, and the loop that writes what was spent.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -10,31 +11,38 @@ use agentos_store::{Store, Tx};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Result, Timestamp,
     audit::AuditEvent,
-    budget::{AMOUNT_MAX, BudgetScope, BudgetUnit, Period},
+    budget::{BudgetScope, BudgetUnit, Period},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Amount, Budget, Payer, Reservation, Spend, Standing,
-    counters::{Booking, Counters, Key, Want, booked_part},
+    change::Budgets,
+    counters::{Booking, Counters, Grant, Key, Want},
     limits::Limits,
     refusal::exceeded,
     rows,
 };
 
-/// Rounds of taking slices until a call has all that it needs. Others may take what was just granted; that it happens so often
-/// to one call means that the budget is nearly used up.
+/// Rounds of taking slices until a call has all that it needs. What is granted is the call's own, but for another of its counts
+/// others may take meanwhile what was free.
 const ROUNDS_MAX: usize = 8;
 /// Counts that one write books. More follow in the next.
 const BOOKINGS_MAX: usize = 500;
+/// Writes of one booking. What is left has the next second; a slice for a waiting call comes before it.
+const BOOKING_ROUNDS_MAX: usize = 40;
 /// How often spent is written as used. What a death forfeits does not depend on it.
 const BOOK_EVERY: Duration = Duration::from_secs(1);
 /// A count that nobody has touched for so long gives its slice back.
 const IDLE: Duration = Duration::from_secs(10);
+/// A stop waits so long for the last booking.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often counts are looked through that can no longer refuse anything, and how old they have to be.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 const MINUTES_KEPT: Duration = Duration::from_secs(86_400);
 const RUNS_KEPT: Duration = Duration::from_secs(90 * 86_400);
+/// A year, and a month to look back on it.
+const DAYS_KEPT: Duration = Duration::from_secs(396 * 86_400);
 /// Percent of a budget at which it is told.
 const WARN_PERCENT: i64 = 80;
 
@@ -49,20 +57,27 @@ pub struct LedgerOptions {
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    store: Store,
-    ambient: Ambient,
-    node: String,
-    limits: RwLock<Arc<Limits>>,
-    counters: Counters,
+pub(crate) struct Inner {
+    pub store: Store,
+    pub ambient: Ambient,
+    pub node: String,
+    pub budgets: RwLock<Budgets>,
+    /// Team and tenant of each agent.
+    pub members: RwLock<HashMap<AgentName, Group>>,
+    pub counters: Counters,
+    /// Counts of which a write was reported as failed: what this node leases is looked up before it is used.
+    unsure: Mutex<HashSet<Key>>,
     spend: Spend,
     /// Held over every write of leases and use, so that what is written and what is remembered are the same.
-    writing: tokio::sync::Mutex<()>,
+    pub writing: tokio::sync::Mutex<()>,
 }
+
+/// Team and tenant, each if there is one.
+pub(crate) type Group = (Option<String>, Option<String>);
 
 impl Ledger {
     /// Reads the budgets, and books as used what an earlier life of this node held when it died.
@@ -93,17 +108,19 @@ impl Ledger {
             store,
             ambient,
             node,
-            limits: RwLock::default(),
+            budgets: RwLock::default(),
+            members: RwLock::default(),
             counters: Counters::default(),
+            unsure: Mutex::default(),
             spend: Spend::default(),
             writing: tokio::sync::Mutex::default(),
         };
         let ledger = Self { inner: Arc::new(inner) };
-        ledger.reload().await?;
+        ledger.read().await?;
         Ok(ledger)
     }
 
-    /// Books what was spent, every second and at the shutdown.
+    /// Books what was spent, every second. [`Ledger::close`] follows when nothing calls any more.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut prune_at = self.inner.ambient.now();
         loop {
@@ -117,15 +134,26 @@ impl Ledger {
             let now = self.inner.ambient.now();
             if now >= prune_at {
                 prune_at = now.after(PRUNE_EVERY);
-                let (minutes, runs) = (now.before(MINUTES_KEPT), now.before(RUNS_KEPT));
-                if let Err(fault) = self.inner.store.write(move |tx| rows::prune(tx, minutes, runs)).await {
+                let before = [MINUTES_KEPT, RUNS_KEPT, DAYS_KEPT].map(|kept| now.before(kept));
+                let pruned = self.inner.store.write(move |tx| {
+                    let [minutes, runs, days] = before;
+                    rows::prune(tx, minutes, runs, days)
+                });
+                if let Err(fault) = pruned.await {
                     tracing::warn!(%fault, "old counts of budgets could not be taken away");
                 }
             }
         }
-        // Everything goes back: the next life has nothing to forfeit.
-        if let Err(fault) = self.book(Duration::ZERO).await {
-            tracing::warn!(%fault, detail = fault.detail, "what was spent could not be written; what this node leases is forfeited");
+    }
+
+    /// The last booking. Everything goes back, so that the next life of this node has nothing to forfeit.
+    pub async fn close(&self) {
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.book(Duration::ZERO)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                tracing::warn!(%fault, detail = fault.detail, "what was spent could not be written; what is leased is forfeited");
+            }
+            Err(_) => tracing::warn!("what was spent could not be written in time; what is leased is forfeited"),
         }
     }
 
@@ -136,15 +164,14 @@ impl Ledger {
 
     /// Holds `amount` on all accounts of the payer, or refuses with what is left. Waits for a write only when a slice is used up.
     pub async fn reserve(&self, payer: &Payer, amount: Amount) -> Result<Reservation> {
+        let now = self.inner.ambient.now();
+        let wants = self.wants(payer, amount, now);
+        if self.inner.counters.reserve(&wants, now).is_ok() {
+            return Ok(self.held(wants));
+        }
         for _ in 0..ROUNDS_MAX {
-            let now = self.inner.ambient.now();
-            let wants = self.wants(payer, amount, now);
-            match self.inner.counters.reserve(&wants, now) {
-                Ok(()) => {
-                    let held = wants.into_iter().map(|want| (want.key, want.amount)).collect();
-                    return Ok(Reservation { ledger: self.clone(), held });
-                }
-                Err(short) => self.enlarge(short).await?,
+            if let Some(reservation) = self.enlarge(payer, amount).await? {
+                return Ok(reservation);
             }
         }
         Err(Fault::new(Code::STORE_BUSY, "too many calls ask for the rest of one budget at once")
@@ -159,6 +186,11 @@ impl Ledger {
         units.any(|unit| unit != BudgetUnit::Requests)
     }
 
+    fn held(&self, wants: Vec<Want>) -> Reservation {
+        let held = wants.into_iter().map(|want| (want.key, want.amount)).collect();
+        Reservation { ledger: self.clone(), held }
+    }
+
     /// Every count that the call touches and that has a budget.
     fn wants(&self, payer: &Payer, amount: Amount, now: Timestamp) -> Vec<Want> {
         let limits = self.limits();
@@ -166,45 +198,81 @@ impl Ledger {
         for (budgeted, counted) in payer.accounts() {
             for (period, unit, limit) in limits.of(&budgeted) {
                 let key = Key { scope: counted.clone(), period: *period, unit: *unit, start: period.start(now) };
-                wants.push(Want { key, amount: amount.of(*unit), limit: *limit });
+                let (budgeted, amount) = (budgeted.clone(), amount.of(*unit));
+                wants.push(Want { key, budgeted, amount, limit: *limit });
             }
         }
         wants
     }
 
-    /// A larger slice for each count that lacks something, all in one write, or a refusal that changes nothing.
-    async fn enlarge(&self, short: Vec<Want>) -> Result<()> {
+    /// A larger slice for each count that lacks something, all in one write, and the reservation out of it; or a refusal that
+    /// changes nothing. `None` if calls that needed no slice took meanwhile what this one would have had.
+    async fn enlarge(&self, payer: &Payer, amount: Amount) -> Result<Option<Reservation>> {
         let _writing = self.inner.writing.lock().await;
+        self.make_sure().await?;
         let now = self.inner.ambient.now();
-        // Somebody may have done it while this call waited.
-        let needy: Vec<(Want, i64, Booking)> = short
-            .into_iter()
-            .filter_map(|want| {
-                let counter = self.inner.counters.get(&want.key);
-                let lacking = want.amount - counter.free();
-                let booking = Booking { key: want.key.clone(), spent: counter.spent, returned: booked_part(&counter) };
-                (lacking > 0).then_some((want, lacking, booking))
-            })
-            .collect();
-        if needy.is_empty() {
+        // Budgets do not change while this lock is held. Somebody may have got the slice while this call waited for it.
+        let wants = self.wants(payer, amount, now);
+        let short = match self.inner.counters.reserve(&wants, now) {
+            Ok(()) => return Ok(Some(self.held(wants))),
+            Err(short) => short,
+        };
+        let asked: Vec<(Want, i64, Booking)> = short.into_iter().map(|want| self.asked(want)).collect();
+        let (node, ambient) = (self.inner.node.clone(), self.inner.ambient.clone());
+        let bookings: Vec<Booking> = asked.iter().map(|(_, _, booking)| booking.clone()).collect();
+        let written = self.inner.store.write(move |tx| {
+            let mut granted = Vec::with_capacity(asked.len());
+            for (want, lacking, booking) in &asked {
+                rows::book(tx, &node, booking, now)?;
+                warn(tx, &ambient, &booking.key, want.limit)?;
+                granted.push(grant(tx, &node, want, *lacking, now)?);
+            }
+            Ok(granted)
+        });
+        let granted = match written.await {
+            Ok(granted) => granted,
+            Err(fault) => {
+                if fault.code != Code::BUDGET_EXCEEDED {
+                    self.doubt(bookings.iter().map(|booking| &booking.key));
+                }
+                return Err(fault);
+            }
+        };
+        let grants: Vec<Grant> =
+            bookings.into_iter().zip(granted).map(|(booking, granted)| Grant { booking, granted }).collect();
+        Ok(self.inner.counters.enlarged(&grants, &wants, now).is_ok().then(|| self.held(wants)))
+    }
+
+    /// What lacks once everything spent is booked.
+    fn asked(&self, want: Want) -> (Want, i64, Booking) {
+        let counter = self.inner.counters.get(&want.key);
+        let returned = counter.booked_part();
+        let lacking = want.amount - (counter.leased - returned - counter.reserved);
+        let booking = Booking { key: want.key.clone(), spent: counter.spent, returned, limit: want.limit };
+        (want, lacking, booking)
+    }
+
+    /// A write that failed may have happened all the same, if the database went away before it told.
+    pub(crate) fn doubt<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
+        self.inner.unsure.lock().unwrap_or_else(PoisonError::into_inner).extend(keys.cloned());
+    }
+
+    /// Reads again what this node leases of every count that is in doubt. The caller holds `writing`.
+    async fn make_sure(&self) -> Result<()> {
+        let keys: Vec<Key> = self.inner.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        if keys.is_empty() {
             return Ok(());
         }
-        let (node, ambient, asked) = (self.inner.node.clone(), self.inner.ambient.clone(), needy.clone());
-        let granted = self
-            .inner
-            .store
-            .write(move |tx| {
-                let mut granted = Vec::with_capacity(asked.len());
-                for (want, lacking, booking) in &asked {
-                    rows::book(tx, &node, booking, now)?;
-                    warn(tx, &ambient, &booking.key, want.limit)?;
-                    granted.push(grant(tx, &node, want, *lacking, now)?);
-                }
-                Ok(granted)
-            })
-            .await?;
-        for ((_, _, booking), granted) in needy.iter().zip(granted) {
-            self.inner.counters.enlarged(&booking.key, granted, booking, now);
+        let (node, now) = (self.inner.node.clone(), self.inner.ambient.now());
+        let asked = keys.clone();
+        // Through the writer, so that what it has committed is seen.
+        let read =
+            move |tx: &mut Tx<'_>| asked.iter().map(|key| rows::leased(tx, &node, key)).collect::<Result<Vec<_>>>();
+        let leased = self.inner.store.write(read).await?;
+        let mut unsure = self.inner.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, amount) in keys.iter().zip(leased) {
+            self.inner.counters.leases(key, amount, now);
+            unsure.remove(key);
         }
         Ok(())
     }
@@ -215,24 +283,26 @@ impl Ledger {
 
     /// Writes what was spent as used; counts that were idle for `idle` give their slice back.
     pub async fn book(&self, idle: Duration) -> Result<()> {
-        let _writing = self.inner.writing.lock().await;
+        // Sums for people do not hold up what budgets need.
+        let summed = self.inner.spend.write(&self.inner.store).await;
         let now = self.inner.ambient.now();
-        self.inner.spend.write(&self.inner.store).await?;
-        // In rounds: what is spent meanwhile waits for the next call.
-        loop {
+        for _ in 0..BOOKING_ROUNDS_MAX {
+            let _writing = self.inner.writing.lock().await;
+            self.make_sure().await?;
             let due = self.inner.counters.take_bookings(now.before(idle).after(Duration::from_micros(1)), BOOKINGS_MAX);
             let is_last = due.len() < BOOKINGS_MAX;
             if !due.is_empty() {
                 self.write_bookings(due, now).await?;
             }
             if is_last {
-                return Ok(());
+                break;
             }
         }
+        summed
     }
 
     async fn write_bookings(&self, due: Vec<(Booking, bool)>, now: Timestamp) -> Result<()> {
-        let (node, ambient, limits) = (self.inner.node.clone(), self.inner.ambient.clone(), self.limits());
+        let (node, ambient) = (self.inner.node.clone(), self.inner.ambient.clone());
         let bookings = due.clone();
         let written = self
             .inner
@@ -240,9 +310,7 @@ impl Ledger {
             .write(move |tx| {
                 for (booking, _) in &bookings {
                     rows::book(tx, &node, booking, now)?;
-                    if let Some(limit) = limit_of(&limits, &booking.key) {
-                        warn(tx, &ambient, &booking.key, limit)?;
-                    }
+                    warn(tx, &ambient, &booking.key, booking.limit)?;
                 }
                 Ok(())
             })
@@ -254,117 +322,31 @@ impl Ledger {
                 (Ok(()), true) | (Err(_), false) => {}
             }
         }
+        if written.is_err() {
+            self.doubt(due.iter().map(|(booking, _)| &booking.key));
+        }
         written
-    }
-
-    /// Sets a budget, with its record. What this node holds of a larger one before goes back first.
-    pub async fn set(&self, actor: &Actor, budget: Budget) -> Result<()> {
-        check(&budget)?;
-        let actor = actor.clone();
-        self.change(budget.scope.clone(), move |tx, ambient| {
-            rows::put(tx, &budget)?;
-            tx.record(event_of(ambient, &actor, "budget.set", &budget).fact("amount", budget.amount));
-            Ok(())
-        })
-        .await
-    }
-
-    pub async fn remove(&self, actor: &Actor, budget: Budget) -> Result<()> {
-        let actor = actor.clone();
-        self.change(budget.scope.clone(), move |tx, ambient| {
-            if rows::remove(tx, &budget.scope, budget.period, budget.unit, budget.origin)? == 0 {
-                let what =
-                    format!("no {} budget of {} in {}", budget.period.as_str(), budget.scope, budget.unit.as_str());
-                return Err(Fault::new(Code::BUDGET_NOT_FOUND, what).hint("`agent-os budget show` lists what is set"));
-            }
-            tx.record(event_of(ambient, &actor, "budget.remove", &budget));
-            Ok(())
-        })
-        .await
-    }
-
-    /// The budgets of a manifest, in place of those of the one before.
-    pub async fn set_of_manifest(&self, agent: &AgentName, budgets: Vec<Budget>) -> Result<()> {
-        budgets.iter().try_for_each(check)?;
-        for scope in [BudgetScope::Agent(agent.clone()), BudgetScope::RunsOf(agent.clone())] {
-            let own: Vec<Budget> = budgets.iter().filter(|budget| budget.scope == scope).cloned().collect();
-            self.change(scope.clone(), move |tx, _| {
-                rows::remove_manifests(tx, &scope)?;
-                own.iter().try_for_each(|budget| rows::put(tx, budget))
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    async fn change(
-        &self,
-        scope: BudgetScope,
-        work: impl FnOnce(&mut Tx<'_>, &Ambient) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
-        {
-            let _writing = self.inner.writing.lock().await;
-            let now = self.inner.ambient.now();
-            let returned = self.inner.counters.unused(&scope);
-            let (node, ambient, bookings) = (self.inner.node.clone(), self.inner.ambient.clone(), returned.clone());
-            let written = self
-                .inner
-                .store
-                .write(move |tx| {
-                    work(tx, &ambient)?;
-                    bookings.iter().try_for_each(|booking| rows::book(tx, &node, booking, now))
-                })
-                .await;
-            if written.is_err() {
-                returned.iter().for_each(|booking| self.inner.counters.undo(booking, now));
-            }
-            written?;
-        }
-        self.reload().await
-    }
-
-    /// Reads the budgets again: they were changed, here or on another node.
-    pub async fn reload(&self) -> Result<()> {
-        let budgets = self.inner.store.read(rows::budgets).await?;
-        *self.inner.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Limits::new(&budgets));
-        Ok(())
     }
 
     /// All budgets, or those of one scope, with how they stand now.
     pub async fn standing(&self, scope: Option<BudgetScope>) -> Result<Vec<Standing>> {
+        // A booking between the two readings would count twice or not at all.
+        let _writing = self.inner.writing.lock().await;
         let now = self.inner.ambient.now();
-        let found = self
-            .inner
-            .store
-            .read(move |conn| {
-                let budgets = rows::budgets(conn)?.into_iter();
-                budgets
-                    .filter(|budget| scope.as_ref().is_none_or(|wanted| *wanted == budget.scope))
-                    .map(|budget| {
-                        let key = Key {
-                            scope: budget.scope.clone(),
-                            period: budget.period,
-                            unit: budget.unit,
-                            start: budget.period.start(now),
-                        };
-                        Ok((rows::used(conn, &key)?, key, budget))
-                    })
-                    .collect::<Result<Vec<_>>>()
-            })
-            .await?;
-        Ok(found
-            .into_iter()
-            .map(|(durable, key, budget)| {
-                let held = self.inner.counters.get(&key);
-                Standing {
-                    used: durable.used + held.spent,
-                    reserved: held.reserved,
-                    forfeited: durable.forfeited,
-                    resets_at: budget.period.end(key.start),
-                    budget,
-                }
-            })
-            .collect())
+        let found = self.inner.store.read(move |conn| rows::standings(conn, scope.as_ref(), now)).await?;
+        let standing = |(budget, durable): (Budget, rows::Use)| {
+            let start = budget.period.start(now);
+            let key = Key { scope: budget.scope.clone(), period: budget.period, unit: budget.unit, start };
+            let held = self.inner.counters.get(&key);
+            Standing {
+                used: durable.used.saturating_add(held.spent),
+                reserved: held.reserved,
+                forfeited: durable.forfeited,
+                resets_at: budget.period.end(start),
+                budget,
+            }
+        };
+        Ok(found.into_iter().map(standing).collect())
     }
 
     /// Everything that calls hold at this moment. Zero when none is under way.
@@ -373,22 +355,26 @@ impl Ledger {
     }
 
     fn limits(&self) -> Arc<Limits> {
-        self.inner.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.budgets.read().unwrap_or_else(PoisonError::into_inner).limits()
     }
 }
 
-/// A slice if it fits, else exactly what lacks, else the refusal.
+/// A slice if it fits, else exactly what lacks, else the refusal. The budget is the one that is stored now.
 fn grant(tx: &Tx<'_>, node: &str, want: &Want, lacking: i64, now: Timestamp) -> Result<i64> {
-    let slice = slice_of(&want.key, want.limit).max(lacking);
+    let stored = rows::amount(tx, want)?;
+    // A deployment announces smaller ones before they are stored. One that another node took away or raised holds until this
+    // node has heard of it.
+    let limit = stored.map_or(want.limit, |amount| amount.min(want.limit));
+    let slice = slice_of(&want.key, limit).max(lacking);
     for granted in [slice, lacking] {
-        if rows::lease(tx, node, &want.key, granted, want.limit, now)? {
+        if rows::lease(tx, node, &want.key, granted, limit, now)? {
             return Ok(granted);
         }
     }
     let durable = rows::used(tx, &want.key)?;
     // What this node has free of its lease is what the call needs less what it lacks.
-    let remaining = want.limit - durable.used - durable.leased + (want.amount - lacking);
-    Err(exceeded(want, remaining, now))
+    let remaining = limit.saturating_sub(durable.used).saturating_sub(durable.leased) + (want.amount - lacking);
+    Err(exceeded(&Want { limit, ..want.clone() }, remaining, now))
 }
 
 /// What a node takes at once: small enough that a death forfeits little and other nodes find something, large enough that few
@@ -420,32 +406,4 @@ fn warn(tx: &mut Tx<'_>, ambient: &Ambient, key: &Key, limit: i64) -> Result<()>
         tracing::warn!(scope = %key.scope, period = key.period.as_str(), "{WARN_PERCENT} % of a budget are used");
     }
     Ok(())
-}
-
-/// The budget that a count belongs to. A run's is set for all runs of its agent, which the count does not name: its warning
-/// comes with the refusal of a larger slice.
-fn limit_of(limits: &Limits, key: &Key) -> Option<i64> {
-    limits.amount(&key.scope, key.period, key.unit)
-}
-
-fn check(budget: &Budget) -> Result<()> {
-    let refused = |what: String| Err(Fault::new(Code::BUDGET_INVALID, what));
-    if !(0..=AMOUNT_MAX).contains(&budget.amount) {
-        return refused(format!("an amount of {} is outside of 0..={AMOUNT_MAX}", budget.amount));
-    }
-    match (&budget.scope, budget.period) {
-        (BudgetScope::Run(_), _) => refused("one run has no budget of its own; set one for runs-of:AGENT".into()),
-        (BudgetScope::RunsOf(_), Period::Total) => Ok(()),
-        (BudgetScope::RunsOf(_), _) => {
-            refused("a budget for each run counts the whole run: use the period total".into())
-        }
-        _ => Ok(()),
-    }
-}
-
-fn event_of(ambient: &Ambient, actor: &Actor, action: &str, budget: &Budget) -> AuditEvent {
-    AuditEvent::new(ambient.event_id(), ambient.now(), actor.clone(), action, budget.scope.to_string())
-        .fact("period", budget.period.as_str())
-        .fact("unit", budget.unit.as_str())
-        .fact("origin", budget.origin.as_str())
 }

@@ -12,6 +12,7 @@
 //! Not here: prices, what a call can cost (the models), grants (the monitor).
 
 mod amount;
+mod change;
 mod counters;
 mod ledger;
 mod limits;
@@ -21,8 +22,9 @@ mod rows;
 mod spend;
 
 pub use amount::{Amount, Payer};
+pub use change::{Announced, write_manifests};
 pub use ledger::{Ledger, LedgerOptions};
 pub use limits::{Budget, Origin};
 pub use reservation::Reservation;
-pub use rows::Standing;
+pub use rows::{BUDGETS_MAX, Standing};
 pub use spend::{Spend, SpendRow};

@@ -1,6 +1,6 @@
 //! What is allowed: the budgets as they are set, and the smallest one for each account, period and unit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use agentos_types::{
     Timestamp,
@@ -22,6 +22,10 @@ impl Origin {
             Origin::Manifest => "manifest",
         }
     }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Origin::Operator, Origin::Manifest].into_iter().find(|origin| origin.as_str() == text)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub struct Budget {
 pub(crate) struct Limits(HashMap<BudgetScope, Vec<(Period, BudgetUnit, i64)>>);
 
 impl Limits {
-    pub fn new(budgets: &[Budget]) -> Self {
+    pub fn new<'a>(budgets: impl IntoIterator<Item = &'a Budget>) -> Self {
         let mut smallest: BTreeMap<(&BudgetScope, Period, BudgetUnit), i64> = BTreeMap::new();
         for budget in budgets {
             let amount = smallest.entry((&budget.scope, budget.period, budget.unit)).or_insert(budget.amount);
@@ -56,9 +60,12 @@ impl Limits {
     pub fn of(&self, scope: &BudgetScope) -> &[(Period, BudgetUnit, i64)] {
         self.0.get(scope).map_or(&[], Vec::as_slice)
     }
+}
 
-    pub fn amount(&self, scope: &BudgetScope, period: Period, unit: BudgetUnit) -> Option<i64> {
-        let found = self.of(scope).iter().find(|(of, what, _)| *of == period && *what == unit);
-        found.map(|(_, _, amount)| *amount)
-    }
+/// Scopes with a budget that is not as it was.
+pub(crate) fn changed(before: &[Budget], after: &[Budget]) -> BTreeSet<BudgetScope> {
+    let line = |budget: &Budget| (budget.scope.clone(), budget.period, budget.unit, budget.origin, budget.amount);
+    let before: BTreeSet<_> = before.iter().map(line).collect();
+    let after: BTreeSet<_> = after.iter().map(line).collect();
+    before.symmetric_difference(&after).map(|(scope, ..)| scope.clone()).collect()
 }

@@ -5,7 +5,7 @@ use agentos_types::{Code, Fault, Timestamp, budget::Period};
 use crate::counters::Want;
 
 pub(crate) fn exceeded(want: &Want, remaining: i64, now: Timestamp) -> Fault {
-    let Want { key, amount, limit } = want;
+    let Want { key, amount, limit, .. } = want;
     let unit = key.unit;
     let per = match key.period {
         Period::Total => String::new(),

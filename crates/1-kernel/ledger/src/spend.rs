@@ -6,12 +6,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use agentos_store::{Conn, Store, Tx};
-use agentos_types::{Result, Timestamp};
+use agentos_store::{Conn, Row, Store, Tx};
+use agentos_types::{Result, Timestamp, budget::AMOUNT_MAX};
 
 /// Sums that one day can have in memory; a payer more is counted under [`OTHERS`].
 const ROWS_MAX: usize = 50_000;
 const OTHERS: &str = "others";
+/// Of one row. No real sum comes near, and what a provider makes up cannot make the sum of many rows overflow.
+const SUM_MAX: i64 = AMOUNT_MAX / 100;
 /// Rows of a listing.
 const TOP_MAX: i64 = 1_000;
 
@@ -73,29 +75,47 @@ impl Spend {
              FROM model_spend WHERE day >= $1 GROUP BY payer, model
              ORDER BY sum(nano_usd) DESC, sum(requests) DESC, payer, model LIMIT $2",
             &[since.day_start().0.into(), i64::try_from(limit).unwrap_or(TOP_MAX).min(TOP_MAX).into()],
-            |row| {
-                Ok(SpendRow {
-                    payer: row.text(0)?,
-                    model: row.text(1)?,
-                    requests: row.integer(2)?,
-                    failures: row.integer(3)?,
-                    tokens_input: row.integer(4)?,
-                    tokens_output: row.integer(5)?,
-                    nano_usd: row.integer(6)?,
-                    estimated: row.integer(7)?,
-                })
-            },
+            |row| Ok(SpendRow { payer: row.text(0)?, model: row.text(1)?, ..read_sums(row)? }),
         )
+    }
+
+    /// Everything since a day, of nobody in particular.
+    pub fn total(conn: &Conn<'_>, since: Timestamp) -> Result<SpendRow> {
+        let found = conn.query_one(
+            "SELECT '', '', CAST(coalesce(sum(requests), 0) AS BIGINT), CAST(coalesce(sum(failures), 0) AS BIGINT),
+                    CAST(coalesce(sum(tokens_input), 0) AS BIGINT), CAST(coalesce(sum(tokens_output), 0) AS BIGINT),
+                    CAST(coalesce(sum(nano_usd), 0) AS BIGINT), CAST(coalesce(sum(estimated), 0) AS BIGINT)
+             FROM model_spend WHERE day >= $1",
+            &[since.day_start().0.into()],
+            read_sums,
+        )?;
+        Ok(found.unwrap_or_default())
     }
 }
 
+fn read_sums(row: &Row<'_>) -> Result<SpendRow> {
+    Ok(SpendRow {
+        requests: row.integer(2)?,
+        failures: row.integer(3)?,
+        tokens_input: row.integer(4)?,
+        tokens_output: row.integer(5)?,
+        nano_usd: row.integer(6)?,
+        estimated: row.integer(7)?,
+        ..SpendRow::default()
+    })
+}
+
 fn add_to(sum: &mut SpendRow, call: &SpendRow) {
-    sum.requests += call.requests;
-    sum.failures += call.failures;
-    sum.tokens_input += call.tokens_input;
-    sum.tokens_output += call.tokens_output;
-    sum.nano_usd += call.nano_usd;
-    sum.estimated += call.estimated;
+    for (sum, more) in [
+        (&mut sum.requests, call.requests),
+        (&mut sum.failures, call.failures),
+        (&mut sum.tokens_input, call.tokens_input),
+        (&mut sum.tokens_output, call.tokens_output),
+        (&mut sum.nano_usd, call.nano_usd),
+        (&mut sum.estimated, call.estimated),
+    ] {
+        *sum = sum.saturating_add(more.clamp(0, SUM_MAX)).min(SUM_MAX);
+    }
 }
 
 fn put(tx: &Tx<'_>, (day, payer, model): &Place, row: &SpendRow) -> Result<()> {
@@ -104,10 +124,14 @@ fn put(tx: &Tx<'_>, (day, payer, model): &Place, row: &SpendRow) -> Result<()> {
            (day, payer, model, requests, failures, tokens_input, tokens_output, nano_usd, estimated)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (day, payer, model) DO UPDATE SET
-           requests = model_spend.requests + excluded.requests, failures = model_spend.failures + excluded.failures,
-           tokens_input = model_spend.tokens_input + excluded.tokens_input,
-           tokens_output = model_spend.tokens_output + excluded.tokens_output,
-           nano_usd = model_spend.nano_usd + excluded.nano_usd, estimated = model_spend.estimated + excluded.estimated",
+           requests = CASE WHEN model_spend.requests > $10 THEN $10 ELSE model_spend.requests + excluded.requests END,
+           failures = CASE WHEN model_spend.failures > $10 THEN $10 ELSE model_spend.failures + excluded.failures END,
+           tokens_input =
+             CASE WHEN model_spend.tokens_input > $10 THEN $10 ELSE model_spend.tokens_input + excluded.tokens_input END,
+           tokens_output =
+             CASE WHEN model_spend.tokens_output > $10 THEN $10 ELSE model_spend.tokens_output + excluded.tokens_output END,
+           nano_usd = CASE WHEN model_spend.nano_usd > $10 THEN $10 ELSE model_spend.nano_usd + excluded.nano_usd END,
+           estimated = CASE WHEN model_spend.estimated > $10 THEN $10 ELSE model_spend.estimated + excluded.estimated END",
         &[
             day.0.into(),
             payer.into(),
@@ -118,6 +142,7 @@ fn put(tx: &Tx<'_>, (day, payer, model): &Place, row: &SpendRow) -> Result<()> {
             row.tokens_output.into(),
             row.nano_usd.into(),
             row.estimated.into(),
+            SUM_MAX.into(),
         ],
     )
     .map(drop)

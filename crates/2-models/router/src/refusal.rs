@@ -82,7 +82,7 @@ fn not_capable(model: &str, reasons: &[(String, Exclusion)]) -> Fault {
     let code = if NoTarget::common(reasons, |reason| *reason == Exclusion::Disabled) {
         Code::MODEL_DISABLED
     } else if NoTarget::common(reasons, |reason| *reason == Exclusion::PriceUnknown) {
-        Code::MODEL_UNPRICED
+        Code::MODEL_PRICE_UNKNOWN
     } else if NoTarget::common(reasons, |reason| matches!(reason, Exclusion::TooLong { .. })) {
         Code::MODEL_INPUT_TOO_LONG
     } else {

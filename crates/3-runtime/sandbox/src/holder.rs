@@ -51,7 +51,7 @@ impl Process {
         let mut command = command(options, profile, life, theirs);
         let child = command.spawn().map_err(|error| {
             let message = format!("the launcher of the profile {} could not be started: {error}", profile.as_str());
-            Fault::new(Code::LAUNCH_FAILED, message)
+            Fault::new(Code::LAUNCHER_NOT_READY, message)
         })?;
         Ok(Self { child, socket: Arc::new(ours) })
     }

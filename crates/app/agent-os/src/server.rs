@@ -24,6 +24,7 @@ use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
 use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
 use agentos_identity::Tokens;
+use agentos_ledger::{Ledger, LedgerOptions};
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
@@ -45,9 +46,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     checks, descriptors, egress, install,
     install::Installation,
-    kernel::{ServerKernel, retention},
+    kernel::{ServerKernel, budgets, retention},
     layout::Layout,
     log_key::LogKeyFiles,
+    models::{self, EngineParts, ServerModels},
     programs,
     sandboxes::Walls,
     syscalls::MonitoredSyscalls,
@@ -176,9 +178,23 @@ impl Server {
         witnesses.record_contradictions().await?;
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
+        let options = LedgerOptions { store: store.clone(), ambient: ambient.clone(), node: installation.node.clone() };
+        let notices = store.subscribe();
+        let ledger = Ledger::open(options).await?;
+        budgets::enrol_all(&ledger, &store).await?;
+        let router = models::open_router(&store).await?;
+        let parts = EngineParts {
+            router,
+            ledger: ledger.clone(),
+            secrets: secrets.clone(),
+            ambient: ambient.clone(),
+            background: background.clone(),
+        };
+        let engine = models::open_engine(&config, parts)?;
+        let models = ServerModels::new(engine, monitor.clone(), quarters.clone(), ledger.clone())?;
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
-        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
+        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
         let supervisor = Supervisor::start(
             options,
@@ -186,11 +202,14 @@ impl Server {
             tasks.clone(),
             ambient.clone(),
             background.clone(),
-            Arc::new(MonitoredSyscalls(monitor)),
+            Arc::new(MonitoredSyscalls(monitor.clone())),
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
         witnesses.publisher.spawn(&background);
+        background.spawn("budgets", ledger.clone().run(background.shutdown()));
+        background
+            .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -209,6 +228,7 @@ impl Server {
             secrets,
             retention,
             supervisor,
+            ledger,
             egress,
             witnesses,
             ambient: ambient.clone(),
@@ -217,7 +237,7 @@ impl Server {
             checks,
             machine,
         });
-        let ports = Ports { kernel: kernel.clone(), models: None };
+        let ports = Ports { kernel: kernel.clone(), models: Some(Arc::new(models)) };
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
     }
@@ -248,6 +268,7 @@ impl Server {
         kernel.ready.store(false, Ordering::SeqCst);
         let agents_ended = kernel.supervisor.shutdown().await;
         let background_ended = background.stop(BACKGROUND_GRACE).await;
+        kernel.ledger.close().await;
         hit(Point::ServerStopAgentsEnded);
         if agents_ended && background_ended {
             // In vain is as after a crash: the next start gives them back.
@@ -344,7 +365,7 @@ fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upke
     Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log))
 }
 
-fn dialer_options(config: &Config) -> Result<DialerOptions> {
+pub fn dialer_options(config: &Config) -> Result<DialerOptions> {
     let defaults = DialerOptions::default();
     Ok(DialerOptions {
         private_exceptions: targets(&config.dialer_private_exceptions())?,

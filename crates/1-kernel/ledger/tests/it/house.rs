@@ -1,13 +1,16 @@
 //! A store with a ledger, whose clock the test owns.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
 
 use agentos_base::{Ambient, ambient::FakeClock};
 use agentos_ledger::{Amount, Budget, Ledger, LedgerOptions, Origin, Payer};
 use agentos_scratch::Scratch;
 use agentos_store::{Conn, Database, Sequencer, Store, StoreOptions};
 use agentos_types::{
-    Actor, Result, Timestamp,
+    Actor, Code, Fault, Result, Timestamp,
     audit::AuditEvent,
     budget::{BudgetScope, BudgetUnit, Period},
 };
@@ -16,14 +19,20 @@ use tempfile::TempDir;
 use super::BACKEND;
 
 /// A log that keeps the names of what happened.
-struct Names(Arc<Mutex<Vec<String>>>);
+struct Names {
+    names: Arc<Mutex<Vec<String>>>,
+    refuses: Arc<AtomicBool>,
+}
 
 impl Sequencer for Names {
     fn load(&mut self, _: &Conn<'_>) -> Result<()> {
         Ok(())
     }
     fn seal(&mut self, _: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
-        self.0.lock().unwrap().extend(events.iter().map(|event| event.action.clone()));
+        if self.refuses.load(SeqCst) {
+            return Err(Fault::new(Code::STORE_BUSY, "the log takes no record"));
+        }
+        self.names.lock().unwrap().extend(events.iter().map(|event| event.action.clone()));
         Ok(())
     }
     fn settled(&mut self, _: bool) {}
@@ -35,6 +44,8 @@ pub(super) struct House {
     pub ambient: Ambient,
     pub clock: Arc<FakeClock>,
     names: Arc<Mutex<Vec<String>>>,
+    /// The log takes no record: a write that has one fails.
+    pub refuses: Arc<AtomicBool>,
 }
 
 /// 2026-11-23T10:00:30Z.
@@ -44,7 +55,12 @@ impl House {
     pub fn new() -> Self {
         let (ambient, clock) = Ambient::fake(7, NOON);
         let (directory, scratch) = (tempfile::tempdir().unwrap(), BACKEND.scratch());
-        Self { directory, scratch, ambient, clock, names: Arc::default() }
+        Self { directory, scratch, ambient, clock, names: Arc::default(), refuses: Arc::default() }
+    }
+
+    /// Only where a second session can write.
+    pub fn postgres(&self) -> Option<&agentos_scratch::ScratchDatabase> {
+        self.scratch.urls().map(|_| self.scratch.postgres())
     }
 
     pub fn store(&self) -> Store {
@@ -54,7 +70,7 @@ impl House {
             database,
             queue_max: 1_024,
             readers: 2,
-            sequencer: Some(Box::new(Names(self.names.clone()))),
+            sequencer: Some(Box::new(Names { names: self.names.clone(), refuses: self.refuses.clone() })),
             ambient: self.ambient.clone(),
         })
         .unwrap()

@@ -6,8 +6,10 @@ mod on_sqlite {
     pub(super) const BACKEND: agentos_scratch::Backend = agentos_scratch::Backend::Sqlite;
     mod budgets;
     mod crash;
+    mod hostile;
     mod house;
     mod interleaving;
+    mod nodes;
     mod periods;
 }
 
@@ -19,9 +21,13 @@ mod on_postgres {
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod crash;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod hostile;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod house;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod interleaving;
+    #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
+    mod nodes;
     #[expect(clippy::duplicate_mod, reason = "the same promises on the other database")]
     mod periods;
 }

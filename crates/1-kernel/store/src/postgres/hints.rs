@@ -47,6 +47,8 @@ fn word(notice: &Notice) -> String {
         Notice::Agent(name) => format!("agent:{name}"),
         Notice::Schedules => "schedules".to_owned(),
         Notice::Audit => "audit".to_owned(),
+        Notice::Budgets => "budgets".to_owned(),
+        Notice::Models => "models".to_owned(),
         Notice::Missed => "missed".to_owned(),
     }
 }
@@ -62,6 +64,8 @@ fn notice(word: &str) -> Notice {
         ["agent", name] => name.parse().ok().map(Notice::Agent),
         ["schedules"] => Some(Notice::Schedules),
         ["audit"] => Some(Notice::Audit),
+        ["budgets"] => Some(Notice::Budgets),
+        ["models"] => Some(Notice::Models),
         _ => None,
     };
     known.unwrap_or(Notice::Missed)
@@ -91,6 +95,8 @@ mod tests {
             Notice::Agent(agent),
             Notice::Schedules,
             Notice::Audit,
+            Notice::Budgets,
+            Notice::Models,
         ];
         let told = payloads(&statements(&[&all[..], &all[..]].concat()));
         assert_eq!(told.len(), 1);

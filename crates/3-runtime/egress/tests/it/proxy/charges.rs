@@ -48,9 +48,13 @@ impl Read for Counting {
 
 impl Write for Counting {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.stream.write(buffer)?;
-        self.counted.0.1.fetch_add(count as u64, Ordering::SeqCst);
-        Ok(count)
+        // Counted before they leave: who has read them may ask for the sum at once.
+        let offered = buffer.len() as u64;
+        self.counted.0.1.fetch_add(offered, Ordering::SeqCst);
+        let written = self.stream.write(buffer);
+        let count = *written.as_ref().unwrap_or(&0) as u64;
+        self.counted.0.1.fetch_sub(offered - count, Ordering::SeqCst);
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
