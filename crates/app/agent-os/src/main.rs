@@ -11,6 +11,7 @@ mod kernel;
 mod layout;
 mod log_key;
 mod migrate;
+mod model_access;
 mod models;
 mod programs;
 mod rights;

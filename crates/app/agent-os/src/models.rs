@@ -50,9 +50,11 @@ impl ServerModels {
                 let payer = Payer { token: Some(token.clone()), ..Payer::default() };
                 Ok(Known { party: Party::Program(Program { token, name, grants }), task: None, payer })
             }
-            ModelCaller::Agent { agent, instance, task, .. } => {
+            ModelCaller::Agent { agent, instance, task, step } => {
                 let caller = self.quarters.caller(&agent, &instance)?;
                 let payer = self.ledger.payer(&agent, task.clone());
+                // The journal has the system call already whose effect this is.
+                let task = task.filter(|_| step.is_none());
                 Ok(Known { party: Party::Agent(caller), task, payer })
             }
         }

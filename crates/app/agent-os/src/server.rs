@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use agentos_api::Models;
 use agentos_audit::{AuditLog, LogWriter, Upkeep};
 use agentos_base::{
     Ambient, Background,
@@ -49,6 +50,7 @@ use crate::{
     kernel::{ServerKernel, budgets, retention},
     layout::Layout,
     log_key::LogKeyFiles,
+    model_access::{LateModels, ServedModels},
     models::{self, EngineParts, ServerModels},
     programs,
     sandboxes::Walls,
@@ -149,12 +151,14 @@ impl Server {
         let quarters = Quarters::default();
         let commands =
             Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
+        let late_models = LateModels::default();
         let tools = BuiltinTools {
             outgoing,
             secrets: secrets.clone(),
             tasks: tasks.clone(),
             ambient: ambient.clone(),
             workshop: Arc::new(SupervisedWorkshop(commands)),
+            models: Arc::new(ServedModels { models: late_models.clone(), ambient: ambient.clone() }),
         };
         let rules =
             Rules { bounds: Bounds::new(config.tools_allowed_commands().as_deref())?, egress: egress::rules(&config)? };
@@ -237,7 +241,9 @@ impl Server {
             checks,
             machine,
         });
-        let ports = Ports { kernel: kernel.clone(), models: Some(Arc::new(models)) };
+        let models: Arc<dyn Models> = Arc::new(models);
+        late_models.bind(models.clone());
+        let ports = Ports { kernel: kernel.clone(), models: Some(models) };
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
     }
