@@ -15,7 +15,7 @@ if ! has_postgres && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
 fi
 # Real programs that have to work inside of sandboxes. A JVM is large: it is tested where there is one, and not installed for it.
 declare -A packages=([git]=git [curl]=curl [node]=nodejs [gcc]='gcc libc6-dev' [make]=make [bash]=bash [setpriv]=util-linux
-    [bwrap]=bubblewrap)
+    [bwrap]=bubblewrap [npm]=npm)
 has() { PATH=/usr/local/bin:/usr/bin:/bin command -v "$1" >/dev/null 2>&1; }
 has_venv() { has python3 && /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null; }
 wanted=()
@@ -63,6 +63,13 @@ if ! has bwrap; then
     export AGENTOS_WITHOUT_BWRAP=1
 fi
 has_venv || { leave_out 'python3 with venv' python && leave_out python3 server && leave_out python3 command::limits; }
+# What is a registry's is tested where that registry answers.
+without() {
+    say "WARNING: $1 cannot be installed (the reason is above): the stories of it are left out and counted as skipped."
+    select+=("not test($2)") skip+=(--skip "$2")
+}
+"$ROOT/scripts/sdks.sh" || { without 'the official clients' sdks:: && select+=('not test(local_model::)') skip+=(--skip local_model::); }
+"$ROOT/scripts/local-model.sh" || without 'the local model' local_model::
 if [ "${#select[@]}" -gt 0 ]; then
     select=(-E "$(printf '%s and ' "${select[@]}" | sed 's/ and $//')") skip=(-- "${skip[@]}")
 fi

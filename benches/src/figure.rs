@@ -37,6 +37,13 @@ impl Goal {
         Self { side: Side::AtMost, limit, from: Some(format!("{times} × fsync p95 + {plus_ms} ms")) }
     }
 
+    /// How the limit came about.
+    #[must_use]
+    pub fn from(mut self, from: impl Into<String>) -> Self {
+        self.from = Some(from.into());
+        self
+    }
+
     fn is_met(&self, value: f64) -> bool {
         match self.side {
             Side::AtMost => value <= self.limit,

@@ -6,6 +6,7 @@
 
 mod figure;
 mod inside;
+mod models;
 mod outside;
 mod pace;
 mod place;
@@ -48,6 +49,9 @@ struct Arguments {
     /// Do not tell what is being measured
     #[arg(short, long)]
     quiet: bool,
+    /// Of each cell of the group `models`: a target under one load in one round
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    seconds: f64,
     /// Measure spawns of these kinds as the present user and print them, for the group `spawn`
     #[arg(long, value_name = "KINDS", hide = true, requires = "programs")]
     spawns: Option<String>,
@@ -75,6 +79,10 @@ const GROUPS: &[(&str, &str)] = &[
     ("density", "a thousand idle agents of one server, beside bare sandboxes"),
     ("bombs", "the tasks of an agent beside one that takes CPU, memory, processes or the disk"),
     ("egress", "connections, requests and bytes through the egress proxy, beside direct ones"),
+    (
+        "models",
+        "model calls through the gateway beside the least proxies and LiteLLM: added time, requests a second, streams",
+    ),
     ("tracing", "the same call and durable tasks, with every trace exported and with none"),
 ];
 
@@ -115,7 +123,7 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     let mut lines = Vec::new();
     for (group, _) in GROUPS.iter().filter(|(name, _)| is_wanted(&arguments.filters, name)) {
         progress.say(group);
-        match measure(group, &place, progress).await {
+        match measure(group, &place, progress, arguments).await {
             Ok(figures) => lines.extend(figures.into_iter().map(Line::Figure)),
             Err(error) => lines.push(Line::Failed { group, reason: format!("{error:#}") }),
         }
@@ -133,13 +141,14 @@ fn is_wanted(filters: &[String], group: &str) -> bool {
     filters.is_empty() || filters.iter().any(|filter| group.contains(filter.as_str()))
 }
 
-async fn measure(group: &str, place: &Place, progress: Progress) -> Result<Vec<Figure>> {
+async fn measure(group: &str, place: &Place, progress: Progress, arguments: &Arguments) -> Result<Vec<Figure>> {
     match group {
         "tasks" => inside::tasks::measure(place, progress).await,
         "spawn" => sandbox::spawn::measure(place, progress).await,
         "sandbox-run" => sandbox::run::measure(place, progress),
         "density" => outside::density::measure(place, progress).await,
         "bombs" => outside::bombs::measure(place, progress).await,
+        "models" => models::measure(place, progress, arguments.seconds).await,
         "tracing" => inside::traced::measure(place, progress).await,
         "backlog" => outside::backlog::measure(place, progress).await,
         "egress" => inside::egress::measure(progress),

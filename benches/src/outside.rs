@@ -49,7 +49,7 @@ pub struct Installation {
     directory: TempDir,
     programs: Programs,
     /// Of the server, as `--set` takes them.
-    settings: &'static [&'static str],
+    settings: Vec<String>,
 }
 
 /// A server in the foreground, stopped when dropped.
@@ -65,8 +65,18 @@ impl Installation {
         Self::make_with(place, &[])
     }
 
-    pub fn make_with(place: &Place, settings: &'static [&'static str]) -> Result<Self> {
-        let installation = Self { directory: place.fresh("data-")?, programs: place.programs()?, settings };
+    pub fn make_with(place: &Place, settings: &[&str]) -> Result<Self> {
+        Self::in_directory(place.fresh("data-")?, place, settings)
+    }
+
+    /// Whose disk costs nothing, for what is to be measured without it.
+    pub fn in_memory(place: &Place, settings: &[&str]) -> Result<Self> {
+        Self::in_directory(place.in_memory()?, place, settings)
+    }
+
+    fn in_directory(directory: TempDir, place: &Place, settings: &[&str]) -> Result<Self> {
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let installation = Self { directory, programs: place.programs()?, settings };
         installation.run(&["init"])?;
         Ok(installation)
     }
@@ -100,7 +110,7 @@ impl Installation {
         let address = free_address()?;
         let log = File::create(self.directory().join("bench-server.log"))?;
         let mut command = self.command();
-        command.arg("up").args(self.settings.iter().flat_map(|setting| ["--set", setting]));
+        command.arg("up").args(self.settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
         command.args(["--set", REQUESTS_PER_SECOND, "--port"]).arg(address.port().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let began = Instant::now();
@@ -224,7 +234,7 @@ impl Drop for Server {
 }
 
 /// Somebody else could take it before the server does; then the start fails and says so.
-fn free_address() -> Result<SocketAddr> {
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

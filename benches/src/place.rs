@@ -49,6 +49,18 @@ impl Place {
         Ok(Self { scratch, beside })
     }
 
+    /// The directory that holds the builds, each in one of its own.
+    pub fn builds(&self) -> &Path {
+        self.beside.parent().unwrap_or(&self.beside)
+    }
+
+    /// A program of the benches themselves.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = self.beside.join(name);
+        anyhow::ensure!(path.is_file(), "{} is missing; build agentos-benches with all its programs", path.display());
+        Ok(path)
+    }
+
     /// A fresh directory on the disk, removed when dropped.
     pub fn fresh(&self, prefix: &str) -> Result<TempDir> {
         Ok(tempfile::Builder::new().prefix(prefix).tempdir_in(self.scratch.path())?)

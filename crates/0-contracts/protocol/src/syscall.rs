@@ -2,6 +2,7 @@
 //! meaning. Adding a call means: a variant, a row of [`TABLE`], demands in the monitor, an executor, a line in the docs.
 
 pub mod commands;
+pub mod models;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use commands::{CodeRun, CommandEnd, CommandResult, Language, Output, ShellExec};
+pub use models::{ModelCall, ModelCallResult, ModelProtocol, ModelUsage};
 
 /// A parsed call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub enum Syscall {
     ShellExec(ShellExec),
     #[serde(rename = "code.run")]
     CodeRun(CodeRun),
+    #[serde(rename = "model.call")]
+    ModelCall(ModelCall),
 }
 
 /// One row of the documented table.
@@ -93,6 +97,7 @@ pub const TABLE: &[SyscallEntry] = &[
         "run",
         "A piece of Python, JavaScript or bash, in a sandbox of its own over the workspace",
     ),
+    row("model.call", Category::Model, "call", "Ask a model, in the protocol of OpenAI or Anthropic"),
 ];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -339,6 +344,7 @@ impl Syscall {
             Syscall::ScheduleList(_) => "schedule.list",
             Syscall::ShellExec(_) => "shell.exec",
             Syscall::CodeRun(_) => "code.run",
+            Syscall::ModelCall(_) => "model.call",
         }
     }
 
@@ -350,6 +356,8 @@ impl Syscall {
             Syscall::NotifyWebhook(_) => Safety::Keyed,
             Syscall::ShellExec(ShellExec { repeatable: false, .. })
             | Syscall::CodeRun(CodeRun { repeatable: false, .. }) => Safety::Unsafe,
+            // Asked again it may cost again, and changes nothing.
+            Syscall::ModelCall(_) => Safety::Idempotent,
             // Reads, and writes to our own store, whose effect commits together with its record.
             _ => Safety::Idempotent,
         }
@@ -371,6 +379,7 @@ mod tests {
             "schedule.put": {"name": "n", "cadence": {"kind": "interval", "every_s": 60}, "input": {}},
             "schedule.delete": {"name": "n"}, "schedule.list": {},
             "shell.exec": {"pipeline": [["ls"]]}, "code.run": {"language": "python", "code": "1"},
+            "model.call": {"model": "fast"},
         });
         for entry in TABLE {
             let call = Syscall::parse(entry.name, args[entry.name].clone()).unwrap();

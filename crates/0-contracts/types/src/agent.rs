@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AgentName, Grant, InstanceId, Timestamp,
-    manifest::{Limits, TrustLevel},
+    manifest::{Limits, ModelBudget, TrustLevel},
 };
 
 /// States of the lifecycle table (the table itself lives in the supervisor).
@@ -103,6 +103,9 @@ pub struct Agent {
     pub trust_level: TrustLevel,
     pub grants: Vec<Grant>,
     pub limits: Limits,
+    /// What its manifest lets it spend on models; an operator's budgets are shown by `/api/v1/budgets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<ModelBudget>,
     /// SHA-256 of the signed payload.
     pub manifest_sha256: String,
     /// Key id of the signature.

@@ -107,7 +107,7 @@ pub struct Metric {
     pub kind: &'static str,
     pub help: &'static str,
     /// Each label takes its values from a fixed list, from the settings, from what the operator has registered, or
-    /// from the names of agents up to [`AGENTS_LABELLED_MAX`].
+    /// from the names of agents up to [`AGENTS_LABELLED_MAX`] and of budgets up to [`BUDGETS_LABELLED_MAX`].
     pub labels: &'static [&'static str],
 }
 
@@ -122,6 +122,11 @@ impl Metric {
 pub const AGENTS_LABELLED_MAX: usize = 200;
 /// No agent can have this name.
 pub const OTHER_AGENTS: &str = "_other";
+
+/// Budgets with series of their own, in the order of their scopes. Of all others together the fullest is shown.
+pub const BUDGETS_LABELLED_MAX: usize = 200;
+/// No budget can have this scope.
+pub const OTHER_BUDGETS: &str = "_other";
 
 macro_rules! metrics {
     ($($name:ident = $text:literal $kind:ident [$($label:literal)*] $help:literal;)*) => {
@@ -153,6 +158,11 @@ metrics! {
     EGRESS_SANDBOXES = "agentos_egress_sandboxes" gauge [] "Sandboxes with a way out.";
     EGRESS_RESTARTS = "agentos_egress_proxy_restarts_total" counter [] "Egress proxies that ended or hung and were replaced.";
     EGRESS_UP = "agentos_egress_proxy_up" gauge [] "1 while the egress proxy answers.";
+    BUDGETS = "agentos_budgets" gauge [] "Budgets that are set.";
+    BUDGET_USED = "agentos_budget_used_ratio" gauge ["scope" "period" "unit"] "Part of a budget that is used in the period that is now; above 1 where a provider reported more than was reserved.";
+    SPEND_USD = "agentos_spend_today_usd" gauge [] "Cost of the model calls since midnight UTC.";
+    SPEND_TOKENS = "agentos_spend_today_tokens" gauge ["direction"] "Tokens of the model calls since midnight UTC.";
+    SPEND_REQUESTS = "agentos_spend_today_requests" gauge ["outcome"] "Model calls since midnight UTC.";
     AUDIT_RECORDS = "agentos_audit_records_total" counter [] "Records in the audit log.";
     WITNESS_RECORDS = "agentos_witness_records" gauge ["target"] "Records of the own log under the newest checkpoint at a witness.";
     WITNESS_FAILURES = "agentos_witness_failures_total" counter ["target"] "Attempts to reach a witness that failed.";

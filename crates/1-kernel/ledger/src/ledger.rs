@@ -35,6 +35,8 @@ const BOOKING_ROUNDS_MAX: usize = 40;
 const BOOK_EVERY: Duration = Duration::from_secs(1);
 /// A count that nobody has touched for so long gives its slice back.
 const IDLE: Duration = Duration::from_secs(10);
+/// A stop waits so long for the last booking.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often counts are looked through that can no longer refuse anything, and how old they have to be.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 const MINUTES_KEPT: Duration = Duration::from_secs(86_400);
@@ -118,7 +120,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Books what was spent, every second and at the shutdown.
+    /// Books what was spent, every second. [`Ledger::close`] follows when nothing calls any more.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut prune_at = self.inner.ambient.now();
         loop {
@@ -142,9 +144,16 @@ impl Ledger {
                 }
             }
         }
-        // Everything goes back: the next life has nothing to forfeit.
-        if let Err(fault) = self.book(Duration::ZERO).await {
-            tracing::warn!(%fault, detail = fault.detail, "what was spent could not be written; what this node leases is forfeited");
+    }
+
+    /// The last booking. Everything goes back, so that the next life of this node has nothing to forfeit.
+    pub async fn close(&self) {
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.book(Duration::ZERO)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                tracing::warn!(%fault, detail = fault.detail, "what was spent could not be written; what is leased is forfeited");
+            }
+            Err(_) => tracing::warn!("what was spent could not be written in time; what is leased is forfeited"),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use agentos_store::{Conn, Store, Tx};
+use agentos_store::{Conn, Row, Store, Tx};
 use agentos_types::{Result, Timestamp, budget::AMOUNT_MAX};
 
 /// Sums that one day can have in memory; a payer more is counted under [`OTHERS`].
@@ -75,20 +75,34 @@ impl Spend {
              FROM model_spend WHERE day >= $1 GROUP BY payer, model
              ORDER BY sum(nano_usd) DESC, sum(requests) DESC, payer, model LIMIT $2",
             &[since.day_start().0.into(), i64::try_from(limit).unwrap_or(TOP_MAX).min(TOP_MAX).into()],
-            |row| {
-                Ok(SpendRow {
-                    payer: row.text(0)?,
-                    model: row.text(1)?,
-                    requests: row.integer(2)?,
-                    failures: row.integer(3)?,
-                    tokens_input: row.integer(4)?,
-                    tokens_output: row.integer(5)?,
-                    nano_usd: row.integer(6)?,
-                    estimated: row.integer(7)?,
-                })
-            },
+            |row| Ok(SpendRow { payer: row.text(0)?, model: row.text(1)?, ..read_sums(row)? }),
         )
     }
+
+    /// Everything since a day, of nobody in particular.
+    pub fn total(conn: &Conn<'_>, since: Timestamp) -> Result<SpendRow> {
+        let found = conn.query_one(
+            "SELECT '', '', CAST(coalesce(sum(requests), 0) AS BIGINT), CAST(coalesce(sum(failures), 0) AS BIGINT),
+                    CAST(coalesce(sum(tokens_input), 0) AS BIGINT), CAST(coalesce(sum(tokens_output), 0) AS BIGINT),
+                    CAST(coalesce(sum(nano_usd), 0) AS BIGINT), CAST(coalesce(sum(estimated), 0) AS BIGINT)
+             FROM model_spend WHERE day >= $1",
+            &[since.day_start().0.into()],
+            read_sums,
+        )?;
+        Ok(found.unwrap_or_default())
+    }
+}
+
+fn read_sums(row: &Row<'_>) -> Result<SpendRow> {
+    Ok(SpendRow {
+        requests: row.integer(2)?,
+        failures: row.integer(3)?,
+        tokens_input: row.integer(4)?,
+        tokens_output: row.integer(5)?,
+        nano_usd: row.integer(6)?,
+        estimated: row.integer(7)?,
+        ..SpendRow::default()
+    })
 }
 
 fn add_to(sum: &mut SpendRow, call: &SpendRow) {

@@ -3,7 +3,8 @@
 use agentos_authority::Authorized;
 use agentos_protocol::Syscall;
 use agentos_store::Tx;
-use agentos_types::{Result, TaskId};
+use agentos_tasks::Lease;
+use agentos_types::Result;
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -20,7 +21,8 @@ pub struct CallRequest {
 #[derive(Clone, Debug)]
 pub struct Call {
     pub syscall: Syscall,
-    pub task: TaskId,
+    /// The hold on the task that the call belongs to.
+    pub lease: Lease,
     pub step: String,
     /// Traceparent of the step's span.
     pub traceparent: String,
@@ -30,7 +32,7 @@ impl Call {
     /// The same for every attempt of the step: what a receiver needs to drop repeats. Visible ASCII whatever the step is
     /// called, because it travels as a header.
     pub fn idempotency_key(&self) -> String {
-        let mut key = format!("{}/", self.task);
+        let mut key = format!("{}/", self.lease.task);
         for byte in self.step.bytes() {
             match byte {
                 b'%' => key.push_str("%25"),
@@ -55,15 +57,22 @@ pub trait Executors: Send + Sync {
 #[cfg(test)]
 mod tests {
     use agentos_protocol::syscall::KvGet;
+    use agentos_types::Timestamp;
 
     use super::*;
 
     #[test]
     fn an_idempotency_key_is_a_header_value_and_tells_steps_apart() {
         let key = |step: &str| {
-            let task: TaskId = "task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap();
+            let lease = Lease {
+                task: "task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap(),
+                agent: "a".parse().unwrap(),
+                fence: 1,
+                until: Timestamp::ZERO,
+                traceparent: String::new(),
+            };
             let syscall = Syscall::KvGet(KvGet { key: "k".into() });
-            Call { syscall, task, step: step.into(), traceparent: String::new() }.idempotency_key()
+            Call { syscall, lease, step: step.into(), traceparent: String::new() }.idempotency_key()
         };
         assert_eq!(key("deliver-1"), "task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/deliver-1");
         for step in ["é", "a b", "a\r\nx: y", "%C3%A9", "a%"] {

@@ -6,15 +6,20 @@ use agentos_authority::Demand;
 use agentos_dialer::CheckedUrl;
 use agentos_protocol::{
     Syscall,
-    syscall::commands::{
-        CODE_BYTES_MAX, OUTPUT_MAX_BYTES, STDIN_BYTES_MAX, TIMEOUT_MAX_MS, WORDS_BYTES_MAX, WORDS_MAX, check_words,
-        command_line, escaped_bytes,
+    syscall::{
+        ModelCall, ModelProtocol,
+        commands::{
+            CODE_BYTES_MAX, OUTPUT_MAX_BYTES, STDIN_BYTES_MAX, TIMEOUT_MAX_MS, WORDS_BYTES_MAX, WORDS_MAX, check_words,
+            command_line, escaped_bytes,
+        },
     },
 };
 use agentos_types::{
-    Action, Category, Code, Fault, Result, SecretName,
+    Action, Category, Code, Fault, Result, SecretName, json,
     limits::{JSON_DEPTH_MAX, KV_KEY_BYTES_MAX, STEP_KEY_BYTES_MAX},
 };
+
+use serde_json::Value;
 
 use crate::placeholder::{Piece, pieces};
 
@@ -107,7 +112,37 @@ pub(crate) fn canonicalise(syscall: Syscall) -> Result<Canonical> {
         }
         Syscall::ScheduleList(_) => local(syscall, Category::Schedule, "read", "self".into()),
         Syscall::ShellExec(_) | Syscall::CodeRun(_) => command(syscall),
+        Syscall::ModelCall(call) => model(call),
     }
+}
+
+/// The body becomes the text that is sent, whatever way it was given; the call alone says which model and whether it streams.
+fn model(mut call: ModelCall) -> Result<Canonical> {
+    let text = match (call.body.take(), call.messages.take()) {
+        (Some(Value::String(text)), None) => text,
+        (Some(Value::Object(mut body)), messages) => {
+            if messages.is_some_and(|messages| body.insert("messages".into(), messages).is_some()) {
+                return Err(Fault::new(Code::SYSCALL_INVALID, "messages stand in the body already"));
+            }
+            Value::Object(body).to_string()
+        }
+        (None, Some(messages)) => serde_json::json!({ "messages": messages }).to_string(),
+        _ => return Err(Fault::new(Code::SYSCALL_INVALID, "a body is an object or its JSON text; or give messages")),
+    };
+    let body: serde_json::Map<String, Value> = json::object(text.as_bytes())
+        .map_err(|reason| Fault::new(Code::SYSCALL_INVALID, format!("the body is not valid: {reason}")))?;
+    if let Some(name) = ["model", "stream"].into_iter().find(|name| body.contains_key(*name)) {
+        return Err(Fault::new(Code::SYSCALL_INVALID, format!("{name} is an argument of the call, not of its body")));
+    }
+    if call.model.is_empty() || !call.model.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Fault::new(Code::SYSCALL_INVALID, "the name of a model is visible ASCII without spaces"));
+    }
+    if call.stream && call.protocol == ModelProtocol::Embeddings {
+        return Err(Fault::new(Code::SYSCALL_INVALID, "embeddings are no stream"));
+    }
+    call.body = Some(Value::String(text));
+    let (demands, shown) = (vec![demand(Category::Model, "call", &call.model)?], call.model.clone());
+    outward(Syscall::ModelCall(call), demands, shown)
 }
 
 /// Programs and code. Each program of a pipeline needs its own grant.
@@ -233,8 +268,8 @@ fn checked_slug(what: &str, text: &str) -> Result<()> {
     ))
 }
 
-fn checked_depth(value: &serde_json::Value) -> Result<()> {
-    if agentos_types::json::depth(value) > JSON_DEPTH_MAX {
+fn checked_depth(value: &Value) -> Result<()> {
+    if json::depth(value) > JSON_DEPTH_MAX {
         return Err(Fault::new(
             Code::SYSCALL_INVALID,
             format!("the value is nested deeper than {JSON_DEPTH_MAX} levels"),

@@ -296,7 +296,7 @@ impl Inner {
     /// Makes the proof that executors take. The grants are asked again, here, where the proof is made.
     fn mint(&self, decided: Decided, traceparent: String) -> Result<Authorized<Call>> {
         let Decided { caller, lease, step, canonical } = decided;
-        let call = Call { syscall: canonical.syscall, task: lease.task, step: step.key, traceparent };
+        let call = Call { syscall: canonical.syscall, lease, step: step.key, traceparent };
         self.minter.authorize(&caller, &canonical.demands, call)
     }
 

@@ -2,13 +2,17 @@
 
 use std::sync::PoisonError;
 
+use agentos_catalog::Terms;
 use agentos_ledger::{Amount, Ledger, Reservation, SpendRow};
 use agentos_monitor::SoFar;
-use agentos_types::{Code, Fault, Result, budget::BudgetUnit};
+use agentos_router::Target;
+use agentos_types::{Code, Fault, Result, Timestamp, budget::BudgetUnit};
 use agentos_wire::{Tap, Usage, delivered_tokens, input_tokens_max};
 
-use crate::{ModelCall, Operation, Policy, Target, engine::Inner};
+use crate::{ModelCall, Operation, Policy, engine::Inner};
 
+/// Searches of a provider's own tool in one call, which it bills each. Providers stop at fewer.
+const SEARCHES_MAX: u64 = 10;
 /// Below this an answer is worth nothing, and a limit of a budget is rather refused than lowered to it.
 const OUTPUT_TOKENS_MIN: u64 = 16;
 
@@ -27,9 +31,11 @@ pub(crate) struct Stake {
     reserved: Amount,
     input_max: u64,
     row: SpendRow,
-    now: agentos_types::Timestamp,
+    now: Timestamp,
     target: Target,
-    unknown_price: (u64, u64),
+    /// What the client asked to be served at.
+    tier: Option<String>,
+    has_media: bool,
     so_far: SoFar,
 }
 
@@ -50,15 +56,16 @@ impl Inner {
         };
         let is_budgeted = self.ledger.is_budgeted(&call.payer);
         let (output, mut written) = output_of(call, target, &self.policy, is_budgeted);
-        if is_budgeted && target.price.is_none() && self.policy.unknown_price.is_none() {
+        if is_budgeted && target.price.is_none() {
             return Err(Fault::new(
-                Code::MODEL_PRICE_UNKNOWN,
+                Code::MODEL_UNPRICED,
                 format!("the price of {} is not known, and a budget applies to this call", target.id),
             )
-            .hint("the operator sets a price of the model, or a worst case by `unknown_price`"));
+            .hint("the operator sets the model's price, or `unknown_price` to a worst case"));
         }
         let choices = call.peek.choices.max(1);
-        let amount = |output: u64| self.amount(target, input, output.saturating_mul(choices));
+        let now = self.ambient.now();
+        let amount = |output: u64| amount(call, target, now, (input, output.saturating_mul(choices)));
         let mut reserved = amount(output);
         let reservation = match self.ledger.reserve(&call.payer, reserved).await {
             Err(fault) if self.policy.lowers_output && fault.code == Code::BUDGET_EXCEEDED => {
@@ -76,21 +83,30 @@ impl Inner {
             reserved,
             input_max: input,
             row,
-            now: self.ambient.now(),
+            now,
             target: target.clone(),
-            unknown_price: self.policy.unknown_price.unwrap_or_default(),
+            tier: call.peek.service_tier.clone(),
+            has_media: has_media(call),
             so_far: so_far.clone(),
         };
         Ok(Held { stake, max_output: written })
     }
+}
 
-    fn amount(&self, target: &Target, input: u64, output: u64) -> Amount {
-        let nano_usd = match &target.price {
-            Some(price) => price.worst(input, output),
-            None => worst_unknown(self.policy.unknown_price.unwrap_or_default(), input, output),
-        };
-        Amount { nano_usd, tokens: integer(input.saturating_add(output)), requests: 1 }
-    }
+fn amount(call: &ModelCall, target: &Target, now: Timestamp, (input, output): (u64, u64)) -> Amount {
+    let searches = if call.peek.needs.hosted_tools { SEARCHES_MAX } else { 0 };
+    let terms = Terms { tier: call.peek.service_tier.as_deref(), at: Some(now), media: has_media(call), searches };
+    let nano_usd = match &target.price {
+        Some(_) if call.operation == Operation::CountTokens => 0,
+        Some(price) => price.worst_on(input, output, &terms),
+        None => 0,
+    };
+    Amount { nano_usd, tokens: integer(input.saturating_add(output)), requests: 1 }
+}
+
+fn has_media(call: &ModelCall) -> bool {
+    let needs = call.peek.needs;
+    needs.images || needs.audio || needs.files
 }
 
 /// Tokens of one answer at most, and whether they have to be written as a limit.
@@ -131,10 +147,6 @@ fn lowered(fault: &Fault, output: u64, amount: &impl Fn(u64) -> Amount) -> Optio
     Some(low)
 }
 
-fn worst_unknown((input_nano_usd, output_nano_usd): (u64, u64), input: u64, output: u64) -> i64 {
-    integer(input.saturating_mul(input_nano_usd).saturating_add(output.saturating_mul(output_nano_usd)))
-}
-
 fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -144,15 +156,25 @@ impl Stake {
     pub fn settle(mut self, counted: Counted, is_failure: bool) -> Counted {
         let Usage { input, output, .. } = counted.usage;
         let nano_usd = match &self.target.price {
-            Some(price) => price.cost(&counted.usage),
-            None => worst_unknown(self.unknown_price, input, output),
+            // Nothing was used: not even what a provider takes for each request.
+            _ if counted == Counted::default() => 0,
+            Some(price) => price.cost_on(&counted.usage, &self.terms()),
+            None => 0,
         };
+        let is_estimated = counted.is_estimated
+            || self.target.price_is_assumed
+            || (self.target.price.is_none() && counted != Counted::default());
+        let counted = Counted { is_estimated, ..counted };
         let actual = Amount { nano_usd, tokens: integer(input.saturating_add(output)), requests: 1 };
         if let Some(reservation) = self.reservation.take() {
             reservation.settle(actual);
         }
         self.book(&counted, nano_usd, is_failure);
         counted
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms { tier: self.tier.as_deref(), at: Some(self.now), media: self.has_media, searches: 0 }
     }
 
     /// Nothing was sent.

@@ -1,17 +1,20 @@
 //! One attempt at one target: hold, send, judge, settle. What it brings is a whole answer, or a stream whose first event was
 //! valid; anything else is a failure of which the client has seen nothing.
 
+use std::sync::PoisonError;
+
 use agentos_monitor::SoFar;
+use agentos_router::{Observed, Target};
 use agentos_types::{Fault, Result};
 use agentos_wire::{
-    Phase, Protocol, Refusal, Seen, StreamReader, StreamWriter, Tap, emulate,
+    Phase, Protocol, Refusal, Seen, StreamReader, StreamWriter, Tap, emulate, input_tokens_max,
     sse::{Frame, Scanner},
 };
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::{
-    Course, ModelCall, Observed, Operation, Target,
+    Course, ModelCall, Operation,
     amounts::{Counted, Held, Stake},
     answers::{Judged, judge, streamed, translated},
     engine::Inner,
@@ -42,6 +45,8 @@ pub(crate) struct Whole {
 /// How an answer differs from what a provider of the client's protocol would have sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notes {
+    /// By the operator's word.
+    pub dropped: Vec<String>,
     pub emulated: Vec<&'static str>,
     pub left: Vec<String>,
 }
@@ -89,6 +94,7 @@ impl From<Failing> for Missed {
 
 /// An attempt whose request is out.
 struct Sent<'a> {
+    inner: &'a Inner,
     call: &'a ModelCall,
     target: &'a Target,
     prepared: Prepared,
@@ -104,6 +110,9 @@ impl Inner {
         course: &mut dyn Course,
         so_far: &SoFar,
     ) -> Result<Given, Missed> {
+        if call.operation == Operation::CountTokens && target.protocol != Protocol::Messages {
+            return Ok(Given::Whole(self.count(call, course, target, so_far)));
+        }
         let Held { stake, max_output } = self.hold(call, target, so_far).await?;
         let prepared = match prepare(call, target, max_output) {
             Ok(prepared) => prepared,
@@ -118,7 +127,8 @@ impl Inner {
                 Ok(key) => Some(key),
                 Err(fault) => {
                     stake.release();
-                    return Err(fault.into());
+                    // Another key or another provider may do.
+                    return Err(Failing::keyless(name, &fault).into());
                 }
             },
         };
@@ -130,11 +140,20 @@ impl Inner {
             }
         };
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
-        let sent = Sent { call, target, prepared, stake, at: Instant::now() };
+        let sent = Sent { inner: self, call, target, prepared, stake, at: Instant::now() };
         match self.upstream.send(outgoing, target.waits.connect, head).await {
             Ok(answer) => sent.judge(answer, course).await,
             Err(unanswered) => Err(sent.unanswered(&unanswered).into()),
         }
+    }
+
+    /// Providers that count no tokens are not asked: our own upper bound is the answer, and says so.
+    fn count(&self, call: &ModelCall, course: &mut dyn Course, target: &Target, so_far: &SoFar) -> Whole {
+        course.report(target, Observed::Nothing, self.ambient.now());
+        // Sums: whole after any panic.
+        so_far.lock().unwrap_or_else(PoisonError::into_inner).estimated = true;
+        let body = format!(r#"{{"input_tokens":{}}}"#, input_tokens_max(&call.peek)).into();
+        Whole { status: 200, body, is_stream: false, notes: Notes::default() }
     }
 }
 
@@ -198,7 +217,7 @@ impl Sent<'_> {
         let client = self.call.protocol();
         let is_stream = self.call.is_stream();
         let translation = self.prepared.translation.clone().or_else(|| own_translation(self.call, is_stream));
-        let notes = notes_of(translation.as_ref());
+        let notes = notes_of(translation.as_ref(), &self.prepared.dropped);
         let told = match &translation {
             None => Ok(body),
             Some(translation) if is_stream => streamed(protocol, client, &body, translation),
@@ -206,7 +225,7 @@ impl Sent<'_> {
         };
         self.stake.settle(counted, told.is_err());
         let body = told.map_err(|refusal| Failing::malformed(&refusal.to_string()))?;
-        course.report(Observed::Answered { first_byte });
+        course.report(self.target, Observed::Answered { first_byte }, self.inner.ambient.now());
         Ok(Given::Whole(Whole { status: answer.status, body, is_stream, notes }))
     }
 
@@ -243,8 +262,8 @@ impl Sent<'_> {
             }
             _ => {}
         }
-        course.report(Observed::Answered { first_byte: self.at.elapsed() });
-        let notes = notes_of(self.prepared.translation.as_ref());
+        course.report(self.target, Observed::Answered { first_byte: self.at.elapsed() }, self.inner.ambient.now());
+        let notes = notes_of(self.prepared.translation.as_ref(), &self.prepared.dropped);
         let translator = self.prepared.translation.as_ref().map(|translation| Translator {
             reader: StreamReader::new(protocol),
             emulation: translation.emulation.as_ref().map(emulate::Emulation::stream),
@@ -296,10 +315,11 @@ fn own_translation(call: &ModelCall, is_stream: bool) -> Option<Translation> {
     Some(Translation { ask, emulation: None, left: Vec::new() })
 }
 
-fn notes_of(translation: Option<&Translation>) -> Notes {
-    let Some(translation) = translation else { return Notes::default() };
+fn notes_of(translation: Option<&Translation>, dropped: &[String]) -> Notes {
+    let emulation = translation.and_then(|translation| translation.emulation.as_ref());
     Notes {
-        emulated: translation.emulation.as_ref().map(emulate::Emulation::what).unwrap_or_default(),
-        left: translation.left.clone(),
+        dropped: dropped.to_vec(),
+        emulated: emulation.map(emulate::Emulation::what).unwrap_or_default(),
+        left: translation.map(|translation| translation.left.clone()).unwrap_or_default(),
     }
 }

@@ -2,41 +2,11 @@
 
 use agentos_ledger::Payer;
 use agentos_monitor::{ModelRequest, Told};
+use agentos_router::Operation;
 use agentos_types::RequestId;
 use agentos_wire::{Peek, Protocol, Refusal, peek, peek_embeddings};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-
-/// Which route was called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    Chat,
-    Responses,
-    Embeddings,
-    Messages,
-    CountTokens,
-}
-
-impl Operation {
-    /// In which the client speaks, errors included.
-    pub fn protocol(self) -> Protocol {
-        match self {
-            Operation::Chat | Operation::Embeddings => Protocol::Chat,
-            Operation::Responses => Protocol::Responses,
-            Operation::Messages | Operation::CountTokens => Protocol::Messages,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Chat => "chat",
-            Operation::Responses => "responses",
-            Operation::Embeddings => "embeddings",
-            Operation::Messages => "messages",
-            Operation::CountTokens => "count-tokens",
-        }
-    }
-}
 
 /// A request whose body is sound JSON with a model in it. What else it says is the provider's to judge.
 #[derive(Clone, Debug)]
@@ -54,11 +24,11 @@ pub struct ModelCall {
 
 impl ModelCall {
     pub fn read(operation: Operation, body: Bytes, request_id: RequestId, payer: Payer) -> Result<Self, Refusal> {
-        let peek = match operation {
-            Operation::Embeddings => peek_embeddings(&body)?,
-            _ => peek(operation.protocol(), &body)?,
-        };
-        let request_sha256 = Sha256::new().chain_update(operation.as_str()).chain_update(&body).finalize().into();
+        let peek = peeked(operation, &body)?;
+        if peek.model.is_empty() {
+            return Err(Refusal::malformed("model", "the name of a model is missing"));
+        }
+        let request_sha256 = Sha256::new().chain_update(name_of(operation)).chain_update(&body).finalize().into();
         let (headers, idempotency_key) = (Vec::new(), None);
         Ok(Self { operation, body, peek, headers, request_id, idempotency_key, payer, request_sha256 })
     }
@@ -80,12 +50,31 @@ impl ModelCall {
 impl ModelRequest for ModelCall {
     fn told(&self) -> Told<'_> {
         Told {
-            operation: self.operation.as_str(),
+            operation: name_of(self.operation),
             model: &self.peek.model,
             request_id: &self.request_id,
             request_sha256: self.request_sha256,
             bytes: self.body.len() as u64,
             is_stream: self.is_stream(),
         }
+    }
+}
+
+pub(crate) fn peeked(operation: Operation, body: &[u8]) -> Result<Peek, Refusal> {
+    match operation {
+        Operation::Embeddings => peek_embeddings(body),
+        _ => peek(operation.protocol(), body),
+    }
+}
+
+/// As records call it.
+pub(crate) fn name_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Chat => "chat",
+        Operation::Responses => "responses",
+        Operation::Messages => "messages",
+        Operation::Gemini => "gemini",
+        Operation::Embeddings => "embeddings",
+        Operation::CountTokens => "count-tokens",
     }
 }

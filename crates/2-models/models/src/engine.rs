@@ -8,8 +8,9 @@ use std::{
 use agentos_base::{Ambient, Background};
 use agentos_ledger::Ledger;
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelPass, ModelRecord, SoFar};
+use agentos_router::{Asked, Observed, Target};
 use agentos_types::{Code, Fault, RequestId, Result, limits::PAYLOAD_BYTES_MAX};
-use agentos_wire::{Class, Failure, Object, input_tokens_max};
+use agentos_wire::{Object, input_tokens_max};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    Asked, Body, Course, Keys, ModelCall, Observed, Operation, Reply, Routing, Upstream,
+    Body, Course, Keys, ModelCall, Operation, Reply, Routing, Upstream,
     attempt::{Given, Live, Missed, Notes, Whole},
     failing::{Failing, fault_of, is_told_verbatim, wire_error},
     idempotency::{Idempotency, Slot, Stored},
@@ -39,15 +40,13 @@ pub struct Policy {
     pub output_max: u64,
     /// A budget that cannot pay for the longest answer lowers its limit instead of refusing the call.
     pub lowers_output: bool,
-    /// Nano-USD for a token of input and of output where the price is not known; `None` refuses such a call under a budget.
-    pub unknown_price: Option<(u64, u64)>,
     /// Over all attempts, up to the first event of a stream or the end of a whole answer.
     pub deadline: Duration,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { output_max: 16_384, lowers_output: false, unknown_price: None, deadline: Duration::from_secs(600) }
+        Self { output_max: 16_384, lowers_output: false, deadline: Duration::from_secs(600) }
     }
 }
 
@@ -82,6 +81,7 @@ pub(crate) struct Inner {
 struct Tried {
     given: Given,
     course: Box<dyn Course>,
+    target: Target,
 }
 
 /// Attempts that came to nothing.
@@ -116,7 +116,10 @@ impl Engine {
             Err(fault) => reply_of(call.operation, &call.request_id, &fault),
             Ok(Err(ended)) => self.failed(&call, record, ended).await,
             Ok(Ok(Tried { given: Given::Whole(whole), .. })) => self.whole(&call, record, whole, slot).await,
-            Ok(Ok(Tried { given: Given::Stream(live), course })) => self.stream(&call, record, *live, course, slot),
+            Ok(Ok(Tried { given: Given::Stream(live), course, target })) => match record.begun().await {
+                Ok(()) => self.stream(&call, record, *live, (course, target), slot),
+                Err(fault) => reply_of(call.operation, &call.request_id, &fault),
+            },
         }
     }
 
@@ -140,6 +143,11 @@ impl Engine {
         reply.header("x-agent-os-request-id", request_id);
         reply.header("x-agent-os-replayed", "journal");
         reply
+    }
+
+    /// What can be named, and whose it is.
+    pub fn names(&self) -> Vec<(String, String)> {
+        self.inner.routing.names()
     }
 
     async fn whole(&self, call: &ModelCall, record: ModelRecord, whole: Whole, slot: Option<Slot>) -> Reply {
@@ -168,7 +176,7 @@ impl Engine {
         call: &ModelCall,
         record: ModelRecord,
         live: Live,
-        course: Box<dyn Course>,
+        (course, target): (Box<dyn Course>, Target),
         slot: Option<Slot>,
     ) -> Reply {
         let so_far = record.so_far();
@@ -179,7 +187,8 @@ impl Engine {
         noted(&mut reply, &live.notes);
         let is_kept = record.is_step() || slot.is_some();
         let kept = is_kept.then(|| Kept::new(PAYLOAD_BYTES_MAX));
-        let pump = Pump { live, client: call.protocol(), events, record, course, so_far, kept, slot };
+        let (client, ambient) = (call.protocol(), self.inner.ambient.clone());
+        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, slot };
         self.inner.background.spawn("model-stream", pump.run());
         reply
     }
@@ -216,46 +225,32 @@ impl Inner {
 
     async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Tried, Ended> {
         let deadline = Instant::now() + self.policy.deadline;
-        let mut course = self.routing.plan(&asked(call)).map_err(Ended::Fault)?;
+        let mut course = self.routing.plan(&self.asked(call)).map_err(Ended::Fault)?;
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
-            let Some(target) = course.next(last.as_ref().map(|failing| &failing.failure)) else { break };
-            if !target.pause.is_zero() {
-                if Instant::now() + target.pause >= deadline {
-                    course.report(Observed::Nothing);
-                    break;
-                }
+            let failure = last.as_ref().map(|failing| &failing.failure);
+            let Some(target) = course.next(failure, self.ambient.now()) else { break };
+            let attempt = async {
                 sleep(target.pause).await;
-            }
-            {
-                // Sums: whole after any panic.
-                let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
-                so_far.target = Some(target.id.clone());
-                so_far.attempts += 1;
-            }
-            let attempt = self.attempt(call, &target, &mut *course, so_far);
+                {
+                    // Sums: whole after any panic.
+                    let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+                    so_far.target = Some(target.id.clone());
+                    so_far.attempts += 1;
+                }
+                self.attempt(call, &target, &mut *course, so_far).await
+            };
             match timeout_at(deadline, attempt).await {
-                Ok(Ok(given)) => return Ok(Tried { given, course }),
+                Ok(Ok(given)) => return Ok(Tried { given, course, target }),
                 Ok(Err(Missed::Final(fault))) => {
-                    course.report(Observed::Nothing);
+                    course.report(&target, Observed::Nothing, self.ambient.now());
                     return Err(Ended::Fault(fault));
                 }
-                Ok(Err(Missed::Failing(failing))) => {
-                    let Failure { class, retry_after, .. } = failing.failure;
-                    // What we refused ourselves says nothing about the target.
-                    let is_own = !failing.is_sent && failing.said.is_none() && class != Class::Connect;
-                    course.report(match is_own {
-                        true => Observed::Nothing,
-                        false => Observed::Failed { class, retry_after },
-                    });
-                    last = Some(failing);
-                }
+                Ok(Err(Missed::Failing(failing))) => last = Some(failing),
                 Err(_) => {
-                    course.report(Observed::Failed { class: Class::Timeout, retry_after: None });
-                    let text = format!("no answer within {:?}", self.policy.deadline);
-                    let failure = Failure { class: Class::Timeout, retry_after: None, code: None, message: text };
-                    last = Some(Failing { failure, said: None, is_sent: true });
-                    break;
+                    let failing = Failing::late(self.policy.deadline);
+                    course.report(&target, Observed::Failed(&failing.failure), self.ambient.now());
+                    return Err(Ended::Failing(Box::new(failing)));
                 }
             }
         }
@@ -264,16 +259,21 @@ impl Inner {
             None => Ended::Fault(Fault::internal("a plan without a target was made")),
         })
     }
-}
 
-fn asked(call: &ModelCall) -> Asked {
-    Asked {
-        model: call.peek.model.clone(),
-        operation: call.operation,
-        needs: call.peek.needs,
-        is_stream: call.is_stream(),
-        input_tokens: input_tokens_max(&call.peek),
-        max_output_tokens: call.peek.max_output_tokens,
+    fn asked<'c>(&self, call: &'c ModelCall) -> Asked<'c> {
+        let now = self.ambient.now();
+        Asked {
+            model: &call.peek.model,
+            operation: call.operation,
+            needs: call.peek.needs,
+            stream: call.is_stream(),
+            input_tokens: input_tokens_max(&call.peek),
+            max_output_tokens: call.peek.max_output_tokens,
+            budgeted: self.ledger.is_budgeted(&call.payer),
+            now,
+            deadline: now.after(self.policy.deadline),
+            seed: u64::from_le_bytes(self.ambient.random()),
+        }
     }
 }
 
@@ -311,6 +311,9 @@ async fn replayed(call: &ModelCall, record: ModelRecord, stored: Stored) -> Repl
 
 /// What a client is told that asked for something its model has not, or gets it in another way.
 fn noted(reply: &mut Reply, notes: &Notes) {
+    if !notes.dropped.is_empty() {
+        reply.header("x-agent-os-dropped-fields", notes.dropped.join(","));
+    }
     if !notes.emulated.is_empty() {
         reply.header("x-agent-os-emulated", notes.emulated.join(","));
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use agentos_types::{Code, Fault};
+use agentos_types::{Code, Fault, SecretName};
 use agentos_wire::{Class, Evidence, Failure, Object, Phase, Protocol, Refusal, WireError, classify};
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -19,8 +19,6 @@ pub(crate) struct Failing {
     pub failure: Failure,
     /// What the provider said, if it said anything.
     pub said: Option<Said>,
-    /// Something was sent before, so that it may be billed.
-    pub is_sent: bool,
 }
 
 /// A provider's error as it came.
@@ -34,7 +32,7 @@ pub(crate) struct Said {
 impl Failing {
     pub fn unanswered(protocol: Protocol, unanswered: &Unanswered) -> Self {
         let failure = classify(protocol, &Evidence::new(unanswered.phase, None, b""));
-        Self { failure, said: None, is_sent: unanswered.phase != Phase::Connect }
+        Self { failure, said: None }
     }
 
     /// A head came and its body stopped.
@@ -47,7 +45,7 @@ impl Failing {
             }
             Stopped::TooLarge => malformed("the provider's answer is larger than what is read of one"),
         };
-        Self { failure, said: None, is_sent: true }
+        Self { failure, said: None }
     }
 
     /// It said so itself, by status or inside of a 200.
@@ -62,13 +60,26 @@ impl Failing {
             body: &body,
         };
         let failure = classify(protocol, &evidence);
-        // Whoever says no has written nothing; what it says inside of a 200 may have come late.
-        let is_sent = (200..300).contains(&status);
-        Self { failure, said: Some(Said { protocol, status, body }), is_sent }
+        Self { failure, said: Some(Said { protocol, status, body }) }
     }
 
     pub fn malformed(reason: &str) -> Self {
-        Self { failure: malformed(reason), said: None, is_sent: true }
+        Self { failure: malformed(reason), said: None }
+    }
+
+    /// The provider's key is not there.
+    pub fn keyless(name: &SecretName, fault: &Fault) -> Self {
+        tracing::warn!(secret = %name, %fault, detail = fault.detail, "the key of a provider cannot be used");
+        let message = format!("the provider's key '{name}' cannot be used: {}", fault.message);
+        let failure = Failure { class: Class::Auth, retry_after: None, code: None, message };
+        Self { failure, said: None }
+    }
+
+    /// The time of the whole request is over.
+    pub fn late(deadline: Duration) -> Self {
+        let message = format!("no answer within {deadline:?}");
+        let failure = Failure { class: Class::Timeout, retry_after: None, code: None, message };
+        Self { failure, said: None }
     }
 
     /// Decided before anything was sent.
@@ -78,7 +89,7 @@ impl Failing {
             Refusal::NoPlace { .. } | Refusal::NotCapable { .. } => Class::NotCapable,
         };
         let failure = Failure { class, retry_after: None, code: None, message: refusal.to_string() };
-        Self { failure, said: None, is_sent: false }
+        Self { failure, said: None }
     }
 }
 
@@ -95,7 +106,6 @@ pub(crate) fn broken(protocol: Protocol, body: &[u8], reason: &str) -> Failure {
     failure
 }
 
-/// Whole pieces, for `head` reads of answers that say no.
 pub(crate) fn is_success(answer: &Answer) -> bool {
     (200..300).contains(&answer.status)
 }

@@ -22,9 +22,10 @@ mod reply;
 mod route;
 mod upstream;
 
-pub use call::{ModelCall, Operation};
+pub use agentos_router::Operation;
+pub use call::ModelCall;
 pub use engine::{Engine, EngineOptions, Policy};
 pub use keys::{Keys, SealedKeys};
 pub use reply::{Body, Reply, reply_of};
-pub use route::{Asked, Course, Kind, Observed, Price, Routing, Target, Waits};
+pub use route::{Course, Routing};
 pub use upstream::{Upstream, UpstreamOptions};

@@ -1,11 +1,14 @@
 //! A request as a target wants it: untouched but for what must be changed where both sides speak one protocol, else written
 //! anew. The key is put in here and held nowhere.
 
+use std::borrow::Cow;
+
 use agentos_dialer::CheckedUrl;
+use agentos_router::{Kind, Operation, Target};
 use agentos_secrets::{ExposeSecret, SecretString};
 use agentos_types::{Code, Fault, Result};
 use agentos_wire::{
-    Ask, Changes, Protocol, Refusal,
+    Ask, Changes, Dialect, Object, Peek, Protocol, Refusal,
     emulate::{Emulation, emulate},
     left_to_provider, read_ask, read_count, splice, write_ask_as, write_count,
 };
@@ -15,7 +18,10 @@ use hyper::{
     header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 
-use crate::{Kind, ModelCall, Operation, Target, upstream::Outgoing};
+use crate::{
+    call::{ModelCall, peeked},
+    upstream::Outgoing,
+};
 
 /// The version of its API that Anthropic's providers are asked in, if the client names none.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -27,6 +33,8 @@ pub(crate) struct Prepared {
     /// The provider is asked for events.
     pub is_stream: bool,
     pub translation: Option<Translation>,
+    /// Fields that this model must not see, by the operator's word.
+    pub dropped: Vec<String>,
 }
 
 /// What is needed to bring an answer into the client's protocol.
@@ -40,27 +48,23 @@ pub(crate) struct Translation {
 
 /// `max`: a limit of the output that has to be written, because a budget ends there.
 pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Result<Prepared, Refusal> {
-    let incapable = || Refusal::NotCapable { what: call.operation.as_str().to_owned(), model: target.id.clone() };
-    let protocol = target.kind.protocol(call.operation).ok_or_else(incapable)?;
+    let protocol = target.protocol;
+    let (body, peek, dropped) = without(call, &target.drop_fields)?;
+    let dialect = dialect_of(target.kind);
     let is_stream = call.is_stream() && !target.is_whole_only;
     let lacks = target.emulate;
     let is_emulated = lacks.tools || lacks.json_schema || lacks.json_object;
     let is_plain = protocol == call.protocol() && !is_emulated && is_stream == call.is_stream();
     if is_plain || call.operation == Operation::Embeddings {
-        let changes = Changes {
-            model: &target.model,
-            stream_usage: true,
-            max_output_tokens: max,
-            dialect: target.kind.dialect(),
-        };
-        let body = splice(&call.body, &call.peek, &changes).into();
-        return Ok(Prepared { body, protocol, is_stream, translation: None });
+        let changes = Changes { model: &target.model, stream_usage: true, max_output_tokens: max, dialect };
+        let body = splice(&body, &peek, &changes).into();
+        return Ok(Prepared { body, protocol, is_stream, translation: None, dropped });
     }
     if call.operation == Operation::CountTokens {
-        let body = write_count(&read_count(&call.body)?, &target.model)?.into();
-        return Ok(Prepared { body, protocol, is_stream: false, translation: None });
+        let body = write_count(&read_count(&body)?, &target.model)?.into();
+        return Ok(Prepared { body, protocol, is_stream: false, translation: None, dropped });
     }
-    let mut ask = read_ask(call.protocol(), &call.body)?;
+    let mut ask = read_ask(call.protocol(), &body)?;
     let wants_usage = ask.stream_usage;
     ask.stream = is_stream;
     // Asked for in any case; the writer of the client's stream leaves it out where nobody wants it.
@@ -73,12 +77,34 @@ pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Re
         Some((sent, emulation)) => (sent, Some(emulation.clone())),
         None => (&ask, None),
     };
-    let dialect = target.kind.dialect();
     let body = write_ask_as(protocol, dialect, sent, &target.model)?.into();
     let left = left_to_provider(protocol, dialect, sent);
     ask.stream = call.is_stream();
     ask.stream_usage = wants_usage;
-    Ok(Prepared { body, protocol, is_stream, translation: Some(Translation { ask, emulation, left }) })
+    Ok(Prepared { body, protocol, is_stream, translation: Some(Translation { ask, emulation, left }), dropped })
+}
+
+/// The body without the fields that the operator takes from this model, and what was in it of them.
+fn without<'c>(call: &'c ModelCall, fields: &[String]) -> Result<(Cow<'c, [u8]>, Cow<'c, Peek>, Vec<String>), Refusal> {
+    let untouched = || (Cow::Borrowed(&call.body[..]), Cow::Borrowed(&call.peek), Vec::new());
+    if fields.is_empty() {
+        return Ok(untouched());
+    }
+    let mut object = Object::parse(&call.body).map_err(|error| Refusal::malformed("body", error))?;
+    let dropped: Vec<String> = fields.iter().filter(|field| object.take(field).is_some()).cloned().collect();
+    if dropped.is_empty() {
+        return Ok(untouched());
+    }
+    let body = serde_json::to_vec(&object).map_err(|error| Refusal::malformed("body", error))?;
+    let peek = peeked(call.operation, &body)?;
+    Ok((Cow::Owned(body), Cow::Owned(peek), dropped))
+}
+
+fn dialect_of(kind: Kind) -> Dialect {
+    match kind {
+        Kind::Openai | Kind::Azure => Dialect::Current,
+        _ => Dialect::Compatible,
+    }
 }
 
 /// The prepared body with its place and the provider's key.
@@ -100,29 +126,43 @@ pub(crate) fn outgoing(
     if target.kind == Kind::Anthropic && !headers.contains_key("anthropic-version") {
         headers.insert("anthropic-version", HeaderValue::from_static(ANTHROPIC_VERSION));
     }
-    for (name, value) in &target.headers {
+    for (name, value) in target.headers.iter() {
         put(&mut headers, name, value)?;
     }
     if let Some(key) = key {
         put_key(&mut headers, target.kind, key)?;
     }
-    let key_group = target.key.as_ref().map(ToString::to_string).unwrap_or_default();
-    Ok(Outgoing { url, headers, body: prepared.body.clone(), key_group })
+    Ok(Outgoing { url, headers, body: prepared.body.clone(), key_group: target.key_group.clone() })
 }
 
+/// The base of a provider is written with its version where its own documents do so, and without it elsewhere.
 fn url_of(operation: Operation, target: &Target, prepared: &Prepared) -> String {
     let base = target.base_url.trim_end_matches('/');
-    match (prepared.protocol, operation) {
-        (_, Operation::Embeddings) => format!("{base}/embeddings"),
-        (Protocol::Chat, _) => format!("{base}/chat/completions"),
-        (Protocol::Responses, _) => format!("{base}/responses"),
-        (Protocol::Messages, Operation::CountTokens) => format!("{base}/messages/count_tokens"),
-        (Protocol::Messages, _) => format!("{base}/messages"),
+    let path = match (prepared.protocol, operation) {
+        (_, Operation::Embeddings) => "/embeddings".to_owned(),
+        (Protocol::Chat, _) => "/chat/completions".to_owned(),
+        (Protocol::Responses, _) => "/responses".to_owned(),
+        (Protocol::Messages, Operation::CountTokens) => format!("{}/messages/count_tokens", version(base, "/v1")),
+        (Protocol::Messages, _) => format!("{}/messages", version(base, "/v1")),
         (Protocol::Gemini, _) => {
-            let verb = if prepared.is_stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-            format!("{base}/models/{}:{verb}", encoded(&target.model))
+            let verb = if prepared.is_stream { "streamGenerateContent" } else { "generateContent" };
+            format!("{}/models/{}:{verb}", version(base, "/v1beta"), encoded(&target.model))
         }
+    };
+    let is_events = prepared.protocol == Protocol::Gemini && prepared.is_stream;
+    let mut query = String::new();
+    if is_events {
+        query.push_str("?alt=sse");
     }
+    if let Some(version) = &target.api_version {
+        query.push_str(if is_events { "&api-version=" } else { "?api-version=" });
+        query.push_str(&encoded(version));
+    }
+    format!("{base}{path}{query}")
+}
+
+fn version<'v>(base: &str, version: &'v str) -> &'v str {
+    if base.ends_with(version) { "" } else { version }
 }
 
 /// One segment of a path, whatever the name holds.
@@ -141,7 +181,7 @@ fn encoded(name: &str) -> String {
 fn is_for(kind: Kind, name: &str) -> bool {
     match kind {
         Kind::Anthropic => name.starts_with("anthropic-"),
-        Kind::OpenAi | Kind::Azure => name.starts_with("openai-"),
+        Kind::Openai | Kind::Azure => name.starts_with("openai-"),
         _ => false,
     }
 }
@@ -160,7 +200,9 @@ fn put_key(headers: &mut HeaderMap, kind: Kind, key: &SecretString) -> Result<()
         Kind::Anthropic => ("x-api-key", key.to_owned()),
         Kind::Gemini => ("x-goog-api-key", key.to_owned()),
         Kind::Azure => ("api-key", key.to_owned()),
-        Kind::OpenAi | Kind::Ollama | Kind::Bedrock | Kind::Compatible => ("authorization", format!("Bearer {key}")),
+        Kind::Openai | Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => {
+            ("authorization", format!("Bearer {key}"))
+        }
     };
     // Not in the message: the value is a secret.
     let mut value = HeaderValue::from_str(&value)

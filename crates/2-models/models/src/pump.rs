@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use agentos_base::Ambient;
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelRecord, SoFar};
-use agentos_types::Fault;
+use agentos_router::{Observed, Target};
+use agentos_types::{Code, Fault};
 use agentos_wire::{Class, Delta, Failure, Protocol, Seen, broken as broken_stream, sse::Frame};
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
@@ -16,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    Course, Observed,
+    Course,
     attempt::{Live, Translator},
     engine::snapshot,
     failing::{broken, fault_of, wire_error},
@@ -40,6 +42,8 @@ pub(crate) struct Pump {
     pub events: Sender<Bytes>,
     pub record: ModelRecord,
     pub course: Box<dyn Course>,
+    pub target: Target,
+    pub ambient: Ambient,
     pub so_far: SoFar,
     /// What was sent, if somebody wants it again.
     pub kept: Option<Kept>,
@@ -254,7 +258,7 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
-        let Self { live, client, events, record, mut course, so_far, mut kept, slot } = self;
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, slot } = self;
         let Live { mut body, tap, stake, .. } = live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {
@@ -283,7 +287,7 @@ impl Pump {
             Ending::Broken(failure) => {
                 drop(body);
                 stake.settle(counted, true);
-                course.report(Observed::Failed { class: Class::StreamBroken, retry_after: failure.retry_after });
+                course.report(&target, Observed::Failed(&failure), ambient.now());
                 let mut outcome = snapshot(&so_far, ModelEnd::Broken, 200);
                 outcome.class = Some(Class::StreamBroken.as_str());
                 outcome.fault = Some(fault_of(&failure));
@@ -294,9 +298,9 @@ impl Pump {
                 // First of all the provider stops.
                 drop(body);
                 stake.settle(counted, false);
-                course.report(Observed::Nothing);
+                course.report(&target, Observed::Nothing, ambient.now());
                 let mut outcome = snapshot(&so_far, ModelEnd::ClientGone, 200);
-                outcome.fault = Some(Fault::new(agentos_types::Code::CONNECTION_LOST, "the client went away"));
+                outcome.fault = Some(Fault::new(Code::CONNECTION_LOST, "the client went away"));
                 close(record, outcome).await;
             }
         }

@@ -1,4 +1,4 @@
-//! Where commands of agents are run: what the present life of each agent has around it, and what its manifest allows. Written
+//! Where commands of agents are run, and who its programs are when they ask by themselves: what the present life of each agent has around it, and what its manifest allows. Written
 //! by the actors, read by [`crate::Commands`].
 
 use std::{
@@ -6,8 +6,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use agentos_authority::Caller;
 use agentos_sandbox::Cell;
-use agentos_types::{AgentName, Code, Fault, Result, manifest};
+use agentos_types::{AgentName, Code, Fault, InstanceId, Result, manifest};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ pub struct Quarters(Arc<Mutex<HashMap<AgentName, Quarter>>>);
 #[derive(Clone, Debug)]
 pub(crate) struct Quarter {
     pub(crate) surroundings: Weak<Surroundings>,
+    /// With the grants of the manifest that this life began with.
+    caller: Caller,
     pub(crate) limits: manifest::Limits,
     pub(crate) sandbox: manifest::Sandbox,
     /// Of the agent, over all of its lives.
@@ -38,15 +41,17 @@ impl Quarters {
     /// A life has begun; it takes the place of the one before.
     pub(crate) fn enter(
         &self,
-        agent: AgentName,
+        caller: Caller,
         surroundings: &Arc<Surroundings>,
         manifest: &manifest::Manifest,
         cell: Cell,
     ) {
+        let agent = caller.agent.clone();
         let mut quarters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = quarters.get(&agent).map(|quarter| quarter.room.clone());
         let quarter = Quarter {
             surroundings: Arc::downgrade(surroundings),
+            caller,
             limits: manifest.limits.clone(),
             sandbox: manifest.sandbox.clone(),
             room: room.unwrap_or_else(|| Arc::new(Semaphore::new(COMMANDS_MAX))),
@@ -58,6 +63,13 @@ impl Quarters {
             quarter.surroundings.strong_count() > 0 || quarter.room.available_permits() < COMMANDS_MAX
         });
         quarters.insert(agent, quarter);
+    }
+
+    /// Who a program inside of this life's sandbox is. An earlier life is nobody any more.
+    pub fn caller(&self, agent: &AgentName, instance: &InstanceId) -> Result<Caller> {
+        let quarter = self.of(agent)?;
+        quarter.enter(agent)?;
+        if quarter.caller.instance == *instance { Ok(quarter.caller) } else { Err(gone(agent)) }
     }
 
     pub(crate) fn of(&self, agent: &AgentName) -> Result<Quarter> {

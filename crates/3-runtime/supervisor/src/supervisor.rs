@@ -9,7 +9,7 @@ use std::{
 
 use agentos_base::{Ambient, Background};
 use agentos_failpoint::{Point, hit};
-use agentos_store::Store;
+use agentos_store::{Store, Tx};
 use agentos_tasks::Tasks;
 use agentos_types::{
     Actor, AgentName, Code, Fault, Manifest, Result,
@@ -132,6 +132,16 @@ impl Supervisor {
     /// Installs a verified manifest whose files are in place, and starts it. The same version with the same content again
     /// changes nothing.
     pub async fn deploy(&self, actor: &Actor, deployment: Deployment) -> Result<Agent> {
+        self.deploy_with(actor, deployment, |_| Ok(())).await
+    }
+
+    /// What others keep about the agent is written by `alongside`, in the transaction of the deployment.
+    pub async fn deploy_with(
+        &self,
+        actor: &Actor,
+        deployment: Deployment,
+        alongside: impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static,
+    ) -> Result<Agent> {
         let shared = &self.shared;
         let name = deployment.manifest.name.clone();
         let _one_at_a_time = shared.deploying.lock().await;
@@ -139,7 +149,12 @@ impl Supervisor {
             return Err(stopping());
         }
         let (ambient, who) = (shared.ambient.clone(), actor.clone());
-        let installed = shared.store.write(move |tx| agents::install(tx, &ambient, &who, &deployment)).await?;
+        let install = move |tx: &mut Tx<'_>| {
+            let installed = agents::install(tx, &ambient, &who, &deployment)?;
+            alongside(tx)?;
+            Ok(installed)
+        };
+        let installed = shared.store.write(install).await?;
         hit(Point::SupervisorInstalled);
         match installed {
             Installed::New => {

@@ -1,13 +1,14 @@
 //! The built-in tools. Each takes an `Authorized<Call>` and nothing else, so none can run without the monitor.
 //!
 //! Local tools (`kv`, `notify.event`, schedules) change our own store inside the transaction that records them. Outward
-//! ones (`net.fetch`, `notify.webhook`, files, commands) touch the world after their intent is durable.
+//! ones (`net.fetch`, `notify.webhook`, files, commands, models) touch the world after their intent is durable.
 
 mod commands;
 mod content;
 mod fetch;
 mod files;
 mod kv;
+mod models;
 mod notify;
 mod outgoing;
 mod schedules;
@@ -28,6 +29,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use commands::{Captured, Finished, Job, Workshop};
+pub use models::{ModelAccess, ModelAsk};
 pub use outgoing::Outgoing;
 
 /// Everything that the tools reach the world with.
@@ -37,13 +39,15 @@ pub struct BuiltinTools {
     pub tasks: Tasks,
     pub ambient: Ambient,
     pub workshop: Arc<dyn Workshop>,
+    pub models: Arc<dyn ModelAccess>,
 }
 
 #[async_trait]
 impl Executors for BuiltinTools {
     fn local(&self, tx: &mut Tx<'_>, call: Authorized<Call>) -> Result<Value> {
         let caller = call.caller().clone();
-        let Call { syscall, task, .. } = call.into_inner();
+        let Call { syscall, lease, .. } = call.into_inner();
+        let task = lease.task;
         let actor = Actor::Agent { agent: caller.agent.clone(), instance: caller.instance, task: Some(task.clone()) };
         match syscall {
             Syscall::KvGet(args) => answer(kv::get(tx, &caller.agent, &args)?),
@@ -68,6 +72,7 @@ impl Executors for BuiltinTools {
             Syscall::FileList(args) => answer(files::list(&call, args).await?),
             Syscall::ShellExec(args) => answer(commands::exec(self.workshop.as_ref(), &call, args).await?),
             Syscall::CodeRun(args) => answer(commands::run(self.workshop.as_ref(), &call, args).await?),
+            Syscall::ModelCall(args) => answer(models::call(self.models.as_ref(), &self.tasks, &call, args).await?),
             other => Err(Fault::internal(format!("{} is not an outward call", other.name()))),
         }
     }

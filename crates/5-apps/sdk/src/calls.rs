@@ -5,9 +5,9 @@ use agentos_protocol::{
     frame::CallError,
     syscall::{
         CodeRun, CommandResult, Fetch, FetchResult, FileList, FileListResult, FileRead, FileReadResult, KvDelete,
-        KvDeleteResult, KvGet, KvGetResult, KvList, KvListResult, KvPut, KvPutResult, NotifyEvent, NotifyEventResult,
-        NotifyWebhook, NotifyWebhookResult, ScheduleDelete, ScheduleDeleteResult, ScheduleList, ScheduleListResult,
-        SchedulePut, SchedulePutResult, ShellExec,
+        KvDeleteResult, KvGet, KvGetResult, KvList, KvListResult, KvPut, KvPutResult, ModelCall, ModelCallResult,
+        NotifyEvent, NotifyEventResult, NotifyWebhook, NotifyWebhookResult, ScheduleDelete, ScheduleDeleteResult,
+        ScheduleList, ScheduleListResult, SchedulePut, SchedulePutResult, ShellExec,
     },
 };
 use serde_json::Value;
@@ -100,5 +100,10 @@ impl TaskContext {
     /// A piece of code, in a sandbox of its own over the workspace. Code that fails is a result, not an error.
     pub async fn code_run(&self, step: impl Into<String>, run: CodeRun) -> Answer<CommandResult> {
         self.call(step, Syscall::CodeRun(run)).await
+    }
+
+    /// Asks a model. A status other than 2xx is a result, not an error.
+    pub async fn model_call(&self, step: impl Into<String>, call: ModelCall) -> Answer<ModelCallResult> {
+        self.call(step, Syscall::ModelCall(call)).await
     }
 }

@@ -42,9 +42,9 @@ pub use agentos_protocol::{
     syscall::{
         CodeRun, CommandEnd, CommandResult, Fetch, FetchResult, FileEntry, FileList, FileListResult, FileRead,
         FileReadResult, KvDelete, KvDeleteResult, KvGet, KvGetResult, KvList, KvListResult, KvPut, KvPutResult,
-        Language, NotifyEvent, NotifyEventResult, NotifyWebhook, NotifyWebhookResult, Output, ScheduleDelete,
-        ScheduleDeleteResult, ScheduleEntry, ScheduleList, ScheduleListResult, SchedulePut, SchedulePutResult,
-        ShellExec,
+        Language, ModelCall, ModelCallResult, ModelProtocol, ModelUsage, NotifyEvent, NotifyEventResult, NotifyWebhook,
+        NotifyWebhookResult, Output, ScheduleDelete, ScheduleDeleteResult, ScheduleEntry, ScheduleList,
+        ScheduleListResult, SchedulePut, SchedulePutResult, ShellExec,
     },
 };
 pub use agentos_types::{

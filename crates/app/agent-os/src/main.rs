@@ -11,6 +11,8 @@ mod kernel;
 mod layout;
 mod log_key;
 mod migrate;
+mod model_access;
+mod model_doors;
 mod programs;
 mod rights;
 mod sandbox_run;

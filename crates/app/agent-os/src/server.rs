@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use agentos_api::Models;
 use agentos_audit::{AuditLog, LogWriter, Upkeep};
 use agentos_base::{
     Ambient, Background,
@@ -22,12 +23,13 @@ use agentos_base::{
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
-use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
+use agentos_gateway::{Gateway, GatewayOptions, ModelEdge, Ports, TakenAddress};
 use agentos_identity::Tokens;
+use agentos_ledger::{Ledger, LedgerOptions};
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
-use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
+use agentos_supervisor::{Commands, ModelDoors, Quarters, Supervisor, SupervisorOptions};
 use agentos_tasks::{
     Tasks, TasksOptions,
     retention::{Policy, Retention},
@@ -45,9 +47,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     checks, descriptors, egress, install,
     install::Installation,
-    kernel::{ServerKernel, retention},
+    kernel::{ServerKernel, budgets, retention},
     layout::Layout,
     log_key::LogKeyFiles,
+    model_access::{LateModels, ServedModels},
+    model_doors::ServedDoors,
     programs,
     sandboxes::Walls,
     syscalls::MonitoredSyscalls,
@@ -147,12 +151,14 @@ impl Server {
         let quarters = Quarters::default();
         let commands =
             Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
+        let late_models = LateModels::default();
         let tools = BuiltinTools {
             outgoing,
             secrets: secrets.clone(),
             tasks: tasks.clone(),
             ambient: ambient.clone(),
             workshop: Arc::new(SupervisedWorkshop(commands)),
+            models: Arc::new(ServedModels { models: late_models.clone(), ambient: ambient.clone() }),
         };
         let rules =
             Rules { bounds: Bounds::new(config.tools_allowed_commands().as_deref())?, egress: egress::rules(&config)? };
@@ -176,10 +182,17 @@ impl Server {
         witnesses.record_contradictions().await?;
         tasks.recover().await?;
         hit(Point::TasksRecoverDone);
+        let options = LedgerOptions { store: store.clone(), ambient: ambient.clone(), node: installation.node.clone() };
+        let notices = store.subscribe();
+        let ledger = Ledger::open(options).await?;
+        budgets::enrol_all(&ledger, &store).await?;
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
         options.ways_out = ways_out;
+        let models: Option<Arc<dyn Models>> = None;
+        models.iter().for_each(|models| late_models.bind(models.clone()));
+        options.model_doors = models.clone().map(|models| doors(&config, models, &ambient, &background));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
@@ -191,6 +204,9 @@ impl Server {
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
         witnesses.publisher.spawn(&background);
+        background.spawn("budgets", ledger.clone().run(background.shutdown()));
+        background
+            .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -209,6 +225,7 @@ impl Server {
             secrets,
             retention,
             supervisor,
+            ledger,
             egress,
             witnesses,
             ambient: ambient.clone(),
@@ -217,7 +234,7 @@ impl Server {
             checks,
             machine,
         });
-        let ports = Ports { kernel: kernel.clone(), models: None };
+        let ports = Ports { kernel: kernel.clone(), models };
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
     }
@@ -248,6 +265,7 @@ impl Server {
         kernel.ready.store(false, Ordering::SeqCst);
         let agents_ended = kernel.supervisor.shutdown().await;
         let background_ended = background.stop(BACKGROUND_GRACE).await;
+        kernel.ledger.close().await;
         hit(Point::ServerStopAgentsEnded);
         if agents_ended && background_ended {
             // In vain is as after a crash: the next start gives them back.
@@ -374,6 +392,7 @@ fn supervisor_options(
         enforcement: walls.enforcement,
         first_host_id: walls.first_host_id,
         ways_out: None,
+        model_doors: None,
         closed: vec![layout.root().to_owned()],
         packages: layout.packages(),
         cancel_grace: config.tasks_cancel_grace(),
@@ -381,6 +400,17 @@ fn supervisor_options(
         quarters,
         redactor,
     }
+}
+
+/// Where programs inside of sandboxes reach models.
+fn doors(config: &Config, models: Arc<dyn Models>, ambient: &Ambient, background: &Background) -> Arc<dyn ModelDoors> {
+    Arc::new(ServedDoors(ModelEdge {
+        models,
+        ambient: ambient.clone(),
+        background: background.clone(),
+        body_bytes_max: config.models_body_bytes_max(),
+        request_timeout: config.gateway_request_timeout(),
+    }))
 }
 
 fn connections_max(config: &Config, limit: usize) -> usize {

@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod budget;
 mod config;
 mod log_life;
 mod migrate;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{AgentCommands, Notifications};
 pub(crate) use audit::{AuditCommands, Export, ExportNotes, Query, Tail, Verify, WitnessStatusCommands};
+pub(crate) use budget::{BudgetCommands, Per, Set as SetBudget};
 pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     /// Tokens of the API
     #[command(subcommand)]
     Token(TokenCommands),
+    /// Budgets: who may spend how much on models, and who did
+    #[command(subcommand)]
+    Budget(BudgetCommands),
     /// Retention: what is kept for how long, and what is taken away
     #[command(subcommand)]
     Retention(RetentionCommands),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod budget;
 mod config;
 mod migrate;
 mod process;
@@ -82,6 +83,7 @@ pub(crate) async fn run(session: &mut Session<'_>, command: Command) -> Outcome 
         Command::Witness(command) => witness::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         Command::Token(command) => token::run(session, command).await,
+        Command::Budget(command) => budget::run(session, command).await,
         Command::Retention(command) => retention::run(session, command).await,
         Command::Sandbox(command) => sandbox::run(session, command).await,
         Command::Config(command) => config::run(session, &command),

@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod budgets;
 mod keys;
 mod migrate;
 mod retention;

@@ -158,6 +158,10 @@ pub(crate) fn query_of(filter: &impl Serialize) -> Result<Vec<(String, String)>>
     Ok(fields.into_iter().filter_map(|(name, value)| Some((name, text(value)?))).collect())
 }
 
+pub(crate) fn borrowed(query: &[(String, String)]) -> Vec<(&str, String)> {
+    query.iter().map(|(name, value)| (name.as_str(), value.clone())).collect()
+}
+
 fn parse_base(text: &str) -> Result<Url> {
     let refuse = |why: &str| {
         Err(Fault::new(Code::USAGE, format!("'{text}' is not the address of a server: {why}"))

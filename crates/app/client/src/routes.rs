@@ -2,6 +2,7 @@
 
 mod agents;
 mod audit;
+mod budgets;
 mod log_life;
 mod retention;
 mod schedules;

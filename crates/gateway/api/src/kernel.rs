@@ -15,10 +15,13 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::body::{
-    AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
-    AuditVerification, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health, Notification, Page,
-    PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+use crate::{
+    Budgets,
+    body::{
+        AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
+        AuditVerification, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health, Notification, Page,
+        PruneAudit, RetentionRows, RetentionStatus, RotateToken, SecretInfo, SecretValue, SubmitTask, TokenInfo,
+    },
 };
 
 /// What an agent can be told to do.
@@ -68,7 +71,7 @@ pub struct Principal {
 }
 
 #[async_trait]
-pub trait Kernel: Send + Sync + 'static {
+pub trait Kernel: Budgets {
     // Identity
     /// `None` for an unknown, expired or revoked token. Does not say which.
     async fn authenticate(&self, token: &str) -> Result<Option<Principal>>;

@@ -3,11 +3,13 @@
 //! No HTTP server and no kernel here, so that clients, the OpenAPI generator and tests compile without either.
 
 pub mod body;
+pub mod budgets;
 pub mod kernel;
 mod log_life;
 pub mod models;
 pub mod problem;
 
+pub use budgets::Budgets;
 pub use kernel::Kernel;
 pub use models::Models;
 pub use problem::Problem;

@@ -35,8 +35,8 @@ pub enum ModelCaller {
     /// `models` are the patterns that the token names, as those of grants; empty: no bound but its scope.
     Token { context: Context, token: TokenId, name: String, models: Vec<String> },
     /// A program inside of a sandbox, by the listener that it reached. `task` is the one that its agent works on, if it is
-    /// exactly one: the call then is a step of it.
-    Agent { agent: AgentName, instance: InstanceId, task: Option<TaskId> },
+    /// exactly one: the call then is a step of it, unless it is the effect of `step`, a system call that the journal has already.
+    Agent { agent: AgentName, instance: InstanceId, task: Option<TaskId>, step: Option<String> },
 }
 
 #[derive(Clone, Debug)]

@@ -13,7 +13,9 @@ use utoipa::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{
+        agents, audit, budgets, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses,
+    },
     routes::{Access, ROUTES, Route},
     ws,
 };
@@ -38,6 +40,7 @@ const BEARER: &str = "bearer";
         witnesses::audit_witnesses, witnesses::submit_checkpoint, witnesses::held_checkpoint,
         witnesses::list_witnessed_logs, witnesses::add_witnessed_log, witnesses::get_witnessed_log,
         witnesses::remove_witnessed_log,
+        budgets::list_budgets, budgets::set_budget, budgets::remove_budget, budgets::spend,
         retention::get_retention, retention::preview_retention, retention::run_retention,
         ws::websocket,
         models::create_chat_completion, models::create_response, models::create_embeddings, models::create_message,
@@ -53,6 +56,7 @@ const BEARER: &str = "bearer";
         (name = "tokens", description = "Rights of callers"),
         (name = "audit", description = "The tamper-evident log"),
         (name = "witness", description = "Checkpoints of other nodes' logs"),
+        (name = "budgets", description = "Who may spend how much on models, and who did"),
         (name = "retention", description = "What is kept for how long"),
         (name = "models", description = "Models in the protocols of their providers"),
         (name = "websocket", description = "Calls and pushes over one connection"),

@@ -10,7 +10,9 @@ use axum::{
 };
 
 use crate::{
-    handlers::{agents, audit, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses},
+    handlers::{
+        agents, audit, budgets, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses,
+    },
     layers::{
         self,
         guard::{self, Guard},
@@ -139,6 +141,11 @@ routes! {
     POST "/api/v1/witness/logs" Access::Scope(Scope::Admin) => witnesses::add_witnessed_log;
     GET "/api/v1/witness/logs/{name}" Access::Scope(Scope::Audit) => witnesses::get_witnessed_log;
     DELETE "/api/v1/witness/logs/{name}" Access::Scope(Scope::Admin) => witnesses::remove_witnessed_log;
+
+    GET "/api/v1/budgets" Access::Scope(Scope::Read) => budgets::list_budgets;
+    PUT "/api/v1/budgets" Access::Scope(Scope::Admin) => budgets::set_budget;
+    DELETE "/api/v1/budgets" Access::Scope(Scope::Admin) => budgets::remove_budget;
+    GET "/api/v1/spend" Access::Scope(Scope::Read) => budgets::spend;
 
     GET "/api/v1/retention" Access::Scope(Scope::Read) => retention::get_retention;
     GET "/api/v1/retention/preview" Access::Scope(Scope::Admin) => retention::preview_retention;

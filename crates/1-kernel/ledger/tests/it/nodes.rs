@@ -32,7 +32,7 @@ async fn two_nodes_on_one_database_never_use_more_together_than_there_is() {
                     Ok(reservation) => {
                         assert!(spent.fetch_add(amount, SeqCst) + amount <= 2_000, "more was let in than there is");
                         tokio::task::yield_now().await;
-                        let actual = amount / (1 + i64::from(call % 3 == 0));
+                        let actual = amount / (1 + i64::from(call.is_multiple_of(3)));
                         spent.fetch_sub(amount - actual, SeqCst);
                         reservation.settle(usd(actual));
                     }

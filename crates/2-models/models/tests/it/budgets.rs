@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use agentos_models::{Kind, Operation, Policy};
+use agentos_models::{Operation, Policy};
+use agentos_router::Kind;
 use agentos_types::budget::BudgetUnit::{NanoUsd, Tokens};
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use super::{
 #[tokio::test]
 async fn what_does_not_fit_is_refused_with_what_is_left() {
     let provider = Provider::start(vec![Play::Whole(200, "", answer())]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     house.budget(NanoUsd, 3_000).await;
     assert_eq!(house.chat(hello(false)).await.status, 200);
     assert_eq!(house.stands().await, (110, 0), "settled by what the provider counted");
@@ -35,7 +36,7 @@ async fn what_does_not_fit_is_refused_with_what_is_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_calls_at_the_limit_never_use_more_than_there_is() {
     let provider = Provider::always(Play::Whole(200, "", answer())).await;
-    let house = Arc::new(House::new(vec![target(Kind::OpenAi, &provider)]).await);
+    let house = Arc::new(House::new(vec![target(Kind::Openai, &provider)]).await);
     // Each holds some two thousand while it is under way and uses 110.
     house.budget(NanoUsd, 4_200).await;
     let calls: Vec<_> = (0..50)
@@ -66,7 +67,7 @@ async fn an_explicit_zero_is_zero_and_silence_is_an_estimate() {
     };
     let zero = told(json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}));
     let provider = Provider::start(vec![zero, told(Value::Null)]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     house.budget(Tokens, 1_000_000).await;
     let reply = house.chat(hello(false)).await;
     assert_eq!(header(&reply, "x-agent-os-cost-nano-usd"), Some("0"));
@@ -81,7 +82,7 @@ async fn an_explicit_zero_is_zero_and_silence_is_an_estimate() {
 async fn an_unknown_price_is_refused_under_a_budget_or_taken_at_the_worst() {
     let provider = Provider::always(Play::Whole(200, "", answer())).await;
     let unpriced = || {
-        let mut target = target(Kind::OpenAi, &provider);
+        let mut target = target(Kind::Openai, &provider);
         target.price = None;
         vec![target]
     };
@@ -89,19 +90,20 @@ async fn an_unknown_price_is_refused_under_a_budget_or_taken_at_the_worst() {
     assert_eq!(house.chat(hello(false)).await.status, 200, "without a budget nobody asks");
     house.budget(NanoUsd, 1_000_000).await;
     let refused = house.chat(hello(false)).await;
-    assert_eq!((refused.status, parsed(refused)["error"]["agent_os"]["code"].clone()), (402, json!("AOS-2033")));
-    let policy = Policy { unknown_price: Some((1, 1_000)), ..Policy::default() };
-    let house = House::with(unpriced(), policy).await;
+    assert_eq!((refused.status, parsed(refused)["error"]["agent_os"]["code"].clone()), (402, json!("AOS-2017")));
+    let mut assumed = target(Kind::Openai, &provider);
+    assumed.price_is_assumed = true;
+    let house = House::new(vec![assumed]).await;
     house.budget(NanoUsd, 1_000_000).await;
-    assert_eq!(house.chat(hello(false)).await.status, 200);
-    assert_eq!(house.stands().await, (2_007, 0));
+    let reply = house.chat(hello(false)).await;
+    assert_eq!((reply.status, header(&reply, "x-agent-os-estimated")), (200, Some("true")));
 }
 
 #[tokio::test]
 async fn without_a_limit_the_models_own_is_held_and_a_smaller_one_is_written() {
     let provider = Provider::always(Play::Whole(200, "", answer())).await;
     let policy = Policy { output_max: 400, ..Policy::default() };
-    let house = House::with(vec![target(Kind::OpenAi, &provider)], policy).await;
+    let house = House::with(vec![target(Kind::Openai, &provider)], policy).await;
     let body = r#"{"model":"fast","messages":[]}"#;
     house.ask(Operation::Chat, body).await;
     assert_eq!(provider.got()[0].body, body.replace("fast", "real-m1"), "without a budget nothing is touched");
@@ -114,7 +116,7 @@ async fn without_a_limit_the_models_own_is_held_and_a_smaller_one_is_written() {
 async fn where_the_policy_says_so_a_small_rest_makes_a_short_answer() {
     let provider = Provider::always(Play::Whole(200, "", answer())).await;
     let policy = Policy { lowers_output: true, ..Policy::default() };
-    let house = House::with(vec![target(Kind::OpenAi, &provider)], policy).await;
+    let house = House::with(vec![target(Kind::Openai, &provider)], policy).await;
     house.budget(NanoUsd, 3_000).await;
     let mut large = hello(false);
     large["max_tokens"] = json!(500);

@@ -7,22 +7,24 @@ use std::{
 
 use agentos_authority::{Authorized, GrantSet, Party, Program};
 use agentos_base::{Ambient, Background, ambient::FakeClock, redact::Redactor};
+use agentos_catalog::{Price, Rates};
 use agentos_dialer::{Reach, SystemResolver, Tls};
 use agentos_ledger::{Budget, Ledger, LedgerOptions, Origin, Payer};
 use agentos_models::{
-    Asked, Body, Course, Engine, EngineOptions, Keys, Kind, ModelCall, Observed, Operation, Policy, Price, Reply,
-    Routing, Target, Upstream, UpstreamOptions, Waits, reply_of,
+    Body, Course, Engine, EngineOptions, Keys, ModelCall, Operation, Policy, Reply, Routing, Upstream, UpstreamOptions,
+    reply_of,
 };
 use agentos_monitor::{Call, Executors, ModelStart, Monitor, Rules};
+use agentos_router::{Asked, Kind, Observed, Target, Waits};
 use agentos_secrets::SecretString;
 use agentos_store::{Conn, Sequencer, Store, StoreOptions, Tx};
 use agentos_tasks::{Tasks, TasksOptions};
 use agentos_types::{
-    Actor, Category, Code, Fault, Grant, Result, SecretName, Timestamp,
+    Actor, Category, Code, Fault, Grant, Result, SecretName, TaskId, Timestamp,
     audit::AuditEvent,
     budget::{BudgetUnit, Period},
 };
-use agentos_wire::{Failure, Usage, emulate::Lacks};
+use agentos_wire::{Class, Failure, emulate::Lacks};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -76,46 +78,46 @@ impl Keys for OneKey {
     }
 }
 
-/// Ten for a token of input, twenty for one of output.
-struct Fixed;
-
-impl Price for Fixed {
-    fn cost(&self, usage: &Usage) -> i64 {
-        self.worst(usage.input, usage.output)
-    }
-    fn worst(&self, input: u64, output: u64) -> i64 {
-        i64::try_from(input * 10 + output * 20).unwrap()
-    }
-}
-
 /// Each target once, in order; a second time for what may pass.
 #[derive(Default)]
 pub struct InOrder {
     pub targets: Vec<Target>,
-    pub reports: Arc<Mutex<Vec<Observed>>>,
+    pub reports: Reports,
 }
+
+/// What was told of the targets: `answered`, `nothing`, or the class of a failure.
+pub type Reports = Arc<Mutex<Vec<String>>>;
 
 struct Line {
     rest: std::vec::IntoIter<Target>,
-    reports: Arc<Mutex<Vec<Observed>>>,
+    reports: Reports,
 }
 
 impl Routing for InOrder {
-    fn plan(&self, _: &Asked) -> Result<Box<dyn Course>, Fault> {
+    fn plan(&self, _: &Asked<'_>) -> Result<Box<dyn Course>, Fault> {
         Ok(Box::new(Line { rest: self.targets.clone().into_iter(), reports: self.reports.clone() }))
+    }
+    fn names(&self) -> Vec<(String, String)> {
+        self.targets.iter().map(|target| (target.id.clone(), target.provider.clone())).collect()
     }
 }
 
 impl Course for Line {
-    fn next(&mut self, last: Option<&Failure>) -> Option<Target> {
+    fn next(&mut self, last: Option<&Failure>, _: Timestamp) -> Option<Target> {
+        if let Some(failure) = last {
+            self.reports.lock().unwrap().push(failure.class.to_string());
+        }
         let is_final = last.is_some_and(|failure| {
-            use agentos_wire::Class::{BadRequest, ContentFilter, ContextOverflow};
-            matches!(failure.class, BadRequest | ContextOverflow | ContentFilter)
+            matches!(failure.class, Class::BadRequest | Class::ContextOverflow | Class::ContentFilter)
         });
         if is_final { None } else { self.rest.next() }
     }
-    fn report(&mut self, observed: Observed) {
-        self.reports.lock().unwrap().push(observed);
+    fn report(&mut self, _: &Target, observed: Observed<'_>, _: Timestamp) {
+        self.reports.lock().unwrap().push(match observed {
+            Observed::Answered { .. } => "answered".into(),
+            Observed::Failed(failure) => failure.class.to_string(),
+            Observed::Nothing => "nothing".into(),
+        });
     }
 }
 
@@ -125,23 +127,36 @@ pub struct House {
     pub ledger: Ledger,
     pub log: Log,
     pub ambient: Ambient,
-    _clock: Arc<FakeClock>,
-    pub reports: Arc<Mutex<Vec<Observed>>>,
+    pub clock: Arc<FakeClock>,
+    pub reports: Reports,
     pub party: Party,
     pub background: Background,
+    pub tasks: Tasks,
+    pub store: Store,
     _directory: tempfile::TempDir,
 }
 
 pub fn target(kind: Kind, provider: &Provider) -> Target {
-    let id = format!("{}/m1", format!("{kind:?}").to_lowercase());
+    // Ten for a token of input, twenty for one of output.
+    let price = Price::flat(Rates { input: 10_000, output: 20_000, ..Rates::default() });
     Target {
-        id,
+        id: format!("{kind}/m1"),
+        route: None,
+        provider: kind.to_string(),
         kind,
+        protocol: kind.protocols()[0],
+        api_version: None,
+        key_group: "main".into(),
+        drop_fields: Arc::default(),
+        price_is_assumed: false,
+        attempt: 1,
+        is_continuation: false,
+        hedge_after: None,
         base_url: format!("http://{}/v1", provider.address),
         model: "real-m1".into(),
         key: Some("provider-key".parse().unwrap()),
-        headers: Vec::new(),
-        price: Some(Arc::new(Fixed)),
+        headers: Arc::default(),
+        price: Some(Arc::new(price)),
         context: Some(8_000),
         output_max: Some(1_000),
         emulate: Lacks::default(),
@@ -162,6 +177,23 @@ impl House {
     }
 
     pub async fn with(targets: Vec<Target>, policy: Policy) -> Self {
+        let private_exceptions = targets.iter().map(|target| {
+            let rest = target.base_url.split_once("://").unwrap().1;
+            rest.split('/').next().unwrap().parse().unwrap()
+        });
+        let upstream = Upstream::new(UpstreamOptions {
+            reach: Reach::new(Arc::new(SystemResolver::default())),
+            tls: Tls::new(&[]).unwrap(),
+            private_exceptions: private_exceptions.collect(),
+        });
+        Self::open(targets, policy, upstream).await
+    }
+
+    pub async fn through(targets: Vec<Target>, upstream: Upstream) -> Self {
+        Self::open(targets, Policy::default(), upstream).await
+    }
+
+    async fn open(targets: Vec<Target>, policy: Policy, upstream: Upstream) -> Self {
         let (ambient, clock) = Ambient::fake(7, NOON);
         let directory = tempfile::tempdir().unwrap();
         let log = Log::default();
@@ -176,19 +208,11 @@ impl House {
         .unwrap();
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options());
         let tools = Box::new(NoTools);
-        let monitor = Monitor::new(store.clone(), tasks, ambient.clone(), tools, Redactor::default(), Rules::default())
-            .holding(Duration::from_millis(300));
-        let options = LedgerOptions { store, ambient: ambient.clone(), node: "a".into() };
+        let monitor =
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), tools, Redactor::default(), Rules::default())
+                .holding(Duration::from_millis(300));
+        let options = LedgerOptions { store: store.clone(), ambient: ambient.clone(), node: "a".into() };
         let ledger = Ledger::open(options).await.unwrap();
-        let private_exceptions = targets.iter().map(|target| {
-            let rest = target.base_url.split_once("://").unwrap().1;
-            rest.split('/').next().unwrap().parse().unwrap()
-        });
-        let upstream = Upstream::new(UpstreamOptions {
-            reach: Reach::new(Arc::new(SystemResolver::default())),
-            tls: Tls::new(&[]).unwrap(),
-            private_exceptions: private_exceptions.collect(),
-        });
         let reports = Arc::new(Mutex::default());
         let background = Background::default();
         let engine = Engine::new(EngineOptions {
@@ -206,7 +230,20 @@ impl House {
             name: "ci".into(),
             grants: Arc::new(GrantSet::compile(&[grant]).unwrap()),
         });
-        Self { engine, monitor, ledger, log, ambient, _clock: clock, reports, party, background, _directory: directory }
+        Self {
+            engine,
+            monitor,
+            ledger,
+            log,
+            ambient,
+            clock,
+            reports,
+            party,
+            background,
+            tasks,
+            store,
+            _directory: directory,
+        }
     }
 
     pub fn call(&self, operation: Operation, body: &str) -> ModelCall {
@@ -224,8 +261,12 @@ impl House {
     }
 
     pub async fn run(&self, call: ModelCall) -> Reply {
+        self.run_as(&self.party, None, call).await
+    }
+
+    pub async fn run_as(&self, party: &Party, task: Option<&TaskId>, call: ModelCall) -> Reply {
         let (operation, request_id) = (call.operation, call.request_id.clone());
-        match self.monitor.model(&self.party, None, call).await {
+        match self.monitor.model(party, task, call).await {
             Ok(ModelStart::Go(pass)) => self.engine.run(pass).await,
             Ok(ModelStart::Recorded(answer)) => self.engine.recorded(operation, &request_id, &answer),
             Err(fault) => reply_of(operation, &request_id, &fault),

@@ -3,7 +3,10 @@
 
 mod budgets;
 mod failover;
+mod hard;
 mod house;
 mod plain;
 mod provider;
 mod streams;
+mod tasks;
+mod tls;

@@ -1,6 +1,7 @@
 //! Whole answers of a provider that speaks the client's protocol, and of one that does not.
 
-use agentos_models::{Kind, Operation};
+use agentos_models::Operation;
+use agentos_router::Kind;
 use serde_json::{Value, json};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 #[tokio::test]
 async fn the_bytes_of_both_sides_go_through_and_the_call_is_framed_by_two_records() {
     let provider = Provider::start(vec![Play::Whole(200, "", answer())]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let body = r#"{ "model":"fast", "temperature": 1.0, "messages":[{"role":"user","content":"é"}], "max_tokens": 50,"x_unknown":{"b":1,"a":2} }"#;
     let reply = house.ask(Operation::Chat, body).await;
     assert_eq!(reply.status, 200);
@@ -37,7 +38,7 @@ async fn the_bytes_of_both_sides_go_through_and_the_call_is_framed_by_two_record
 #[tokio::test]
 async fn connections_are_used_again() {
     let provider = Provider::always(Play::Whole(200, "", answer())).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     for _ in 0..5 {
         assert_eq!(house.chat(hello(false)).await.status, 200);
     }
@@ -70,7 +71,7 @@ async fn embeddings_and_counts_have_their_own_places() {
     let embedding = json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
         "model": "real-m1", "usage": {"prompt_tokens": 4, "total_tokens": 4}});
     let provider = Provider::start(vec![Play::Whole(200, "", embedding.to_string())]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let reply = house.ask(Operation::Embeddings, r#"{"model":"fast","input":"hello"}"#).await;
     assert_eq!(header(&reply, "x-agent-os-cost-nano-usd"), Some("40"));
     assert_eq!(parsed(reply), embedding);
@@ -88,7 +89,7 @@ async fn embeddings_and_counts_have_their_own_places() {
 #[tokio::test]
 async fn a_log_that_takes_no_intent_lets_no_answer_out() {
     let provider = Provider::always(Play::Whole(200, "", answer())).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     for phase in ["intent", "outcome"] {
         *house.log.refuses.lock().unwrap() = Some(phase);
         let reply = house.chat(hello(false)).await;
@@ -99,9 +100,25 @@ async fn a_log_that_takes_no_intent_lets_no_answer_out() {
 }
 
 #[tokio::test]
+async fn an_intent_is_in_the_log_while_the_provider_thinks() {
+    let provider = Provider::always(Play::Silence).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
+    let seen = async {
+        while house.records().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        reply = house.chat(hello(false)) => panic!("a silent provider gave {reply:?}"),
+        () = seen => {}
+    }
+    assert_eq!(house.records()[0].0, "intent");
+}
+
+#[tokio::test]
 async fn an_idempotency_key_asks_once() {
     let provider = Provider::start(vec![Play::Whole(200, "", answer())]).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let keyed = |body: &Value| {
         let mut call = house.call(Operation::Chat, &body.to_string());
         call.idempotency_key = Some("k1".into());
@@ -120,7 +137,7 @@ async fn an_idempotency_key_asks_once() {
 #[tokio::test]
 async fn what_was_not_granted_reaches_no_provider() {
     let provider = Provider::start(Vec::new()).await;
-    let house = House::new(vec![target(Kind::OpenAi, &provider)]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
     let agentos_authority::Party::Program(mut program) = house.party.clone() else { panic!() };
     program.grants = std::sync::Arc::new(agentos_authority::GrantSet::compile(&[]).unwrap());
     let party = agentos_authority::Party::Program(program);

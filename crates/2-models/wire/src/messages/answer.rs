@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Answer, Choice, Finish, Object, Part, Refusal,
     fields::{self, Build, malformed},
+    splice::quoted,
 };
 
 /// Fields of an answer that pass between two sides of this protocol.
@@ -76,7 +77,7 @@ pub fn write_answer(answer: &Answer) -> Result<Vec<u8>, Refusal> {
         return Err(malformed("choices", format!("one answer was asked for, {} came", answer.choices.len())));
     };
     let to = To { own: false, client: true };
-    let blocks = choice.parts.iter().enumerate();
+    let blocks = choice.parts.iter().enumerate().filter(|(_, part)| !is_foreign(part));
     let blocks = blocks.filter_map(|(at, part)| write_block(to, &plain(part), &format!("content[{at}]")).transpose());
     let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
     let (reason, sequence) = write_finish(&choice.finish);
@@ -94,6 +95,13 @@ pub fn write_answer(answer: &Answer) -> Result<Vec<u8>, Refusal> {
         .extra(&answer.extra, OWN_FIELDS)
         .maybe("agent_os", notes(answer, choice))
         .bytes())
+}
+
+/// A part of another protocol has no `type`, by which clients of this one tell blocks apart.
+fn is_foreign(part: &Part) -> bool {
+    let Part::Other { kind, raw } = part else { return false };
+    let named = |object: Object| object.get("type").is_some_and(|name| name.get() == quoted(kind));
+    !fields::object(raw, "content").is_ok_and(named)
 }
 
 /// Extras of a part that no client of this protocol knows go with the answer's, see [`notes`].
@@ -116,6 +124,9 @@ fn notes(answer: &Answer, choice: &Choice) -> Option<Object> {
         extra = extra.with(name, value);
     }
     for (at, part) in choice.parts.iter().enumerate() {
+        if let (true, Part::Other { kind, raw }) = (is_foreign(part), part) {
+            extra = extra.with(&format!("content[{at}].{kind}"), raw);
+        }
         let (found, known): (&Object, &[&str]) = match part {
             Part::Text { extra, .. } => (extra, &["citations"]),
             Part::ToolCall { extra, .. } => (extra, &["cache_control", "caller"]),

@@ -2,8 +2,9 @@
 
 use agentos_wire::{
     Ask, Finish, Object, Protocol, Refusal, StreamReader, StreamWriter, WireError, read_answer, read_ask, read_count,
-    write_ask, write_count,
+    write_answer, write_ask, write_count,
 };
+use serde_json::{Value, json as value};
 
 use crate::corpus::{self, assemble, file, files, frames, json, lost, normal};
 
@@ -201,4 +202,17 @@ fn malformed_requests_name_their_field() {
             other => panic!("{body}: {other:?}"),
         }
     }
+}
+
+/// A block without `type` would break every client of this protocol.
+#[test]
+fn a_part_that_only_gemini_knows_stands_beside_the_blocks() {
+    let body = br#"{"candidates":[{"content":{"role":"model","parts":[{"text":"Here."},
+        {"executableCode":{"language":"PYTHON","code":"1+1"}}]},"finishReason":"STOP","index":0}]}"#;
+    let answer = read_answer(Protocol::Gemini, body).unwrap();
+    let written = write_answer(Protocol::Messages, &answer, &Ask::default()).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["content"], value!([{"type": "text", "text": "Here."}]));
+    let beside = &written["agent_os"]["extra"]["content[1].executableCode"];
+    assert_eq!(beside["executableCode"]["code"], "1+1", "{written}");
 }

@@ -5,6 +5,7 @@ use agentos_trust::dsse::{MANIFEST_TYPE, Unverified};
 use agentos_types::{
     AgentName, Code, Fault, Manifest, Result,
     agent::{Agent, AgentState, Usage},
+    manifest::ModelBudget,
 };
 
 use super::AGENTS_MAX;
@@ -56,6 +57,7 @@ fn read_agent(row: &Row<'_>) -> Result<Agent> {
         trust_level: manifest.trust_level,
         grants: manifest.grants,
         limits: manifest.limits,
+        budget: (manifest.budget != ModelBudget::default()).then_some(manifest.budget),
         manifest_sha256: row.text(12)?,
         signed_by: row.text(13)?,
         instance: row.parsed_or_null(3)?,

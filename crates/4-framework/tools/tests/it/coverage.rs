@@ -36,6 +36,7 @@ fn case(syscall: &str, server: &Server, root: &str) -> Case {
         "schedule.list" => (json!({}), false),
         "shell.exec" => (json!({"pipeline": [["ls", "-l"], ["head"]]}), true),
         "code.run" => (json!({"language": "python", "code": "print(1)"}), true),
+        "model.call" => (json!({"model": "fast", "messages": [{"role": "user", "content": "Hello"}]}), true),
         other => panic!("{other} is in the table and has no case in this test"),
     };
     Case { args, outward }
@@ -58,6 +59,7 @@ fn all_grants(server: &Server, root: &str) -> Vec<[String; 3]> {
         ["shell", "exec", "ls *"],
         ["shell", "exec", "head *"],
         ["code", "run", "python"],
+        ["model", "call", "fast"],
     ]
     .map(|grant| grant.map(str::to_owned))
     .to_vec()
@@ -173,6 +175,8 @@ async fn a_grant_covers_its_resource_and_nothing_beside_it() {
         ("shell.exec", json!({"pipeline": [["git", "log"], ["head", "-c", "9"]]})),
         ("shell.exec", json!({"pipeline": [["bash", "-c", "git log"]]})),
         ("code.run", json!({"language": "bash", "code": "id"})),
+        ("model.call", json!({"model": "fast/er", "messages": []})),
+        ("model.call", json!({"model": "*", "messages": []})),
     ]
     .into_iter()
     .enumerate()

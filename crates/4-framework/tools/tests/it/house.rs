@@ -12,11 +12,14 @@ use agentos_authority::{Caller, GrantSet};
 use agentos_base::{Ambient, ambient::FakeClock, redact::Redactor};
 use agentos_dialer::{Dialer, DialerOptions, Resolve};
 use agentos_monitor::{Bounds, CallRequest, Executors, Monitor, Rules, egress::EgressRules};
-use agentos_protocol::{frame::CallError, syscall::CommandEnd};
+use agentos_protocol::{
+    frame::CallError,
+    syscall::{CommandEnd, ModelCallResult},
+};
 use agentos_secrets::{SecretString, Secrets, SecretsKey};
 use agentos_store::{Arg, Conn, Sequencer, Store, StoreOptions};
 use agentos_tasks::{Lease, NewTask, Tasks, TasksOptions};
-use agentos_tools::{BuiltinTools, Captured, Finished, Job, Outgoing, Workshop};
+use agentos_tools::{BuiltinTools, Captured, Finished, Job, ModelAccess, ModelAsk, Outgoing, Workshop};
 use agentos_types::{
     Actor, AgentName, Code, Fault, Grant, Result, Timestamp,
     audit::AuditEvent,
@@ -24,6 +27,7 @@ use agentos_types::{
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
 
 use crate::server::Server;
 
@@ -48,7 +52,56 @@ pub struct House {
     pub clock: Arc<FakeClock>,
     pub audit: Gate,
     pub jobs: Arc<Jobs>,
+    pub asked: Arc<Asked>,
     pub directory: tempfile::TempDir,
+}
+
+/// Remembers what was asked of models, says the words of its script and what they came to, or breaks off after them.
+#[derive(Default)]
+pub struct Asked {
+    pub asks: Mutex<Vec<ModelAsk>>,
+    pub words: Mutex<Vec<&'static str>>,
+    pub breaks: Mutex<bool>,
+    /// Fires when a call was dropped before its end.
+    pub dropped: Arc<Notify>,
+    pub hangs: Mutex<bool>,
+}
+
+#[async_trait]
+impl ModelAccess for Asked {
+    async fn ask(&self, ask: ModelAsk, pieces: mpsc::Sender<String>) -> Result<ModelCallResult> {
+        self.asks.lock().unwrap().push(ask);
+        let words = self.words.lock().unwrap().clone();
+        let until_end = Dropped(Some(self.dropped.clone()));
+        for word in &words {
+            pieces.send((*word).to_owned()).await.unwrap();
+        }
+        while *self.hangs.lock().unwrap() {
+            let _ = pieces.send("more".into()).await;
+            tokio::task::yield_now().await;
+        }
+        until_end.disarm();
+        if *self.breaks.lock().unwrap() {
+            return Err(Fault::new(Code::CONNECTION_LOST, "the stream broke off"));
+        }
+        Ok(ModelCallResult { status: 200, body: json!({"said": words.concat()}), usage: None })
+    }
+}
+
+struct Dropped(Option<Arc<Notify>>);
+
+impl Dropped {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        if let Some(notify) = &self.0 {
+            notify.notify_one();
+        }
+    }
 }
 
 /// Remembers what it was to run, and says that it went well. The real one is tried on the real launcher.
@@ -109,7 +162,7 @@ impl House {
         rules: EgressRules,
         commands: &[&str],
     ) -> Self {
-        let jobs = Arc::new(Jobs::default());
+        let (jobs, asked) = (Arc::new(Jobs::default()), Arc::new(Asked::default()));
         let (ambient, clock) = Ambient::fake(11, START);
         let identity = LogIdentity::new(LOG, &[5; 32]).unwrap();
         let audit = Gate::default();
@@ -133,6 +186,7 @@ impl House {
             tasks: tasks.clone(),
             ambient: ambient.clone(),
             workshop: jobs.clone(),
+            models: asked.clone(),
         };
         let commands: Vec<String> = commands.iter().map(|text| (*text).to_owned()).collect();
         let bounds = Bounds::new((!commands.is_empty()).then_some(commands.as_slice())).unwrap();
@@ -141,7 +195,7 @@ impl House {
             Monitor::new(store.clone(), tasks.clone(), ambient, wrap(tools), redactor, Rules { bounds, egress: rules })
                 .holding(std::time::Duration::from_millis(400));
         let log = AuditLog::new(identity, store.clone(), directory.path());
-        Self { store, tasks, secrets, monitor, log, clock, audit, jobs, directory }
+        Self { store, tasks, secrets, monitor, log, clock, audit, jobs, asked, directory }
     }
 
     /// The server ends; its files stay.

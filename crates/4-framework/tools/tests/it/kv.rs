@@ -127,7 +127,7 @@ struct LosesLease(BuiltinTools);
 #[async_trait]
 impl Executors for LosesLease {
     fn local(&self, tx: &mut Tx<'_>, call: Authorized<Call>) -> Result<Value> {
-        let task = call.get().task.clone();
+        let task = call.get().lease.task.clone();
         let result = self.0.local(tx, call)?;
         tx.execute("UPDATE task SET fence = fence + 1 WHERE id = $1", &[(&task).into()])?;
         Ok(result)

@@ -13,6 +13,7 @@ mod floods;
 mod house;
 mod kv;
 mod leases;
+mod models;
 mod next_schema;
 mod notices;
 mod replay;

@@ -2,8 +2,8 @@
 
 use agentos_protocol::{WorkerFrame, frame::Outcome, syscall::TABLE};
 use agentos_sdk::{
-    Cadence, CallError, Code, CodeRun, ErrorClass, Fetch, FileRead, Language, NotifyEvent, NotifyWebhook, SchedulePut,
-    ShellExec, TaskContext, TaskError, Value, json,
+    Cadence, CallError, Code, CodeRun, ErrorClass, Fetch, FileRead, Language, ModelCall, NotifyEvent, NotifyWebhook,
+    SchedulePut, ShellExec, TaskContext, TaskError, Value, json,
 };
 
 use crate::kernel::{Kernel, task};
@@ -147,6 +147,7 @@ async fn call_by_name(context: &TaskContext, name: &str) -> Result<Value, CallEr
         "schedule.list" => context.schedule_list("s").await.map(|_| Value::Null),
         "shell.exec" => context.shell_exec("s", ShellExec::program(["git", "log"])).await.map(|_| Value::Null),
         "code.run" => context.code_run("s", CodeRun::new(Language::Bash, "id")).await.map(|_| Value::Null),
+        "model.call" => context.model_call("s", ModelCall::ask("fast", "Hello")).await.map(|_| Value::Null),
         other => panic!("no method for {other}"),
     }
 }
@@ -171,6 +172,7 @@ async fn every_system_call_has_a_method_that_sends_it() {
             "schedule.list" => json!({}),
             "shell.exec" => json!({"pipeline": [["git", "log"]]}),
             "code.run" => json!({"language": "bash", "code": "id"}),
+            "model.call" => json!({"model": "fast", "messages": [{"role": "user", "content": "Hello"}]}),
             _ => json!({"key": "k"}),
         };
         kernel.give(&task(1), attempt, json!(entry.name)).await;

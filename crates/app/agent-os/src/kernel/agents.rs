@@ -9,24 +9,42 @@ use agentos_api::{
 use agentos_authority::{Credential, GrantSet};
 use agentos_base::fs;
 use agentos_failpoint::{Point, hit};
-use agentos_store::Arg;
+use agentos_store::{Arg, Tx};
 use agentos_supervisor::Deployment;
 use agentos_trust::package;
 use agentos_types::{AgentName, Code, Envelope, EventId, Fault, Result, agent::Agent, audit::Decision};
 
-use super::{ServerKernel, page};
+use super::{ServerKernel, budgets, page};
 
 /// Verify ▸ compile grants ▸ install the files ▸ hand to the supervisor. A refusal is recorded with its code.
 pub(super) async fn deploy(kernel: &ServerKernel, context: &Context, body: DeployAgent) -> Result<Agent> {
     let shown = body.package.clone();
     match verify_and_install(kernel, body).await {
-        Ok(deployment) => kernel.supervisor.deploy(&context.actor, deployment).await,
+        Ok(deployment) => hand_over(kernel, context, deployment).await,
         Err(fault) => {
             let event = kernel.event(context, "agent.deploy", shown).decision(Decision::Denied);
             kernel.store.record(event.fact("code", fault.code.to_string())).await?;
             Err(fault)
         }
     }
+}
+
+/// The budgets of the manifest are written with it, and hold before the first process of it lives.
+async fn hand_over(kernel: &ServerKernel, context: &Context, deployment: Deployment) -> Result<Agent> {
+    let name = deployment.manifest.name.clone();
+    let budgets = budgets::of_manifest(&deployment.manifest, &context.actor, kernel.ambient.now());
+    let announced = kernel.ledger.announce(&name, budgets.clone());
+    budgets::enrol(&kernel.ledger, &deployment.manifest);
+    let agent = name.clone();
+    let alongside = move |tx: &mut Tx<'_>| agentos_ledger::write_manifests(tx, &agent, &budgets);
+    let deployed = kernel.supervisor.deploy_with(&context.actor, deployment, alongside).await;
+    if deployed.is_err() {
+        // The one before goes on; whose budgets it shares is in its own manifest.
+        budgets::renew(&kernel.ledger, &kernel.store, &name).await?;
+    }
+    kernel.ledger.refresh().await?;
+    drop(announced);
+    deployed
 }
 
 async fn verify_and_install(kernel: &ServerKernel, body: DeployAgent) -> Result<Deployment> {

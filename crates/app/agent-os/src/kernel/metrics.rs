@@ -17,6 +17,8 @@ use agentos_types::{
     witness::{WitnessTarget, WitnessedLog},
 };
 
+mod budgets;
+
 use super::ServerKernel;
 
 pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
@@ -43,6 +45,7 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
         labelled.sum(tasks.iter().map(|(agent, state, count)| (agent.as_str(), state.as_str(), *count as f64))),
     );
     render_agents(&mut page, &labelled, &agents);
+    budgets::render(kernel, &mut page).await?;
     let ends = kernel.supervisor.ends();
     page.family(&names::AGENT_ENDS, ends.map(|(reason, count)| (vec![reason.to_owned()], count as f64)));
     page.family(&names::AUDIT_RECORDS, [(Vec::new(), audit_size as f64)]);

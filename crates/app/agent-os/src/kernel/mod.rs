@@ -2,6 +2,7 @@
 
 mod agents;
 mod audit;
+pub mod budgets;
 mod log_life;
 mod metrics;
 pub mod retention;
@@ -31,6 +32,7 @@ use agentos_base::Ambient;
 use agentos_egress::control::Egress;
 use agentos_failpoint::{Point, hit};
 use agentos_identity::Tokens;
+use agentos_ledger::Ledger;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
 use agentos_store::Store;
 use agentos_supervisor::Supervisor;
@@ -66,6 +68,7 @@ pub struct ServerKernel {
     /// Age from which a day of the log may be pruned.
     pub audit_retention: Duration,
     pub supervisor: Supervisor,
+    pub ledger: Ledger,
     /// Absent where there are no walls.
     pub egress: Option<Egress>,
     pub witnesses: Witnesses,

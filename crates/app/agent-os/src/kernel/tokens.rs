@@ -13,7 +13,12 @@ use super::ServerKernel;
 
 pub(super) async fn create(kernel: &ServerKernel, context: &Context, body: CreateToken) -> Result<CreatedToken> {
     let asked = NewToken::asked(&body.name, body.role, &body.scopes)?;
-    let new = NewToken { agents: body.agents, models: body.models, life: body.expires_in_s.map(Duration::from_secs), ..asked };
+    let new = NewToken {
+        agents: body.agents,
+        models: body.models,
+        life: body.expires_in_s.map(Duration::from_secs),
+        ..asked
+    };
     kernel.tokens.create(&context.actor, new).await.map(created)
 }
 

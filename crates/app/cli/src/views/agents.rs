@@ -2,8 +2,10 @@
 
 use agentos_api::body::{LogLine, Notification};
 use agentos_types::{
-    Grant,
+    AgentName, Grant,
     agent::{Agent, Control},
+    budget::BudgetScope,
+    manifest::ModelBudget,
 };
 
 use super::{View, bytes, compact, time, word};
@@ -58,6 +60,7 @@ impl View for Agent {
             ("egress", format!("{} in, {} out", bytes(self.usage.egress_in_bytes), bytes(self.usage.egress_out_bytes))),
             ("tasks at once", limits.concurrent_tasks.to_string()),
             ("calls a minute", limits.calls_per_minute.to_string()),
+            ("budget", self.budget.as_ref().map(|budget| models_budget(&self.name, budget)).unwrap_or_default()),
             ("controls", lines(&self.controls, control)),
             ("deployed", time(self.deployed_at)),
             ("manifest", self.manifest_sha256.clone()),
@@ -82,6 +85,18 @@ pub(super) fn control(control: &Control) -> String {
     } else {
         format!("{}: {held} ({})", control.name, control.reason)
     }
+}
+
+/// What the manifest says; what an operator has set is in `budget show`.
+fn models_budget(agent: &AgentName, budget: &ModelBudget) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(budget.team.as_ref().map(|team| format!("team {team}")));
+    lines.extend(budget.tenant.as_ref().map(|tenant| format!("tenant {tenant}")));
+    lines.extend(budget.limits(agent).into_iter().map(|(scope, period, unit, amount)| match scope {
+        BudgetScope::RunsOf(_) => format!("{} a run", unit.shown(amount)),
+        _ => format!("{} a {}", unit.shown(amount), period.as_str()),
+    }));
+    lines.join("\n")
 }
 
 fn percent(limit: u64) -> String {

@@ -9,8 +9,7 @@ use crate::{AuditRecords, Client, Download, answer, http};
 impl Client {
     pub async fn query_audit(&self, filter: &AuditFilter) -> Result<Page<AuditRecord>> {
         let query = http::query_of(filter)?;
-        let query: Vec<_> = query.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        self.get("/api/v1/audit", &query).await
+        self.get("/api/v1/audit", &http::borrowed(&query)).await
     }
 
     /// The server's own word; a log that does not verify is an answer, not an error.

@@ -6,11 +6,16 @@ use agentos_api::{
         AddAuditHold, AuditFilter, CreateSchedule, CreateToken, DeployAgent, PruneAudit, RotateToken, SecretValue,
         SubmitTask,
     },
+    budgets::{BudgetFilter, BudgetKey, SetBudget, SpendFilter},
     kernel::AgentCommand,
     problem::PROBLEM_JSON,
 };
 use agentos_client::{Client, TaskFilter};
-use agentos_types::{AgentName, Code, Fault, Scope, SecretName, Timestamp, task::Cadence, task::TaskState};
+use agentos_types::{
+    AgentName, Code, Fault, Scope, SecretName, Timestamp,
+    budget::{BudgetScope, BudgetUnit, Period},
+    task::{Cadence, TaskState},
+};
 use serde_json::json;
 
 use crate::{
@@ -84,6 +89,12 @@ async fn call_everything(client: &Client) {
     client.verify_audit().await.unwrap_err();
     client.audit_checkpoint().await.unwrap_err();
     client.export_audit(3).await.map(drop).unwrap_err();
+    let scope: BudgetScope = "agent:monitor".parse().unwrap();
+    client.budgets(&BudgetFilter { scope: Some(scope.clone()) }).await.unwrap_err();
+    let (period, unit) = (Period::Day, BudgetUnit::NanoUsd);
+    client.set_budget(&SetBudget { scope: scope.clone(), period, unit, amount: 5 }).await.unwrap_err();
+    client.remove_budget(&BudgetKey { scope, period, unit }).await.unwrap_err();
+    client.spend(&SpendFilter { days: 7, limit: 3 }).await.unwrap_err();
     client.retention().await.unwrap_err();
     client.preview_retention().await.unwrap_err();
     client.run_retention().await.unwrap_err();
@@ -112,6 +123,8 @@ fn expected() -> Vec<String> {
          POST /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/rotate|\
          DELETE /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|GET /api/v1/audit?actor=agent%3Aa+b&ascending=false&since=7|\
          GET /api/v1/audit/verify|GET /api/v1/audit/checkpoint|GET /api/v1/audit/export?from_seq=3|\
+         GET /api/v1/budgets?scope=agent%3Amonitor|PUT /api/v1/budgets|\
+         DELETE /api/v1/budgets?period=day&scope=agent%3Amonitor&unit=nano-usd|GET /api/v1/spend?days=7&limit=3|\
          GET /api/v1/retention|GET /api/v1/retention/preview|POST /api/v1/retention/run|\
          GET /api/v1/audit/stream|GET /api/v1/audit/export?from_seq=3&until_seq=9|POST /api/v1/audit/prune|\
          GET /api/v1/audit/holds|POST /api/v1/audit/holds|DELETE /api/v1/audit/holds/case-7|\

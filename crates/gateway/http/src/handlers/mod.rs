@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod budgets;
 pub(crate) mod log_life;
 pub(crate) mod models;
 pub(crate) mod retention;

@@ -7,6 +7,7 @@ use std::{
 
 use agentos_api::{
     body::*,
+    budgets::{BudgetFilter, BudgetInfo, BudgetKey, Budgets, SetBudget, SpendFilter, SpendInfo},
     kernel::{AgentCommand, Kernel, Principal, TaskQuery},
 };
 use agentos_types::{
@@ -121,6 +122,25 @@ fn principal_of_role(role: Role) -> Principal {
         agents: if role == Role::AgentCaller { vec![samples::agent_name()] } else { Vec::new() },
         models: Vec::new(),
         family: family_of_role(role),
+    }
+}
+
+#[async_trait]
+impl Budgets for FakeKernel {
+    async fn list_budgets(&self, _: BudgetFilter) -> Result<Vec<BudgetInfo>> {
+        Ok(vec![samples::budget()])
+    }
+
+    async fn set_budget(&self, _: &Context, _: SetBudget) -> Result<BudgetInfo> {
+        Ok(samples::budget())
+    }
+
+    async fn remove_budget(&self, _: &Context, _: BudgetKey) -> Result<()> {
+        Ok(())
+    }
+
+    async fn spend(&self, _: SpendFilter) -> Result<Vec<SpendInfo>> {
+        Ok(Vec::new())
     }
 }
 

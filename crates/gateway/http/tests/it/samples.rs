@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use agentos_api::body::{AgentCounts, Health, RetentionPolicy, RetentionStatus, SecretInfo, TokenInfo};
+use agentos_api::{
+    body::{AgentCounts, Health, RetentionPolicy, RetentionStatus, SecretInfo, TokenInfo},
+    budgets::BudgetInfo,
+};
 use agentos_types::{
     AgentName, RequestId, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
     agent::{Agent, AgentState, Usage},
+    budget::{BudgetUnit, Period},
     machine::IsolationLevel,
     manifest::{Limits, TrustLevel},
     task::{Cadence, Schedule, Task, TaskEvent, TaskState},
@@ -45,6 +49,7 @@ pub fn agent() -> Agent {
         trust_level: TrustLevel::Supervised,
         grants: Vec::new(),
         limits: Limits::default(),
+        budget: None,
         manifest_sha256: String::new(),
         signed_by: String::new(),
         instance: None,
@@ -116,6 +121,22 @@ pub fn token_info(id: &TokenId) -> TokenInfo {
         created_at: NOW,
         expires_at: None,
         revoked_at: None,
+    }
+}
+
+pub fn budget() -> BudgetInfo {
+    BudgetInfo {
+        scope: "agent:echo".parse().unwrap(),
+        period: Period::Day,
+        unit: BudgetUnit::NanoUsd,
+        origin: "operator".into(),
+        amount: 5,
+        used: 1,
+        reserved: 0,
+        forfeited: 0,
+        resets_at: None,
+        set_by: "token".into(),
+        set_at: NOW,
     }
 }
 

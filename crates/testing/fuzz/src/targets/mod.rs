@@ -2,12 +2,14 @@
 
 mod egress;
 mod json;
+mod models;
 mod permissions;
 mod proofs;
 mod sandboxes;
 
 pub use egress::{client_hello, dns, http_head};
 pub use json::{bodies, frames, json};
+pub use models::{model_answer, model_request, model_stream};
 pub use permissions::{cadence, envelope, grants, manifest, url};
 pub use proofs::{checkpoint, record, segment};
 pub use sandboxes::sandbox;

@@ -36,7 +36,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Its targets are the readers of what comes from outside, on every floor.
     (
         "crates/testing/fuzz",
-        &["crates/0-contracts", "crates/1-kernel", "agentos-api", "agentos-egress", "agentos-launcher"],
+        &["crates/0-contracts", "crates/1-kernel", "agentos-api", "agentos-egress", "agentos-launcher", "agentos-wire"],
     ),
     // The house reads the table of migrations.
     ("crates/testing", &["crates/0-contracts", "agentos-base", "agentos-client", "agentos-store"]),

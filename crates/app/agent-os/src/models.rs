@@ -1,0 +1,100 @@
+//! The gateway's port of model calls bound to monitor and engine: who asks becomes a party, the body a call, and what goes wrong
+//! an error in the client's own protocol.
+
+use std::sync::Arc;
+
+use agentos_api::models::{ModelBody, ModelCaller, ModelInfo, ModelOperation, ModelReply, ModelRequest, Models};
+use agentos_authority::{GrantSet, Party, Program};
+use agentos_ledger::Payer;
+use agentos_models::{Body, Engine, ModelCall, Operation, Reply, reply_of};
+use agentos_monitor::{ModelStart, Monitor};
+use agentos_supervisor::Quarters;
+use agentos_types::{Category, Code, Fault, Grant, Result, TaskId};
+use async_trait::async_trait;
+
+pub struct ServerModels {
+    pub engine: Engine,
+    pub monitor: Monitor,
+    /// Who lives in which sandbox, with which grants.
+    pub quarters: Quarters,
+    /// The grants of a token that names no models.
+    every: Arc<GrantSet>,
+}
+
+/// A caller with what it may, what it works on and who pays.
+struct Known {
+    party: Party,
+    task: Option<TaskId>,
+    payer: Payer,
+}
+
+impl ServerModels {
+    pub fn new(engine: Engine, monitor: Monitor, quarters: Quarters) -> Result<Self> {
+        let every = Arc::new(grants(vec!["*".to_owned()])?);
+        Ok(Self { engine, monitor, quarters, every })
+    }
+
+    fn known(&self, caller: ModelCaller) -> Result<Known> {
+        match caller {
+            ModelCaller::Token { token, name, models, .. } => {
+                let grants = if models.is_empty() { self.every.clone() } else { Arc::new(grants(models)?) };
+                let payer = Payer { token: Some(token.clone()), ..Payer::default() };
+                Ok(Known { party: Party::Program(Program { token, name, grants }), task: None, payer })
+            }
+            ModelCaller::Agent { agent, instance, task, .. } => {
+                let caller = self.quarters.caller(&agent, &instance)?;
+                let payer = Payer { agent: Some(agent), run: task.clone(), ..Payer::default() };
+                Ok(Known { party: Party::Agent(caller), task, payer })
+            }
+        }
+    }
+
+    async fn answer(&self, caller: ModelCaller, request: ModelRequest) -> Result<Reply> {
+        let Known { party, task, payer } = self.known(caller)?;
+        let ModelRequest { operation, body, headers, request_id, idempotency_key, .. } = request;
+        let operation = operation_of(operation);
+        let mut call = ModelCall::read(operation, body, request_id.clone(), payer)
+            .map_err(|refusal| Fault::new(Code::MODEL_REQUEST_INVALID, refusal.to_string()))?;
+        (call.headers, call.idempotency_key) = (headers, idempotency_key);
+        match self.monitor.model(&party, task.as_ref(), call).await? {
+            ModelStart::Go(pass) => Ok(self.engine.run(pass).await),
+            ModelStart::Recorded(answer) => Ok(self.engine.recorded(operation, &request_id, &answer)),
+        }
+    }
+}
+
+#[async_trait]
+impl Models for ServerModels {
+    async fn call(&self, caller: ModelCaller, request: ModelRequest) -> ModelReply {
+        let (operation, request_id) = (operation_of(request.operation), request.request_id.clone());
+        let answered = self.answer(caller, request).await;
+        let Reply { status, headers, body } =
+            answered.unwrap_or_else(|fault| reply_of(operation, &request_id, &fault));
+        let body = match body {
+            Body::Whole(body) => ModelBody::Whole(body),
+            Body::Stream(events) => ModelBody::Stream(events),
+        };
+        ModelReply { status, headers, body }
+    }
+
+    async fn list(&self, caller: &ModelCaller) -> Result<Vec<ModelInfo>> {
+        let known = self.known(caller.clone())?;
+        let named = self.engine.names().into_iter();
+        let visible = named.filter(|(id, _)| self.monitor.may_name(&known.party, id));
+        Ok(visible.map(|(id, owned_by)| ModelInfo { id, owned_by }).collect())
+    }
+}
+
+fn operation_of(operation: ModelOperation) -> Operation {
+    match operation {
+        ModelOperation::Chat => Operation::Chat,
+        ModelOperation::Responses => Operation::Responses,
+        ModelOperation::Embeddings => Operation::Embeddings,
+        ModelOperation::Messages => Operation::Messages,
+        ModelOperation::CountTokens => Operation::CountTokens,
+    }
+}
+
+fn grants(resources: Vec<String>) -> Result<GrantSet> {
+    GrantSet::compile(&[Grant { category: Category::Model, actions: vec!["call".into()], resources }])
+}
