@@ -23,13 +23,13 @@ use agentos_base::{
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
-use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
+use agentos_gateway::{Gateway, GatewayOptions, ModelEdge, Ports, TakenAddress};
 use agentos_identity::Tokens;
 use agentos_ledger::{Ledger, LedgerOptions};
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
-use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
+use agentos_supervisor::{Commands, ModelDoors, Quarters, Supervisor, SupervisorOptions};
 use agentos_tasks::{
     Tasks, TasksOptions,
     retention::{Policy, Retention},
@@ -51,6 +51,7 @@ use crate::{
     layout::Layout,
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
+    model_doors::ServedDoors,
     programs,
     sandboxes::Walls,
     syscalls::MonitoredSyscalls,
@@ -189,6 +190,9 @@ impl Server {
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
         options.ways_out = ways_out;
+        let models: Option<Arc<dyn Models>> = None;
+        models.iter().for_each(|models| late_models.bind(models.clone()));
+        options.model_doors = models.clone().map(|models| doors(&config, models, &ambient, &background));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
@@ -230,8 +234,6 @@ impl Server {
             checks,
             machine,
         });
-        let models: Option<Arc<dyn Models>> = None;
-        models.iter().for_each(|models| late_models.bind(models.clone()));
         let ports = Ports { kernel: kernel.clone(), models };
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
@@ -390,6 +392,7 @@ fn supervisor_options(
         enforcement: walls.enforcement,
         first_host_id: walls.first_host_id,
         ways_out: None,
+        model_doors: None,
         closed: vec![layout.root().to_owned()],
         packages: layout.packages(),
         cancel_grace: config.tasks_cancel_grace(),
@@ -397,6 +400,17 @@ fn supervisor_options(
         quarters,
         redactor,
     }
+}
+
+/// Where programs inside of sandboxes reach models.
+fn doors(config: &Config, models: Arc<dyn Models>, ambient: &Ambient, background: &Background) -> Arc<dyn ModelDoors> {
+    Arc::new(ServedDoors(ModelEdge {
+        models,
+        ambient: ambient.clone(),
+        background: background.clone(),
+        body_bytes_max: config.models_body_bytes_max(),
+        request_timeout: config.gateway_request_timeout(),
+    }))
 }
 
 fn connections_max(config: &Config, limit: usize) -> usize {

@@ -16,6 +16,8 @@ pub enum Move {
     OtherKey { once: bool },
     /// Another target, at once.
     Next,
+    /// Another target, of another provider.
+    Elsewhere,
     /// Another target, with a larger window.
     Larger,
     /// One that writes on from a prefill.
@@ -34,10 +36,10 @@ pub fn after(rules: &Rules, class: Class) -> &'static [Move] {
     match class {
         // The key is limited, not its provider.
         Class::RateLimited => &[Move::OtherKey { once: false }, Move::Wait, Move::Next],
-        Class::QuotaExhausted | Class::Auth => &[Move::OtherKey { once: true }, Move::Next],
+        Class::QuotaExhausted | Class::Auth => &[Move::OtherKey { once: true }, Move::Elsewhere],
         Class::Overloaded | Class::Server | Class::Malformed => &[Move::Same, Move::Next],
         // Nothing was sent; the same address will hardly be better, but if there is no other, it may be.
-        Class::Connect => &[Move::Next, Move::Same],
+        Class::Connect => &[Move::Elsewhere, Move::Same],
         // It may be billed twice, which is reserved twice.
         Class::Timeout => &[Move::Next, Move::Same],
         Class::ContextOverflow => &[Move::Larger],
