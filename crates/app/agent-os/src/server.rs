@@ -52,6 +52,7 @@ use crate::{
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
     model_doors::ServedDoors,
+    models::{self, EngineParts, ServerModels},
     programs,
     sandboxes::Walls,
     syscalls::MonitoredSyscalls,
@@ -186,20 +187,30 @@ impl Server {
         let notices = store.subscribe();
         let ledger = Ledger::open(options).await?;
         budgets::enrol_all(&ledger, &store).await?;
+        let router = models::open_router(&store).await?;
+        let parts = EngineParts {
+            router,
+            ledger: ledger.clone(),
+            secrets: secrets.clone(),
+            ambient: ambient.clone(),
+            background: background.clone(),
+        };
+        let engine = models::open_engine(&config, parts)?;
+        let models = ServerModels::new(engine, monitor.clone(), quarters.clone(), ledger.clone())?;
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
-        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
+        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
-        let models: Option<Arc<dyn Models>> = None;
-        models.iter().for_each(|models| late_models.bind(models.clone()));
-        options.model_doors = models.clone().map(|models| doors(&config, models, &ambient, &background));
+        let models: Arc<dyn Models> = Arc::new(models);
+        late_models.bind(models.clone());
+        options.model_doors = Some(doors(&config, models.clone(), &ambient, &background));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
             tasks.clone(),
             ambient.clone(),
             background.clone(),
-            Arc::new(MonitoredSyscalls(monitor)),
+            Arc::new(MonitoredSyscalls(monitor.clone())),
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
@@ -234,7 +245,7 @@ impl Server {
             checks,
             machine,
         });
-        let ports = Ports { kernel: kernel.clone(), models };
+        let ports = Ports { kernel: kernel.clone(), models: Some(models) };
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
     }
@@ -362,7 +373,7 @@ fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upke
     Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log))
 }
 
-fn dialer_options(config: &Config) -> Result<DialerOptions> {
+pub fn dialer_options(config: &Config) -> Result<DialerOptions> {
     let defaults = DialerOptions::default();
     Ok(DialerOptions {
         private_exceptions: targets(&config.dialer_private_exceptions())?,
