@@ -12,6 +12,7 @@ mod layout;
 mod log_key;
 mod migrate;
 mod model_access;
+mod model_config;
 mod models;
 mod programs;
 mod rights;

@@ -51,6 +51,7 @@ use crate::{
     layout::Layout,
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
+    model_config::ModelDocument,
     models::{self, EngineParts, ServerModels},
     programs,
     sandboxes::Walls,
@@ -147,7 +148,7 @@ impl Server {
         log_keys.settle(&identity)?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let propagate_to = targets(&config.trace_propagate_to())?;
-        let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
+        let outgoing = Outgoing { dialer: dialer.clone(), ambient: ambient.clone(), propagate_to };
         let quarters = Quarters::default();
         let commands =
             Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
@@ -186,9 +187,10 @@ impl Server {
         let notices = store.subscribe();
         let ledger = Ledger::open(options).await?;
         budgets::enrol_all(&ledger, &store).await?;
-        let router = models::open_router(&store).await?;
+        let document_notices = store.subscribe();
+        let model_document = ModelDocument::open(store.clone(), ambient.clone()).await?;
         let parts = EngineParts {
-            router,
+            router: model_document.router.clone(),
             ledger: ledger.clone(),
             secrets: secrets.clone(),
             ambient: ambient.clone(),
@@ -214,6 +216,7 @@ impl Server {
         background.spawn("budgets", ledger.clone().run(background.shutdown()));
         background
             .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
+        background.spawn("models-follow", model_document.clone().follow(document_notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -233,6 +236,8 @@ impl Server {
             retention,
             supervisor,
             ledger,
+            models: model_document,
+            dialer,
             egress,
             witnesses,
             ambient: ambient.clone(),
