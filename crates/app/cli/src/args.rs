@@ -27,7 +27,8 @@ pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
 pub(crate) use model::{
-    Add as AddProvider, Apply as ApplyModels, Explain as ExplainModel, ModelCommands, ModelConfigCommands, ProviderCommands,
+    Add as AddProvider, Apply as ApplyModels, Explain as ExplainModel, ModelCommands, ModelConfigCommands,
+    ProviderCommands,
 };
 pub(crate) use retention::{RetentionCommands, Run as RetentionRun};
 pub(crate) use sandbox::{SandboxCli, SandboxCommands, SandboxRun};

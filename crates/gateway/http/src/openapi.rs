@@ -14,7 +14,8 @@ use utoipa::{
 
 use crate::{
     handlers::{
-        agents, audit, budgets, log_life, model_admin, models, retention, schedules, secrets, status, tasks, tokens, witnesses,
+        agents, audit, budgets, log_life, model_admin, models, retention, schedules, secrets, status, tasks, tokens,
+        witnesses,
     },
     routes::{Access, ROUTES, Route},
     ws,

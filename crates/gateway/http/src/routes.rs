@@ -11,7 +11,8 @@ use axum::{
 
 use crate::{
     handlers::{
-        agents, audit, budgets, log_life, model_admin, models, retention, schedules, secrets, status, tasks, tokens, witnesses,
+        agents, audit, budgets, log_life, model_admin, models, retention, schedules, secrets, status, tasks, tokens,
+        witnesses,
     },
     layers::{
         self,

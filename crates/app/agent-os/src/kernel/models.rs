@@ -5,6 +5,8 @@ mod provider_test;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use super::ServerKernel;
+use crate::model_config::{Change, Stored};
 use agentos_api::{
     body::Context,
     model_admin::{
@@ -16,8 +18,6 @@ use agentos_router::{Asked, DecisionRecord, Document, NoTarget, Operation, Provi
 use agentos_types::{Code, Fault, Result};
 use agentos_wire::Needs;
 use async_trait::async_trait;
-use super::ServerKernel;
-use crate::model_config::{Change, Stored};
 
 /// Of a request that is only explained.
 const EXPLAINED_DEADLINE: Duration = Duration::from_secs(60);

@@ -8,7 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::Session;
 use crate::{
-    args::{AddProvider, ApplyModels, ExplainModel as ExplainArgs, ModelCommands, ModelConfigCommands, ProviderCommands},
+    args::{
+        AddProvider, ApplyModels, ExplainModel as ExplainArgs, ModelCommands, ModelConfigCommands, ProviderCommands,
+    },
     exit::{Exit, Outcome, local},
     input,
     views::model_list_note,

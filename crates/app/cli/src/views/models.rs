@@ -62,7 +62,11 @@ fn state(model: &ModelEntry) -> String {
     let shut: &[ShutLane] = model.health.as_ref().map_or(&[], |health| &health.shut);
     match shut {
         [] => "enabled".to_owned(),
-        lanes => lanes.iter().map(|lane| format!("{}: {} {}", lane.name, lane.state, optional_time(lane.until))).collect::<Vec<_>>().join(", "),
+        lanes => lanes
+            .iter()
+            .map(|lane| format!("{}: {} {}", lane.name, lane.state, optional_time(lane.until)))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 

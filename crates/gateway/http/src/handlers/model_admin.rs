@@ -81,8 +81,9 @@ pub(crate) async fn set_model_config(
     headers: HeaderMap,
     Body(body): Body<SetModelConfig>,
 ) -> Answer<Response> {
-    let revision = revision(&headers)?
-        .ok_or_else(|| Fault::new(Code::MODELS_CHANGED, "the header If-Match has to name the revision that was changed"))?;
+    let revision = revision(&headers)?.ok_or_else(|| {
+        Fault::new(Code::MODELS_CHANGED, "the header If-Match has to name the revision that was changed")
+    })?;
     tagged(shared.kernel.set_model_config(&caller.context, Some(revision), body).await?)
 }
 
@@ -137,10 +138,7 @@ pub(crate) async fn explain_model(
 /// Makes a recorded choice again and compares.
 #[utoipa::path(post, path = "/api/v1/models/replay", tag = "model administration", request_body = ReplayModel,
     responses((status = 200, description = "Whether it is the same", body = ModelReplay)))]
-pub(crate) async fn replay_model(
-    State(shared): Gateway,
-    Body(body): Body<ReplayModel>,
-) -> Answer<Json<ModelReplay>> {
+pub(crate) async fn replay_model(State(shared): Gateway, Body(body): Body<ReplayModel>) -> Answer<Json<ModelReplay>> {
     Ok(Json(shared.kernel.replay_model(body).await?))
 }
 

@@ -12,9 +12,10 @@ pub(super) fn list(router: &Router, now: Timestamp) -> ModelList {
     let document = config.document();
     let aliases = document.routes.keys().map(|alias| alias_entry(&config, alias));
     // Models that are listed, and those that only an alias names.
-    let listed = document.providers.iter().flat_map(|(name, provider)| {
-        provider.models.keys().map(move |model| format!("{name}/{model}"))
-    });
+    let listed = document
+        .providers
+        .iter()
+        .flat_map(|(name, provider)| provider.models.keys().map(move |model| format!("{name}/{model}")));
     let targeted = document.routes.values().flat_map(|route| route.targets.iter().map(|target| target.model.clone()));
     let models: BTreeSet<String> = listed.chain(targeted).collect();
     let models = models.iter().filter_map(|id| model_entry(&config, &health, id));
@@ -125,7 +126,9 @@ mod tests {
 
     #[test]
     fn prices_are_told_as_they_are_written() {
-        for (pico, text) in [(0, "0.00"), (2_500_000, "2.50"), (75_000, "0.075"), (1, "0.000001"), (30_000_000, "30.00")] {
+        for (pico, text) in
+            [(0, "0.00"), (2_500_000, "2.50"), (75_000, "0.075"), (1, "0.000001"), (30_000_000, "30.00")]
+        {
             assert_eq!(per_million(pico), text);
         }
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::ServerKernel;
 use agentos_api::{
     body::Context,
     model_admin::{ProviderKeyTest, ProviderTest},
@@ -15,7 +16,6 @@ use agentos_types::{
     audit::{Decision, Phase},
 };
 use serde_json::Value;
-use super::ServerKernel;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lists of models grow; the largest known is a tenth of this.
@@ -25,12 +25,7 @@ const TEXT_CHARS_MAX: usize = 200;
 /// What Anthropic wants to be told with each request.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
-pub(super) async fn run(
-    kernel: &ServerKernel,
-    context: &Context,
-    name: &str,
-    said: &Provider,
-) -> Result<ProviderTest> {
+pub(super) async fn run(kernel: &ServerKernel, context: &Context, name: &str, said: &Provider) -> Result<ProviderTest> {
     let secrets: Vec<Option<&String>> = match said.keys.iter().flat_map(|group| group.secrets()).collect::<Vec<_>>() {
         none if none.is_empty() => vec![None],
         some => some.into_iter().map(Some).collect(),
