@@ -73,6 +73,11 @@ impl GrantSet {
             .flat_map(|rule| rule.patterns.iter().filter_map(Pattern::tcp_port))
     }
 
+    /// Whether any model may be called.
+    pub fn calls_models(&self) -> bool {
+        self.rules.iter().any(|rule| rule.category == Category::Model)
+    }
+
     pub fn covers(&self, demand: &Demand) -> bool {
         self.matching(demand).next().is_some()
     }

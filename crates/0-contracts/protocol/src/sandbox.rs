@@ -16,6 +16,8 @@ pub const PACKET_BYTES_MAX: usize = 256 * 1024;
 pub const DESCRIPTORS_MAX: usize = 64;
 /// The user inside of every sandbox. It is never 0, so that nothing inside believes to be root.
 pub const INNER_ID: u32 = 1000;
+/// Where programs inside reach models, if their agent may call any. The server answers there itself.
+pub const MODEL_PORT: u16 = 18_801;
 
 /// Which system calls there are inside. Fixed for the life of a launcher, so that no order can loosen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use agentos_limits::{Cgroups, quota::Workspaces};
 use agentos_sandbox::{Sandboxes, plan::HostRoot};
 use agentos_types::{machine::Machine, manifest::LimitEnforcement};
 
-use crate::{Quarters, WaysOut};
+use crate::{ModelDoors, Quarters, WaysOut};
 
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
@@ -25,6 +25,8 @@ pub struct SupervisorOptions {
     pub first_host_id: Option<u32>,
     /// Absent: nothing leaves any sandbox, whatever its manifest says.
     pub ways_out: Option<WaysOut>,
+    /// Absent: no program inside of a sandbox reaches a model by itself.
+    pub model_doors: Option<Arc<dyn ModelDoors>>,
     /// What no sandbox may ever show: the data directory.
     pub closed: Vec<PathBuf>,
     /// Installed packages: `PACKAGES/AGENT/VERSION/`.

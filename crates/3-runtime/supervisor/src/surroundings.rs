@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{SupervisorOptions, beside::Beside, processes, ways_out::WayOut};
+use crate::{SupervisorOptions, beside::Beside, model_doors::ModelDoor, processes, ways_out::WayOut};
 
 /// With less than this a workspace counts as full: the next write of a program does not fit.
 const DISK_REST_BYTES: u64 = 64 << 10;
@@ -47,6 +47,8 @@ pub(crate) struct Surroundings {
     beside: Beside,
     /// Open from the birth of the sandbox, where its manifest leads anywhere.
     way_out: OnceLock<WayOut>,
+    /// Open as long, where its manifest names models.
+    model_door: OnceLock<ModelDoor>,
     /// Fires when group and workspace are gone: the last of the fields is dropped last.
     gone: CancellationToken,
     _last: DropGuard,
@@ -77,6 +79,7 @@ impl Surroundings {
             command_lost: CancellationToken::new(),
             beside: Beside::default(),
             way_out: OnceLock::new(),
+            model_door: OnceLock::new(),
             _last: gone.clone().drop_guard(),
             gone,
         })
@@ -106,6 +109,11 @@ impl Surroundings {
     /// Once in a life.
     pub(crate) fn hold(&self, way_out: WayOut) -> Result<()> {
         self.way_out.set(way_out).map_err(|_| Fault::internal("a life has two ways out"))
+    }
+
+    /// Once in a life.
+    pub(crate) fn hold_model_door(&self, door: ModelDoor) -> Result<()> {
+        self.model_door.set(door).map_err(|_| Fault::internal("a life has two doors to models"))
     }
 
     /// Nothing of the life is left that could use it.

@@ -13,6 +13,8 @@ mod log_key;
 mod migrate;
 mod model_access;
 mod model_config;
+mod model_doors;
+mod models;
 mod programs;
 mod rights;
 mod sandbox_run;

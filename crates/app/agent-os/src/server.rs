@@ -23,13 +23,13 @@ use agentos_base::{
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
 use agentos_failpoint::{Point, hit};
-use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
+use agentos_gateway::{Gateway, GatewayOptions, ModelEdge, Ports, TakenAddress};
 use agentos_identity::Tokens;
 use agentos_ledger::{Ledger, LedgerOptions};
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
-use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
+use agentos_supervisor::{Commands, ModelDoors, Quarters, Supervisor, SupervisorOptions};
 use agentos_tasks::{
     Tasks, TasksOptions,
     retention::{Policy, Retention},
@@ -52,6 +52,8 @@ use crate::{
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
     model_config::ModelDocument,
+    model_doors::ServedDoors,
+    models::{self, EngineParts, ServerModels},
     programs,
     sandboxes::Walls,
     syscalls::MonitoredSyscalls,
@@ -187,18 +189,30 @@ impl Server {
         let ledger = Ledger::open(options).await?;
         budgets::enrol_all(&ledger, &store).await?;
         let document_notices = store.subscribe();
-        let models = ModelDocument::open(store.clone(), ambient.clone()).await?;
+        let document = ModelDocument::open(store.clone(), ambient.clone()).await?;
+        let parts = EngineParts {
+            router: document.router.clone(),
+            ledger: ledger.clone(),
+            secrets: secrets.clone(),
+            ambient: ambient.clone(),
+            background: background.clone(),
+        };
+        let engine = models::open_engine(&config, parts)?;
+        let models: Arc<dyn Models> =
+            Arc::new(ServerModels::new(engine, monitor.clone(), quarters.clone(), ledger.clone())?);
+        late_models.bind(models.clone());
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
-        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
+        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
+        options.model_doors = Some(doors(&config, models.clone(), &ambient, &background));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
             tasks.clone(),
             ambient.clone(),
             background.clone(),
-            Arc::new(MonitoredSyscalls(monitor)),
+            Arc::new(MonitoredSyscalls(monitor.clone())),
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
@@ -206,7 +220,7 @@ impl Server {
         background.spawn("budgets", ledger.clone().run(background.shutdown()));
         background
             .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
-        background.spawn("models-follow", models.clone().follow(document_notices, background.shutdown()));
+        background.spawn("models-follow", document.clone().follow(document_notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -226,7 +240,7 @@ impl Server {
             retention,
             supervisor,
             ledger,
-            models,
+            models: document,
             dialer,
             egress,
             witnesses,
@@ -236,9 +250,7 @@ impl Server {
             checks,
             machine,
         });
-        let models: Option<Arc<dyn Models>> = None;
-        models.iter().for_each(|models| late_models.bind(models.clone()));
-        let ports = Ports { kernel: kernel.clone(), models };
+        let ports = Ports { kernel: kernel.clone(), models: Some(models) };
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
     }
@@ -366,7 +378,7 @@ fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upke
     Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log))
 }
 
-fn dialer_options(config: &Config) -> Result<DialerOptions> {
+pub fn dialer_options(config: &Config) -> Result<DialerOptions> {
     let defaults = DialerOptions::default();
     Ok(DialerOptions {
         private_exceptions: targets(&config.dialer_private_exceptions())?,
@@ -396,6 +408,7 @@ fn supervisor_options(
         enforcement: walls.enforcement,
         first_host_id: walls.first_host_id,
         ways_out: None,
+        model_doors: None,
         closed: vec![layout.root().to_owned()],
         packages: layout.packages(),
         cancel_grace: config.tasks_cancel_grace(),
@@ -403,6 +416,17 @@ fn supervisor_options(
         quarters,
         redactor,
     }
+}
+
+/// Where programs inside of sandboxes reach models.
+fn doors(config: &Config, models: Arc<dyn Models>, ambient: &Ambient, background: &Background) -> Arc<dyn ModelDoors> {
+    Arc::new(ServedDoors(ModelEdge {
+        models,
+        ambient: ambient.clone(),
+        background: background.clone(),
+        body_bytes_max: config.models_body_bytes_max(),
+        request_timeout: config.gateway_request_timeout(),
+    }))
 }
 
 fn connections_max(config: &Config, limit: usize) -> usize {

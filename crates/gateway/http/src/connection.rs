@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// Ours have below ten; proxies add some.
-const HEADERS_MAX: usize = 64;
+pub(crate) const HEADERS_MAX: usize = 64;
 /// Request line and headers together. A request above it is answered 431 by hyper, before any of our layers.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HANDSHAKE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
 /// What all connections of one gateway share.

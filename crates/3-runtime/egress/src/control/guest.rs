@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agentos_authority::{Caller, Credential};
 use agentos_protocol::{
     egress::{CertificateAuthority, DNS_PORT, EgressLimits, HTTP_PORT, HTTPS_PORT, PROXY_PORT},
-    sandbox::Listener,
+    sandbox::{Listener, MODEL_PORT},
 };
 use agentos_types::{Manifest, Result, Timestamp, manifest};
 
@@ -13,7 +13,7 @@ use super::authority;
 
 /// Ports that have a listener of their own kind, which a grant cannot take for something else. What is granted there is
 /// reached through the proxy's port.
-const TAKEN: [u16; 2] = [DNS_PORT, PROXY_PORT];
+const TAKEN: [u16; 3] = [DNS_PORT, PROXY_PORT, MODEL_PORT];
 
 /// One sandbox with a way out: whose it is, and what is put into its requests. Made before the sandbox, because the
 /// sandbox is built with its listeners and the certificate of its authority.

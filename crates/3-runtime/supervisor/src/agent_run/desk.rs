@@ -18,6 +18,7 @@ use agentos_types::{
 };
 use serde_json::Value;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Duration, Instant, sleep},
 };
@@ -71,10 +72,18 @@ pub(crate) struct Desk {
     renewing: bool,
     /// Cancels that came while a claim was under way, perhaps for one of its tasks.
     early_cancels: Vec<TaskId>,
+    /// The one task that is held, for who asks beside this actor.
+    work: watch::Sender<Option<TaskId>>,
 }
 
 impl Desk {
-    pub(crate) fn new(tasks: Tasks, agent: AgentName, instance: InstanceId, slots: u32) -> Self {
+    pub(crate) fn new(
+        tasks: Tasks,
+        agent: AgentName,
+        instance: InstanceId,
+        slots: u32,
+        work: watch::Sender<Option<TaskId>>,
+    ) -> Self {
         Self {
             tasks,
             agent,
@@ -88,6 +97,7 @@ impl Desk {
             look_after_claim: false,
             renewing: false,
             early_cancels: Vec::new(),
+            work,
         }
     }
 
@@ -161,6 +171,7 @@ impl Desk {
             self.held.insert(task.id.clone(), Held { lease, cancel_by: None, lost: false });
             to_hand_out.push(task);
         }
+        self.tell_work();
         if std::mem::take(&mut self.look_after_claim) {
             self.look();
         }
@@ -231,6 +242,7 @@ impl Desk {
 
     fn forget(&mut self, task: &TaskId) -> Option<Lease> {
         let held = self.held.remove(task)?;
+        self.tell_work();
         if self.past.len() >= PAST_MAX {
             self.past.pop_front();
         }
@@ -247,7 +259,18 @@ impl Desk {
 
     /// All leases, to be settled after the end of the worker.
     pub(crate) fn clear(&mut self) -> Vec<Lease> {
-        std::mem::take(&mut self.held).into_values().map(|held| held.lease).collect()
+        let held = std::mem::take(&mut self.held);
+        self.tell_work();
+        held.into_values().map(|held| held.lease).collect()
+    }
+
+    fn tell_work(&self) {
+        let mut held = self.held.keys();
+        let one = match (held.next(), held.next()) {
+            (Some(task), None) => Some(task.clone()),
+            _ => None,
+        };
+        self.work.send_replace(one);
     }
 
     fn write_ending(&mut self, lease: Lease, ending: Ending) {

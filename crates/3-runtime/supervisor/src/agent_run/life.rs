@@ -9,12 +9,13 @@ use agentos_base::{
 };
 use agentos_failpoint::{Point, hit};
 use agentos_protocol::KernelFrame;
-use agentos_sandbox::{Evidence, Sandboxes, plan::Plan};
+use agentos_sandbox::{Backend, Evidence, Sandboxes, plan::Plan};
 use agentos_types::{
     Actor, AgentName, Code, Fault, InstanceId, Manifest, TaskId, Timestamp,
     agent::{AgentState, Usage},
 };
 use tokio::{
+    sync::watch,
     task::{JoinSet, spawn_blocking},
     time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     agents,
     lifecycle::Event,
+    model_doors::{self, Visitor},
     package::{self, Blueprint},
     process::{Ends, Process},
     supervisor::Shared,
@@ -132,10 +134,12 @@ impl<'r> Life<'r> {
         };
         let surroundings = Arc::new(surroundings);
         let sandboxes = run.shared.options.sandboxes.in_cell(run.losses.cell(Instant::now()));
-        match start(&run.shared, &sandboxes, (&manifest, &caller), plan, surroundings.clone()).await {
+        let (work, in_hand) = watch::channel(None);
+        let visitor = Visitor::new(caller.clone(), in_hand);
+        match start(&run.shared, &sandboxes, (&manifest, visitor), plan, surroundings.clone()).await {
             Ok((process, ends)) => {
                 hit(Point::SupervisorSpawned);
-                Self::attach(run, manifest, caller, process, ends)
+                Self::attach(run, manifest, (caller, work), process, ends)
             }
             Err(fault) => {
                 Surroundings::remove(surroundings).await;
@@ -147,7 +151,7 @@ impl<'r> Life<'r> {
     fn attach(
         run: &'r mut Run,
         manifest: Manifest,
-        caller: Caller,
+        (caller, work): (Caller, watch::Sender<Option<TaskId>>),
         process: Process,
         ends: Ends,
     ) -> Result<Self, Fault> {
@@ -160,7 +164,13 @@ impl<'r> Life<'r> {
         let cell = run.losses.present_cell();
         run.shared.options.quarters.enter(caller.clone(), process.surroundings(), &manifest, cell);
         Ok(Self {
-            desk: Desk::new(run.shared.tasks.clone(), run.name.clone(), instance, manifest.limits.concurrent_tasks),
+            desk: Desk::new(
+                run.shared.tasks.clone(),
+                run.name.clone(),
+                instance,
+                manifest.limits.concurrent_tasks,
+                work,
+            ),
             calls: Calls::new(link.replies()),
             heart: Heart::new(manifest.health.heartbeat_ms),
             start_by: Instant::now() + Duration::from_millis(manifest.health.start_timeout_ms),
@@ -389,25 +399,37 @@ async fn prepare(run: &mut Run) -> agentos_types::Result<Blueprint> {
     prepared.map_err(|_| silent("the package could not be checked in time".into()))?.map_err(Fault::internal)?
 }
 
-/// The sandbox with its way out. What its programs try before the way is open waits in the kernel.
+/// The sandbox with its way out and its door to models. What its programs try before these are open waits in the kernel.
 async fn start(
     shared: &Shared,
     sandboxes: &Sandboxes,
-    (manifest, caller): (&Manifest, &Caller),
+    (manifest, visitor): (&Manifest, Visitor),
     mut plan: Plan,
     surroundings: Arc<Surroundings>,
 ) -> agentos_types::Result<(Process, Ends)> {
     let options = &shared.options;
-    let Some(ways) = &options.ways_out else {
-        return Process::start(sandboxes, plan, surroundings).await;
-    };
-    let (made_by, caller, manifest, now) = (ways.clone(), caller.clone(), manifest.clone(), shared.ambient.now());
-    let prepare = move || made_by.prepare(caller, &manifest, &mut plan, now).map(|prepared| (plan, prepared));
-    let (plan, prepared) = spawn_blocking(prepare).await.map_err(Fault::internal)??;
+    let mut prepared = None;
+    if let Some(ways) = &options.ways_out {
+        let (made_by, caller, manifest, now) =
+            (ways.clone(), visitor.caller.clone(), manifest.clone(), shared.ambient.now());
+        let prepare = move || made_by.prepare(caller, &manifest, &mut plan, now).map(|prepared| (plan, prepared));
+        let way_out;
+        (plan, way_out) = spawn_blocking(prepare).await.map_err(Fault::internal)??;
+        prepared = way_out.map(|way_out| (ways, way_out));
+    }
+    // Without walls the network inside is the machine's own.
+    let has_door = sandboxes.backend() != Backend::None && visitor.caller.grants.calls_models();
+    let doors = options.model_doors.as_ref().filter(|_| has_door);
+    if doors.is_some() {
+        model_doors::prepare(&mut plan);
+    }
     let (mut process, ends) = Process::start(sandboxes, plan, surroundings).await?;
-    if let Some(prepared) = prepared {
-        let way_out = prepared.open(ways, process.take_listeners())?;
-        process.surroundings().hold(way_out)?;
+    let mut listeners = process.take_listeners();
+    if let Some(doors) = doors {
+        process.surroundings().hold_model_door(model_doors::open(doors.as_ref(), visitor, &mut listeners)?)?;
+    }
+    if let Some((ways, way_out)) = prepared {
+        process.surroundings().hold(way_out.open(ways, listeners)?)?;
     }
     Ok((process, ends))
 }

@@ -35,8 +35,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
+use crate::models::FakeDoors;
+
 /// Far above what any step needs; only a defect lets a test wait this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 const WORKER: &str = include_str!("worker.py");
 pub const NODE: &str = "test-node";
 /// Users of the host that agents of tests are.
@@ -49,6 +51,7 @@ pub struct World {
     pub supervisor: Supervisor,
     pub background: Background,
     pub monitor: Arc<FakeMonitor>,
+    pub doors: Arc<FakeDoors>,
     pub audit: Arc<Mutex<Vec<AuditEvent>>>,
     pub sandboxes: Sandboxes,
     pub commands: Commands,
@@ -174,7 +177,7 @@ impl World {
         };
         let tasks = Tasks::new(store.clone(), ambient.clone(), options);
         let background = Background::default();
-        let monitor = Arc::new(FakeMonitor::default());
+        let (monitor, doors) = (Arc::new(FakeMonitor::default()), Arc::new(FakeDoors::default()));
         let redactor = Redactor::default();
         redactor.know(["planted-secret-value"]);
         let sandboxes = Sandboxes::open(SandboxOptions { launcher, backend }).unwrap();
@@ -196,6 +199,7 @@ impl World {
             enforcement: LimitEnforcement::Degraded,
             first_host_id: (backend != Backend::None && rustix::process::geteuid().is_root()).then_some(FIRST_HOST_ID),
             ways_out: None,
+            model_doors: Some(doors.clone()),
             closed: vec![directory.into()],
             packages: directory.join("packages"),
             cancel_grace: Duration::from_millis(300),
@@ -214,6 +218,7 @@ impl World {
             supervisor,
             background,
             monitor,
+            doors,
             audit,
             sandboxes,
             commands,

@@ -15,6 +15,8 @@ mod harness;
 #[cfg(test)]
 mod launchers;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod starts;

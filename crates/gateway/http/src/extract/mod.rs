@@ -3,5 +3,5 @@
 mod json;
 mod params;
 
-pub(crate) use json::{Body, BodyOrDefault, ModelCall};
+pub(crate) use json::{Body, BodyOrDefault, Limit, ModelCall, read, require_json};
 pub(crate) use params::{Filter, Id, QueryCode};
