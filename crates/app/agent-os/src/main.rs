@@ -12,6 +12,7 @@ mod layout;
 mod log_key;
 mod migrate;
 mod model_access;
+mod model_config;
 mod model_doors;
 mod models;
 mod programs;

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use agentos_api::models::{ModelBody, ModelCaller, ModelInfo, ModelOperation, ModelReply, ModelRequest, Models};
 use agentos_authority::{GrantSet, Party, Program};
 use agentos_base::{Ambient, Background, config::Config as Settings};
-use agentos_catalog::Catalog;
 use agentos_dialer::{Reach, Tls};
 use agentos_ledger::{Ledger, Payer};
 use agentos_models::{
     Body, Engine, EngineOptions, ModelCall, Operation, Policy, Reply, SealedKeys, Upstream, UpstreamOptions, reply_of,
 };
 use agentos_monitor::{ModelStart, Monitor};
-use agentos_router::{Config, Document, Router};
+use agentos_router::Router;
 use agentos_secrets::Secrets;
-use agentos_store::Store;
 use agentos_supervisor::Quarters;
 use agentos_types::{Category, Code, Fault, Grant, Result, TaskId};
 use async_trait::async_trait;
@@ -107,24 +105,6 @@ fn operation_of(operation: ModelOperation) -> Operation {
 
 fn grants(resources: Vec<String>) -> Result<GrantSet> {
     GrantSet::compile(&[Grant { category: Category::Model, actions: vec!["call".into()], resources }])
-}
-
-/// The operator's newest document, or none: then no model can be named until there is one. A document that this program cannot
-/// read any more keeps nobody from starting, and answers nobody.
-pub async fn open_router(store: &Store) -> Result<Router> {
-    let newest = "SELECT revision, document FROM model_config ORDER BY revision DESC LIMIT 1";
-    let found = store.read(move |conn| conn.query_one(newest, &[], |row| Ok((row.integer(0)?, row.text(1)?)))).await?;
-    let catalog = Catalog::vendored()?;
-    let made = match &found {
-        None => Config::new(Document::default(), catalog.clone(), 0),
-        Some((revision, text)) => Document::from_json(text)
-            .and_then(|document| Config::new(document, catalog.clone(), u64::try_from(*revision).unwrap_or_default())),
-    };
-    let config = made.or_else(|fault| {
-        tracing::error!(%fault, detail = fault.detail, "the document of models is not usable; no model can be called");
-        Config::new(Document::default(), catalog, 0)
-    })?;
-    Ok(Router::new(config))
 }
 
 /// The engine as the settings say, on the ways out of the dialer.

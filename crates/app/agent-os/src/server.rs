@@ -51,6 +51,7 @@ use crate::{
     layout::Layout,
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
+    model_config::ModelDocument,
     model_doors::ServedDoors,
     models::{self, EngineParts, ServerModels},
     programs,
@@ -148,7 +149,7 @@ impl Server {
         log_keys.settle(&identity)?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let propagate_to = targets(&config.trace_propagate_to())?;
-        let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
+        let outgoing = Outgoing { dialer: dialer.clone(), ambient: ambient.clone(), propagate_to };
         let quarters = Quarters::default();
         let commands =
             Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
@@ -187,22 +188,23 @@ impl Server {
         let notices = store.subscribe();
         let ledger = Ledger::open(options).await?;
         budgets::enrol_all(&ledger, &store).await?;
-        let router = models::open_router(&store).await?;
+        let document_notices = store.subscribe();
+        let document = ModelDocument::open(store.clone(), ambient.clone()).await?;
         let parts = EngineParts {
-            router,
+            router: document.router.clone(),
             ledger: ledger.clone(),
             secrets: secrets.clone(),
             ambient: ambient.clone(),
             background: background.clone(),
         };
         let engine = models::open_engine(&config, parts)?;
-        let models = ServerModels::new(engine, monitor.clone(), quarters.clone(), ledger.clone())?;
+        let models: Arc<dyn Models> =
+            Arc::new(ServerModels::new(engine, monitor.clone(), quarters.clone(), ledger.clone())?);
+        late_models.bind(models.clone());
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
-        let models: Arc<dyn Models> = Arc::new(models);
-        late_models.bind(models.clone());
         options.model_doors = Some(doors(&config, models.clone(), &ambient, &background));
         let supervisor = Supervisor::start(
             options,
@@ -218,6 +220,7 @@ impl Server {
         background.spawn("budgets", ledger.clone().run(background.shutdown()));
         background
             .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
+        background.spawn("models-follow", document.clone().follow(document_notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -237,6 +240,8 @@ impl Server {
             retention,
             supervisor,
             ledger,
+            models: document,
+            dialer,
             egress,
             witnesses,
             ambient: ambient.clone(),

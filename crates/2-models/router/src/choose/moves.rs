@@ -26,11 +26,12 @@ pub enum Move {
 
 /// The usual answer to each class; a rule of the route replaces it.
 pub fn after(rules: &Rules, class: Class) -> &'static [Move] {
+    // A document cannot say otherwise; should one, these stay final.
+    let is_final = matches!(class, Class::BadRequest | Class::ContentFilter | Class::StreamBroken);
     match rules.fallback.get(&FailureClass(class)) {
-        // Its document lets no rule say more than these classes bear.
         Some(Rule::Stop) => return &[],
-        Some(Rule::Next) if class != Class::ContextOverflow => return &[Move::Next],
-        Some(Rule::Retry) => return &[Move::Same, Move::Next],
+        Some(Rule::Next) if !is_final && class != Class::ContextOverflow => return &[Move::Next],
+        Some(Rule::Retry) if !is_final && class != Class::ContextOverflow => return &[Move::Same, Move::Next],
         _ => {}
     }
     match class {
