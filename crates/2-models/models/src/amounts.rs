@@ -7,7 +7,7 @@ use agentos_ledger::{Amount, Ledger, Reservation, SpendRow};
 use agentos_monitor::SoFar;
 use agentos_router::Target;
 use agentos_types::{Code, Fault, Result, Timestamp, budget::BudgetUnit};
-use agentos_wire::{Tap, Usage, delivered_tokens, input_tokens_max};
+use agentos_wire::{Protocol, Tap, Usage, delivered_tokens, input_tokens_max};
 
 use crate::{ModelCall, Operation, Policy, engine::Inner};
 
@@ -118,8 +118,11 @@ fn output_of(call: &ModelCall, target: &Target, policy: &Policy, is_budgeted: bo
         Some(max) => (max, None),
         None => {
             let most = target.output_max.unwrap_or(policy.output_max).min(policy.output_max);
-            // Without a limit the model may write more than was reserved; where nothing is limited, nothing is touched.
-            (most, (is_budgeted && target.output_max.is_none_or(|known| most < known)).then_some(most))
+            // Without a limit the model may write more than was reserved; where nothing is limited, nothing is touched, unless the
+            // provider's protocol knows no request without one.
+            let is_below = target.output_max.is_none_or(|known| most < known);
+            let is_needed = target.protocol == Protocol::Messages && target.output_max.is_none();
+            (most, (is_below && (is_budgeted || is_needed)).then_some(most))
         }
     }
 }

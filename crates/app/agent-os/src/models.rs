@@ -123,7 +123,11 @@ pub fn open_engine(config: &Settings, parts: EngineParts) -> Result<Engine> {
         upstream,
         ambient,
         background,
-        policy: Policy::default(),
+        policy: Policy {
+            output_max: config.models_answer_tokens_max(),
+            lowers_output: config.models_shorten_answers(),
+            deadline: config.models_answer_timeout(),
+        },
     }))
 }
 

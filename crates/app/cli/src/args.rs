@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod budget;
+mod chat;
 mod config;
 mod log_life;
 mod migrate;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use agent::{AgentCommands, Notifications};
 pub(crate) use audit::{AuditCommands, Export, ExportNotes, Query, Tail, Verify, WitnessStatusCommands};
 pub(crate) use budget::{BudgetCommands, Per, Set as SetBudget};
+pub(crate) use chat::Chat;
 pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
@@ -131,6 +133,8 @@ pub(crate) enum Command {
     /// Tasks: submit, follow, control
     #[command(subcommand)]
     Task(TaskCommands),
+    /// Ask a model, and see its answer while it is written
+    Chat(Chat),
     /// Schedules: tasks that are submitted again and again
     #[command(subcommand)]
     Schedule(ScheduleCommands),

@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod budget;
+mod chat;
 mod config;
 mod migrate;
 mod model;
@@ -79,6 +80,7 @@ pub(crate) async fn run(session: &mut Session<'_>, command: Command) -> Outcome 
         Command::Sign(args) => sign::sign(session, args).await,
         Command::Agent(command) => agent::run(session, command).await,
         Command::Task(command) => task::run(session, command).await,
+        Command::Chat(args) => chat::run(session, args).await,
         Command::Schedule(command) => schedule::run(session, command).await,
         Command::Audit(command) => audit::run(session, command).await,
         Command::Witness(command) => witness::run(session, command).await,

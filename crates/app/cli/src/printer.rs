@@ -124,6 +124,11 @@ impl Printer {
         self.complain(&text);
     }
 
+    /// Text, and not a document.
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }

@@ -4,12 +4,14 @@
 //! No printing, no files, no environment: who uses it decides where the URL and the token come from.
 
 mod answer;
+mod chat;
 mod follow;
 mod http;
 mod routes;
 mod sse;
 mod tls;
 
+pub use chat::{Chat, Question};
 pub use follow::{AuditRecords, Reconnect, TaskEvents};
 pub use http::{Client, Download, is_on_this_machine};
 pub use routes::TaskFilter;

@@ -107,7 +107,7 @@ impl Gateway {
         ambient: Ambient,
         background: Background,
     ) -> Self {
-        let shared = Arc::new(Shared::new(ports, ambient, background.shutdown(), &options));
+        let shared = Arc::new(Shared::new(ports, ambient, background.clone(), &options));
         let router = routes::router(&shared);
         Self {
             taken,

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use agentos_api::{Kernel, Models};
-use agentos_base::Ambient;
+use agentos_base::{Ambient, Background};
 use agentos_types::TokenId;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
@@ -12,7 +12,7 @@ use crate::layers::{
     lockouts::Lockouts,
     metrics::Metrics,
 };
-use crate::{server::Ports, slots::Slot};
+use crate::{server::Ports, slots::Slot, ws::chats::Chats};
 
 /// Refused requests of one peer that reach the audit log each second. More say nothing new, and without the bound
 /// anybody who can open a connection could fill the disk with records.
@@ -44,15 +44,19 @@ pub(crate) struct Shared {
     pub recorded_refusals: Buckets<Peer>,
     pub recorded_refusals_in_all: Buckets<()>,
     pub recorded_lockouts: Buckets<()>,
+    pub background: Background,
+    pub chats: Chats,
 }
 
 impl Shared {
-    pub fn new(ports: Ports, ambient: Ambient, shutdown: CancellationToken, limits: &crate::GatewayOptions) -> Self {
+    pub fn new(ports: Ports, ambient: Ambient, background: Background, limits: &crate::GatewayOptions) -> Self {
         Self {
             kernel: ports.kernel,
             models: ports.models,
             ambient,
-            shutdown,
+            shutdown: background.shutdown(),
+            background,
+            chats: Chats::default(),
             body_bytes_max: limits.body_bytes_max,
             model_body_bytes_max: limits.model_body_bytes_max,
             request_timeout: limits.request_timeout,

@@ -2,6 +2,7 @@
 //! suggestion; a reserved key refuses the start.
 
 mod load;
+mod setting;
 mod settings;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::LazyLock, time::Duration};
@@ -9,7 +10,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::LazyLock,
 use agentos_types::{Code, Fault, Result};
 
 pub use load::{Source, load};
-pub use settings::{Kind, OTHERS, SETTINGS, Setting};
+pub use setting::{Kind, Setting};
+pub use settings::{OTHERS, SETTINGS};
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "agent-os.toml";
@@ -111,6 +113,18 @@ impl Config {
 
     pub fn models_body_bytes_max(&self) -> usize {
         self.size("models.body_bytes_max")
+    }
+
+    pub fn models_answer_timeout(&self) -> Duration {
+        Duration::from_secs(self.integer("models.answer_timeout_s"))
+    }
+
+    pub fn models_answer_tokens_max(&self) -> u64 {
+        self.integer("models.answer_tokens_max")
+    }
+
+    pub fn models_shorten_answers(&self) -> bool {
+        matches!(self.values.get("models.shorten_answers"), Some((Value::Boolean(true), _)))
     }
 
     pub fn gateway_connections_max(&self) -> usize {

@@ -1,59 +1,7 @@
 //! The table of settings. One row is the single source for parsing, validation, `config schema`, the reference page and
 //! `.env.example`.
 
-/// Type and range of a setting.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    Text,
-    Choice(&'static [&'static str]),
-    Boolean,
-    Integer {
-        min: u64,
-        max: u64,
-    },
-    /// A decimal number from 0 to 1.
-    Ratio,
-    /// Comma-separated in the environment and in flags, an array in the file.
-    List,
-}
-
-/// One row.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// `section.name` in the file.
-    pub key: &'static str,
-    /// Environment variable.
-    pub env: &'static str,
-    pub kind: Kind,
-    pub default: &'static str,
-    pub about: &'static str,
-    /// The feature is not built yet: setting it refuses the start.
-    pub reserved: bool,
-    /// Never shown, and not taken from the command line, which every user of the machine can read.
-    pub secret: bool,
-}
-
-const fn setting(
-    key: &'static str,
-    env: &'static str,
-    kind: Kind,
-    default: &'static str,
-    about: &'static str,
-) -> Setting {
-    Setting { key, env, kind, default, about, reserved: false, secret: false }
-}
-
-const fn reserved(key: &'static str, env: &'static str, about: &'static str) -> Setting {
-    Setting { key, env, kind: Kind::Text, default: "", about, reserved: true, secret: false }
-}
-
-const fn secret(key: &'static str, env: &'static str, about: &'static str) -> Setting {
-    Setting { key, env, kind: Kind::Text, default: "", about, reserved: false, secret: true }
-}
-
-const fn range(min: u64, max: u64) -> Kind {
-    Kind::Integer { min, max }
-}
+use super::setting::{Kind, Setting, range, reserved, secret, setting};
 
 /// Variables of the programs that are not settings of the server.
 pub const OTHERS: &[(&str, &str)] = &[
@@ -91,6 +39,27 @@ pub const SETTINGS: &[Setting] = &[
         range(1_024, 134_217_728),
         "33554432",
         "Largest body of a call of a model in bytes, on the gateway and inside of sandboxes.",
+    ),
+    setting(
+        "models.answer_timeout_s",
+        "AGENT_OS_MODELS_ANSWER_TIMEOUT_S",
+        range(1, 3_600),
+        "600",
+        "Seconds for all attempts at a model, up to the first event of a stream or the end of a whole answer.",
+    ),
+    setting(
+        "models.answer_tokens_max",
+        "AGENT_OS_MODELS_ANSWER_TOKENS_MAX",
+        range(16, 10_000_000),
+        "16384",
+        "Tokens that a budget reserves for an answer whose client names no limit, and the limit that is then written.",
+    ),
+    setting(
+        "models.shorten_answers",
+        "AGENT_OS_MODELS_SHORTEN_ANSWERS",
+        Kind::Boolean,
+        "false",
+        "Lower the limit of an answer to what is left of a budget, instead of refusing the call.",
     ),
     setting(
         "gateway.connections_max",

@@ -126,3 +126,20 @@ async fn where_the_policy_says_so_a_small_rest_makes_a_short_answer() {
     assert!((16..120).contains(&max), "{max}");
     assert_eq!(house.stands().await, (110, 0));
 }
+
+#[tokio::test]
+async fn a_provider_that_needs_a_limit_gets_one() {
+    let told = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "real-m1",
+        "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": {"input_tokens": 5, "output_tokens": 3}});
+    let provider = Provider::always(Play::Whole(200, "", told.to_string())).await;
+    for (known, written) in [(Some(1_000), 1_000), (None, 16_384)] {
+        let mut target = target(Kind::Anthropic, &provider);
+        target.output_max = known;
+        let house = House::new(vec![target]).await;
+        let reply = house.ask(Operation::Chat, r#"{"model":"fast","messages":[{"role":"user","content":"x"}]}"#).await;
+        assert_eq!(reply.status, 200);
+        let sent: Value = serde_json::from_str(&provider.got().pop().unwrap().body).unwrap();
+        assert_eq!(sent["max_tokens"], written);
+    }
+}

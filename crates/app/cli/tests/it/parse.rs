@@ -17,7 +17,7 @@ fn documented() -> Vec<String> {
         agent restart monitor|agent terminate monitor|agent notifications|agent notifications monitor --limit 5|\
         task submit monitor|task submit monitor --input {}|task submit monitor --input @file|\
         task submit monitor --input - --idempotency-key k --wait|task submit monitor --run-at 5m --deadline 2h --attempts 3|\
-        task list|task list --agent monitor --state input-required --limit 500|schedule list|\
+        chat|chat Hello|chat --model fast --system Brief Hello|task list|task list --agent monitor --state input-required --limit 500|schedule list|\
         schedule create monitor hourly --every 1h|audit tail|audit tail --lines 0 -f|audit query --actor system|\
         audit query --action net.fetch --decision denied --since 24h --until 2026-01-31T08:00:00Z --ascending --cursor 9|\
         audit verify|audit verify --held a --held b --key k|audit export --out FILE --from-seq 7|audit checkpoint|\

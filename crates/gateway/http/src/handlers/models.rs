@@ -78,11 +78,11 @@ async fn call(
     Ok(answer::response(reply, Some(watch))?)
 }
 
-pub(super) fn port(shared: &Shared) -> Result<&dyn Models> {
+pub(crate) fn port(shared: &Shared) -> Result<&dyn Models> {
     shared.models.as_deref().ok_or_else(|| Fault::new(Code::ROUTE_NOT_FOUND, "this server calls no models"))
 }
 
-pub(super) fn who(caller: &Caller) -> Result<ModelCaller> {
+pub(crate) fn who(caller: &Caller) -> Result<ModelCaller> {
     let Actor::Token { token, name } = &caller.context.actor else {
         return Err(Fault::internal("a model was called without a token"));
     };

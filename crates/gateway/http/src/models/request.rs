@@ -40,17 +40,21 @@ fn forwarded(headers: &HeaderMap) -> Result<Vec<(String, String)>> {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = given.next() else { return Ok(None) };
-    let fits = |key: &&str| {
-        (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match (value.to_str().ok().filter(fits), given.next()) {
-        (Some(key), None) => Ok(Some(key.to_owned())),
-        _ => Err(invalid(format!(
+    match given.next() {
+        None => checked_key(value.to_str().unwrap_or_default()).map(Some),
+        Some(_) => checked_key("").map(Some),
+    }
+}
+
+pub(crate) fn checked_key(key: &str) -> Result<String> {
+    let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    match fits {
+        true => Ok(key.to_owned()),
+        false => Err(invalid(format!(
             "the idempotency key must be one of 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"
         ))),
     }
 }
-
 fn invalid(message: String) -> Fault {
     Fault::new(Code::BODY_INVALID, message)
 }

@@ -34,9 +34,15 @@ pub(crate) async fn execute(shared: &Shared, caller: &Caller, command: Command) 
         }
         Command::RetryTask(id) => result(kernel.retry_task(context, &id).await?),
         Command::RedriveTask(id, input) => result(kernel.redrive_task(context, &id, input).await?),
-        Command::Authenticate(_) | Command::Subscribe(_) | Command::Unsubscribe(_) => {
-            Err(Fault::internal("a message of the session reached the kernel's commands"))
+        Command::CancelChat(id) => {
+            shared.chats.find(caller, &id)?.cancel();
+            Ok(json!({}))
         }
+        Command::Authenticate(_)
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)
+        | Command::Chat(_)
+        | Command::ResumeChat(..) => Err(Fault::internal("a message of the session reached the kernel's commands")),
     }
 }
 

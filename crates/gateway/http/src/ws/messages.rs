@@ -1,11 +1,11 @@
 //! The table of message types: name, access, shape. A type without access cannot be written, as with the route table.
 
 use agentos_api::{body::SubmitTask, kernel::AgentCommand};
-use agentos_types::{AgentName, Code, Fault, Result, Scope, TaskId, json};
+use agentos_types::{AgentName, Code, Fault, RequestId, Result, Scope, TaskId, json};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::handlers::tasks::TasksQuery;
+use crate::{handlers::tasks::TasksQuery, ws::chats::Asked};
 
 /// Longest text that a caller may use as a message id.
 const ID_BYTES_MAX: usize = 64;
@@ -42,6 +42,9 @@ pub(crate) enum Command {
     RedriveTask(TaskId, Option<Value>),
     Subscribe(Topic),
     Unsubscribe(u64),
+    Chat(Asked),
+    CancelChat(RequestId),
+    ResumeChat(RequestId, u64),
 }
 
 /// What a subscription follows.
@@ -62,6 +65,7 @@ const READ: MessageAccess = MessageAccess::Scope(Scope::Read);
 const TASKS: MessageAccess = MessageAccess::Scope(Scope::Tasks);
 const READ_OWN: MessageAccess = MessageAccess::Own(Scope::Read);
 const TASKS_OWN: MessageAccess = MessageAccess::Own(Scope::Tasks);
+const MODELS: MessageAccess = MessageAccess::Scope(Scope::Models);
 const AGENTS: MessageAccess = MessageAccess::Scope(Scope::Agents);
 
 pub const MESSAGES: &[MessageKind] = &[
@@ -82,6 +86,11 @@ pub const MESSAGES: &[MessageKind] = &[
     kind("subscribe", READ_OWN, |fields| serde_json::from_value(fields).and_then(topic)),
     kind("unsubscribe", MessageAccess::Session, |fields| {
         read(fields, |Unsubscribe { subscription }| Command::Unsubscribe(subscription))
+    }),
+    kind("chat", MODELS, |fields| read(fields, Command::Chat)),
+    kind("chat.cancel", MODELS, |fields| read(fields, |OneChat { chat }| Command::CancelChat(chat))),
+    kind("chat.resume", MODELS, |fields| {
+        read(fields, |ResumeChat { chat, after_seq }| Command::ResumeChat(chat, after_seq))
     }),
 ];
 
@@ -124,6 +133,19 @@ struct Subscribe {
     after_seq: Option<i64>,
     #[serde(default)]
     agents: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneChat {
+    chat: RequestId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResumeChat {
+    chat: RequestId,
+    after_seq: u64,
 }
 
 #[derive(Deserialize)]
@@ -260,7 +282,7 @@ mod tests {
     fn whatever_changes_something_needs_a_right_to_change() {
         let reads = ["auth", "ping", "agent.list", "agent.get", "task.get", "task.list", "subscribe", "unsubscribe"];
         for kind in MESSAGES.iter().filter(|kind| !reads.contains(&kind.name)) {
-            assert!([TASKS, TASKS_OWN, AGENTS].contains(&kind.access), "{}", kind.name);
+            assert!([TASKS, TASKS_OWN, AGENTS, MODELS].contains(&kind.access), "{}", kind.name);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `commands` what a message asks of the kernel, `subscriptions` what is pushed, `outbox` the bounded way out.
 //! A token is looked up anew for every message and every few seconds between them, so revocation ends a session at once.
 
+pub(crate) mod chats;
 mod commands;
 mod messages;
 mod outbox;

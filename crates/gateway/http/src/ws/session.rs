@@ -14,6 +14,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::{FutureExt, StreamExt, stream::SplitStream};
 use serde_json::{Value, json};
 use tokio::{
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout},
 };
@@ -23,6 +24,7 @@ use crate::{
     reach::{Reach, Right},
     shared::{Connection, Shared},
     ws::{
+        chats::{Chat, Reader},
         commands,
         messages::{self, Command, Incoming, MessageAccess},
         outbox::{self, Close, Outbox},
@@ -35,6 +37,8 @@ const AUTH_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Three pings without any answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pieces of chats that wait for the outbox. What else waits is kept by the chats.
+const PIECES_MAX: usize = 8;
 /// Commands of one session that run at the same time; more wait in the client's socket.
 const IN_FLIGHT_MAX: usize = 64;
 /// Messages in a row that are not of the protocol before the session is closed.
@@ -67,6 +71,9 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, connection: Ar
         outbox,
         subscriptions: Subscriptions::default(),
         in_flight: JoinSet::new(),
+        chats: Vec::new(),
+        followed: JoinSet::new(),
+        pieces: mpsc::channel(PIECES_MAX),
         bad_messages: 0,
         heard_at: Instant::now(),
         auth_deadline,
@@ -88,6 +95,11 @@ struct Session {
     subscriptions: Subscriptions,
     /// Ends with the session.
     in_flight: JoinSet<String>,
+    /// Those that were begun or resumed here.
+    chats: Vec<Arc<Chat>>,
+    /// Hands their pieces over; ends with the session.
+    followed: JoinSet<()>,
+    pieces: (mpsc::Sender<String>, mpsc::Receiver<String>),
     bad_messages: u32,
     heard_at: Instant,
     auth_deadline: Option<Instant>,
@@ -104,6 +116,9 @@ impl Session {
         if close == Close::GoingAway {
             // What was begun is answered; the drain of the gateway bounds this as well.
             let _ = timeout(FAREWELL_TIMEOUT, self.finish_commands()).await;
+        }
+        if close == Close::Unauthenticated {
+            self.chats.iter().for_each(|chat| chat.cancel());
         }
         self.outbox.close(close).await;
     }
@@ -141,6 +156,8 @@ impl Session {
                 // Panics are caught inside; what is left is the end of the runtime.
                 Err(_) => Err(Close::GoingAway),
             },
+            Some(piece) = self.pieces.1.recv() => self.outbox.send(piece).await,
+            Some(_) = self.followed.join_next(), if !self.followed.is_empty() => Ok(()),
             () = self.subscriptions.changed() => Ok(()),
             () = std::future::ready(()), if self.subscriptions.has_due() => self.push_due().await,
         }
@@ -232,12 +249,35 @@ impl Session {
                 let closed = self.subscriptions.close(number);
                 self.reply(&id, closed.map(|()| json!({}))).await
             }
+            Command::Chat(asked) => {
+                let begun = self.shared.chats.begin(&self.shared, &caller, asked);
+                let read = begun.and_then(|chat| Ok((chat.attach(0)?, chat)));
+                self.follow(&id, read).await
+            }
+            Command::ResumeChat(chat, after_seq) => {
+                let found = self.shared.chats.find(&caller, &chat);
+                let read = found.and_then(|chat| Ok((chat.attach(after_seq)?, chat)));
+                self.follow(&id, read).await
+            }
             command => {
                 let scope = Scope { request_id: Some(request_id.to_string()), ..trace::current().unwrap_or_default() };
                 self.in_flight.spawn(trace::scoped(scope, run(Arc::clone(&self.shared), id, caller, command)));
                 Ok(())
             }
         }
+    }
+
+    /// Replies with the chat's id, then pushes its pieces.
+    async fn follow(&mut self, id: &Value, read: Result<(Reader, Arc<Chat>)>) -> Result<(), Close> {
+        let (reader, chat) = match read {
+            Ok(read) => read,
+            Err(fault) => return self.reply(id, Err(fault)).await,
+        };
+        self.reply(id, Ok(json!({ "chat": chat.id() }))).await?;
+        self.followed.spawn(reader.follow(self.pieces.0.clone()));
+        self.chats.retain(|known| !known.is_over() && !Arc::ptr_eq(known, &chat));
+        self.chats.push(chat);
+        Ok(())
     }
 
     /// Token, rate and scope of one message.

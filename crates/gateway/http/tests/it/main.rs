@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod chats;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod harness;

@@ -181,6 +181,13 @@ fn message(kind: &str, task: &TaskId) -> Value {
             message["task"] = task.to_string().into();
         }
         "unsubscribe" => message["subscription"] = 1.into(),
+        "chat" => message["body"] = json!({"model": "fast"}),
+        "chat.cancel" | "chat.resume" => {
+            message["chat"] = samples::request_id().to_string().into();
+            if kind == "chat.resume" {
+                message["after_seq"] = 0.into();
+            }
+        }
         _ => {}
     }
     message

@@ -42,7 +42,13 @@ impl Client {
 
     async fn ask(&mut self, message: Value) -> Value {
         self.send(message).await;
-        self.next().await
+        loop {
+            let answer = self.next().await;
+            // Pieces of a chat come whenever they come.
+            if !answer["type"].as_str().is_some_and(|kind| kind.starts_with("chat.")) {
+                return answer;
+            }
+        }
     }
 
     /// The next text, past pings.
@@ -131,6 +137,12 @@ fn sample(name: &str) -> Value {
             message["task"] = samples::task_id(1).to_string().into();
         }
         "unsubscribe" => message["subscription"] = 1.into(),
+        "chat" => message["body"] = json!({"model": "fast"}),
+        "chat.cancel" => message["chat"] = samples::request_id().to_string().into(),
+        "chat.resume" => {
+            message["chat"] = samples::request_id().to_string().into();
+            message["after_seq"] = 0.into();
+        }
         _ => {}
     }
     message
