@@ -231,7 +231,10 @@ impl Inner {
             let failure = last.as_ref().map(|failing| &failing.failure);
             let Some(target) = course.next(failure, self.ambient.now()) else { break };
             let attempt = async {
-                sleep(target.pause).await;
+                // A timer counts whole milliseconds: one of zero would hold each call up for one.
+                if !target.pause.is_zero() {
+                    sleep(target.pause).await;
+                }
                 {
                     // Sums: whole after any panic.
                     let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
