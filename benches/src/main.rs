@@ -50,7 +50,7 @@ struct Arguments {
     #[arg(short, long)]
     quiet: bool,
     /// Of each cell of the group `models`: a target under one load in one round
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     seconds: f64,
     /// Measure spawns of these kinds as the present user and print them, for the group `spawn`
     #[arg(long, value_name = "KINDS", hide = true, requires = "programs")]

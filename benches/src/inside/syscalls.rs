@@ -8,10 +8,11 @@ use agentos_dialer::{Dialer, DialerOptions};
 use agentos_monitor::{CallRequest, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_tasks::{Lease, NewTask};
-use agentos_tools::{BuiltinTools, Finished, Job, Outgoing, Workshop};
+use agentos_tools::{BuiltinTools, Finished, Job, ModelAccess, ModelAsk, Outgoing, Workshop};
 use agentos_types::{Category, Grant};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::Kernel;
 use crate::{
@@ -29,13 +30,24 @@ const WARM_UP: usize = 200;
 const P50_MAX_MS: f64 = 0.4;
 const P99_MAX_MS: f64 = 2.0;
 
-/// No figure here runs a command.
+/// No figure here runs a command or asks a model by a system call.
 struct Closed;
 
 #[async_trait::async_trait]
 impl Workshop for Closed {
     async fn run(&self, _: Job) -> agentos_types::Result<Finished> {
         Err(agentos_types::Fault::internal("the benches run no command"))
+    }
+}
+
+#[async_trait::async_trait]
+impl ModelAccess for Closed {
+    async fn ask(
+        &self,
+        _: ModelAsk,
+        _: mpsc::Sender<String>,
+    ) -> agentos_types::Result<agentos_protocol::syscall::ModelCallResult> {
+        Err(agentos_types::Fault::internal("the benches ask no model by a system call"))
     }
 }
 
@@ -104,6 +116,7 @@ pub(super) async fn agent(kernel: &Kernel) -> Result<Agent> {
         tasks: kernel.tasks.clone(),
         ambient: kernel.ambient.clone(),
         workshop: Arc::new(Closed),
+        models: Arc::new(Closed),
     };
     let (store, tasks, ambient) = (kernel.store.clone(), kernel.tasks.clone(), kernel.ambient.clone());
     let monitor = Monitor::new(store, tasks, ambient, Box::new(tools), redactor, Rules::default());

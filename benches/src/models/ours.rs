@@ -1,10 +1,11 @@
 //! Ours, as an operator sets it up: an installation, the provider in its document of models, a token of a caller of models, and
 //! budgets that are far away, so that each call is reserved and settled and none is refused.
 
-use std::{fs, net::SocketAddr};
+use std::{net::SocketAddr, path::Path};
 
 use agentos_api::body::CreateToken;
 use anyhow::{Context, Result};
+use rusqlite::Connection;
 use serde_json::{from_value, json};
 
 use super::{Who, load::Target};
@@ -17,6 +18,7 @@ const PROVIDER: &str = "bench";
 const MODEL: &str = "gpt-4o-mini";
 /// Far above what a run spends.
 const BUDGET_USD: &str = "1000000";
+const BUDGET_TOKENS: &str = "1000000000000";
 /// One client of the benches is a thousand.
 const CONNECTIONS: [&str; 2] = ["gateway.connections_max=4096", "gateway.strangers_per_address_max=4096"];
 
@@ -35,16 +37,13 @@ impl Ours {
             Who::Disk => Installation::make_with(place, &settings)?,
             _ => Installation::in_memory(place, &settings)?,
         };
+        set_document(installation.directory(), mock)?;
         let (server, _) = installation.up()?;
-        let document = installation.directory().join("models.toml");
-        fs::write(&document, document_of(mock))?;
-        let document = document.to_str().context("the scratch directory is not UTF-8")?;
-        installation.run(&["model", "config", "apply", document])?;
         let made = server.client.create_token(&caller()?).await.context("a token")?;
         if who != Who::Memory {
-            for scope in [format!("token:{}", made.info.id), "tenant:default".to_owned()] {
-                installation.run(&["budget", "set", &scope, "--per", "day", "--usd", BUDGET_USD])?;
-            }
+            let scope = format!("token:{}", made.info.id);
+            installation.run(&["budget", "set", &scope, "--per", "day", "--usd", BUDGET_USD])?;
+            installation.run(&["budget", "set", &scope, "--per", "minute", "--tokens", BUDGET_TOKENS])?;
         }
         let target = Target { address: server.address(), token: made.token, model: format!("{PROVIDER}/{MODEL}") };
         Ok(Self { who, target, server, _installation: installation })
@@ -68,11 +67,15 @@ fn caller() -> Result<CreateToken> {
     Ok(from_value(json!({"name": "bench", "role": "model-caller"}))?)
 }
 
-/// An invented provider of OpenAI's protocol with the prices of a small model of today.
-fn document_of(mock: SocketAddr) -> String {
-    format!(
-        "[providers.{PROVIDER}]\nkind = \"openai-compatible\"\nbase_url = \"http://{mock}/v1\"\n\
-         [providers.{PROVIDER}.models.\"{MODEL}\"]\ncontext = 128000\noutput_max = 16384\n\
-         price = {{ input = \"0.15\", output = \"0.60\" }}\n"
-    )
+/// Written before the server reads it: an invented provider of OpenAI's protocol with the prices of a small model of today.
+fn set_document(directory: &Path, mock: SocketAddr) -> Result<()> {
+    let document = json!({"providers": {PROVIDER: {
+        "kind": "openai-compatible",
+        "base_url": format!("http://{mock}/v1"),
+        "models": {MODEL: {"context": 128_000, "output_max": 16_384, "price": {"input": "0.15", "output": "0.60"}}},
+    }}});
+    let database = Connection::open(directory.join("agent-os.db"))?;
+    let insert = "INSERT INTO model_config (revision, document, set_by, set_at) VALUES (1, ?1, 'bench', 0)";
+    database.execute(insert, [document.to_string()])?;
+    Ok(())
 }

@@ -188,7 +188,8 @@ codes! {
     MODEL_NOT_CAPABLE = 2014, 400, "Model cannot do this", "Each target lacks something that the request needs. Nothing was sent.", "Name a model that can, let the operator turn emulation on, or correct the capabilities in the document of models.";
     MODEL_INPUT_TOO_LONG = 2015, 400, "Input too long", "The request is larger than the window of each target, by any count of its tokens. Nothing was sent, and nothing is ever cut off.", "Send less, or name a model with a larger window.";
     MODEL_UNAVAILABLE = 2016, 503, "Model unavailable", "Each target that could answer fails, limits its rate, or refuses its key. Nothing was sent.", "Ask again after the time given. `agent-os model list` shows the health of each target, `agent-os model explain` why none is asked.";
-    MODEL_UNPRICED = 2017, 402, "Price unknown", "A budget pays for the call, and nobody knows what the model costs. Nothing was sent.", "Set the model's price, or `unknown_price` to a worst case, in the document of models.";
+    MODELS_CHANGED = 2018, 412, "Document of models changed meanwhile", "The change was made from another revision of the document than the one in force, or names none.", "Read the document again, make the change in it, and send it with its ETag as If-Match.";
+    PROVIDER_NOT_FOUND = 2019, 404, "No such provider", "The document of models has no provider of this name.", "List them with `agent-os provider list`.";
 
     // 203x: calls of models
     MODEL_REQUEST_INVALID = 2031, 400, "Model request refused", "The body is not what its protocol says, or asks for something that the chosen model or its protocol has no place for. Nothing was sent.", "Correct the field that the message names, or choose a model that has what the request needs.";

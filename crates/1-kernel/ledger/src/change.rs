@@ -26,7 +26,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Budgets {
     stored: Vec<Budget>,
-    announced: Vec<(AgentName, Vec<Budget>)>,
+    /// Each under a number of its own: two deployments of one agent may overlap.
+    announced: Vec<(u64, Vec<Budget>)>,
+    announced_last: u64,
     limits: Arc<Limits>,
 }
 
@@ -47,13 +49,13 @@ impl Budgets {
 #[must_use = "what is announced holds only as long as this"]
 pub struct Announced {
     ledger: Ledger,
-    agent: AgentName,
+    number: u64,
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
         let mut budgets = self.ledger.inner.budgets.write().unwrap_or_else(PoisonError::into_inner);
-        budgets.announced.retain(|(agent, _)| *agent != self.agent);
+        budgets.announced.retain(|(number, _)| *number != self.number);
         budgets.renew();
     }
 }
@@ -108,11 +110,13 @@ impl Ledger {
     }
 
     /// Before a deployment writes them ([`write_manifests`]); [`Ledger::refresh`] follows it.
-    pub fn announce(&self, agent: &AgentName, announced: Vec<Budget>) -> Announced {
+    pub fn announce(&self, announced: Vec<Budget>) -> Announced {
         let mut budgets = self.inner.budgets.write().unwrap_or_else(PoisonError::into_inner);
-        budgets.announced.push((agent.clone(), announced));
+        budgets.announced_last += 1;
+        let number = budgets.announced_last;
+        budgets.announced.push((number, announced));
         budgets.renew();
-        Announced { ledger: self.clone(), agent: agent.clone() }
+        Announced { ledger: self.clone(), number }
     }
 
     async fn change(

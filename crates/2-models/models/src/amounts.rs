@@ -58,7 +58,7 @@ impl Inner {
         let (output, mut written) = output_of(call, target, &self.policy, is_budgeted);
         if is_budgeted && target.price.is_none() {
             return Err(Fault::new(
-                Code::MODEL_UNPRICED,
+                Code::MODEL_PRICE_UNKNOWN,
                 format!("the price of {} is not known, and a budget applies to this call", target.id),
             )
             .hint("the operator sets the model's price, or `unknown_price` to a worst case"));

@@ -116,9 +116,10 @@ impl Engine {
             Err(fault) => reply_of(call.operation, &call.request_id, &fault),
             Ok(Err(ended)) => self.failed(&call, record, ended).await,
             Ok(Ok(Tried { given: Given::Whole(whole), .. })) => self.whole(&call, record, whole, slot).await,
-            Ok(Ok(Tried { given: Given::Stream(live), course, target })) => {
-                self.stream(&call, record, *live, (course, target), slot)
-            }
+            Ok(Ok(Tried { given: Given::Stream(live), course, target })) => match record.begun().await {
+                Ok(()) => self.stream(&call, record, *live, (course, target), slot),
+                Err(fault) => reply_of(call.operation, &call.request_id, &fault),
+            },
         }
     }
 

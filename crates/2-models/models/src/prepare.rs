@@ -49,7 +49,7 @@ pub(crate) struct Translation {
 /// `max`: a limit of the output that has to be written, because a budget ends there.
 pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Result<Prepared, Refusal> {
     let protocol = target.protocol;
-    let (body, peek, dropped) = without(call, &target.drop_fields)?;
+    let Reduced { body, peek, dropped } = without(call, &target.drop_fields)?;
     let dialect = dialect_of(target.kind);
     let is_stream = call.is_stream() && !target.is_whole_only;
     let lacks = target.emulate;
@@ -84,9 +84,17 @@ pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Re
     Ok(Prepared { body, protocol, is_stream, translation: Some(Translation { ask, emulation, left }), dropped })
 }
 
-/// The body without the fields that the operator takes from this model, and what was in it of them.
-fn without<'c>(call: &'c ModelCall, fields: &[String]) -> Result<(Cow<'c, [u8]>, Cow<'c, Peek>, Vec<String>), Refusal> {
-    let untouched = || (Cow::Borrowed(&call.body[..]), Cow::Borrowed(&call.peek), Vec::new());
+/// The body without the fields that the operator takes from this model.
+struct Reduced<'c> {
+    body: Cow<'c, [u8]>,
+    peek: Cow<'c, Peek>,
+    /// Those that were in it.
+    dropped: Vec<String>,
+}
+
+fn without<'c>(call: &'c ModelCall, fields: &[String]) -> Result<Reduced<'c>, Refusal> {
+    let untouched =
+        || Reduced { body: Cow::Borrowed(&call.body), peek: Cow::Borrowed(&call.peek), dropped: Vec::new() };
     if fields.is_empty() {
         return Ok(untouched());
     }
@@ -96,8 +104,8 @@ fn without<'c>(call: &'c ModelCall, fields: &[String]) -> Result<(Cow<'c, [u8]>,
         return Ok(untouched());
     }
     let body = serde_json::to_vec(&object).map_err(|error| Refusal::malformed("body", error))?;
-    let peek = peeked(call.operation, &body)?;
-    Ok((Cow::Owned(body), Cow::Owned(peek), dropped))
+    let peek = Cow::Owned(peeked(call.operation, &body)?);
+    Ok(Reduced { body: Cow::Owned(body), peek, dropped })
 }
 
 fn dialect_of(kind: Kind) -> Dialect {

@@ -1,7 +1,7 @@
 //! The choice, as a pure function: rules, a seed and a situation in, one act out. Nothing here looks at a clock or at state, so
 //! that a record of the situation gives the same act for ever.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use agentos_types::Timestamp;
 use agentos_wire::Class;
@@ -25,6 +25,7 @@ const WAIT_MAX_MS: u64 = 5_000;
 
 /// What of a route decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rules {
     pub policy: Policy,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -32,6 +33,7 @@ pub struct Rules {
     pub content_filter_fallback: bool,
     pub continuation: bool,
     pub price_weight: u8,
+    pub ramp: bool,
 }
 
 /// An attempt that failed.
@@ -49,8 +51,23 @@ pub struct Tried {
 pub struct Situation {
     pub now: Timestamp,
     pub deadline: Timestamp,
+    /// That were begun, with those that are still under way.
+    pub attempts: usize,
     pub tried: Vec<Tried>,
+    /// Targets that are slow: another one is wanted beside them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub under_way: Vec<usize>,
     pub candidates: Vec<Candidate>,
+}
+
+impl Situation {
+    fn times_tried(&self, target: usize) -> usize {
+        self.tried.iter().filter(|tried| tried.target == target).count()
+    }
+
+    fn has_tried(&self, target: usize) -> bool {
+        self.times_tried(target) > 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,11 +110,25 @@ pub(crate) fn decide(rules: &Rules, seed: u64, situation: &Situation) -> Act {
     if situation.now >= situation.deadline {
         return Act::Stop(Stop::Deadline);
     }
+    if situation.attempts >= ATTEMPTS_MAX {
+        return Act::Stop(Stop::Attempts);
+    }
     match situation.tried.last() {
+        _ if !situation.under_way.is_empty() => beside(rules, seed, situation),
         None => first(rules, seed, situation),
-        Some(_) if situation.tried.len() >= ATTEMPTS_MAX => Act::Stop(Stop::Attempts),
         Some(last) => again(rules, seed, situation, last),
     }
+}
+
+/// A hedge: the best of those that were not asked yet.
+fn beside(rules: &Rules, seed: u64, situation: &Situation) -> Act {
+    let fresh = |candidate: &Candidate, index: usize| {
+        let asked = situation.under_way.contains(&index) || situation.has_tried(index);
+        !asked && candidate.is_open_for_business()
+    };
+    rank::first_where(rules, seed, &situation.candidates, fresh, |candidate| candidate.may_hedge)
+        .and_then(|target| ask(seed, situation, target).ok_or(Stop::Exhausted))
+        .unwrap_or_else(Act::Stop)
 }
 
 fn first(rules: &Rules, seed: u64, situation: &Situation) -> Act {
@@ -112,7 +143,7 @@ fn first(rules: &Rules, seed: u64, situation: &Situation) -> Act {
     if let Some(until) = ramp::held_back(rules, seed, situation, target) {
         return Act::Stop(Stop::Ramp { until });
     }
-    ask(seed, situation, target, 0).unwrap_or(Act::Stop(Stop::Exhausted))
+    ask(seed, situation, target).unwrap_or(Act::Stop(Stop::Exhausted))
 }
 
 /// The earliest instant at which one of those that could answer may be asked again.
@@ -142,66 +173,61 @@ fn again(rules: &Rules, seed: u64, situation: &Situation, last: &Tried) -> Act {
 /// The act of one move, or why it cannot be made.
 fn take(rules: &Rules, seed: u64, situation: &Situation, last: &Tried, step: Move) -> Result<Act, Stop> {
     let same = situation.candidates.get(last.target).ok_or(Stop::Exhausted)?;
-    let (target, lane, pause_ms) = match step {
+    let (lane, pause_ms) = match step {
         Move::Same => {
-            if situation.tried.iter().filter(|tried| tried.target == last.target).count() > 1 {
-                return Err(Stop::Exhausted);
-            }
             let wait = last.retry_after_ms.unwrap_or(0);
-            if wait > WAIT_MAX_MS {
+            if situation.times_tried(last.target) > 1 || wait > WAIT_MAX_MS {
                 return Err(Stop::Exhausted);
             }
             let pause = moves::backoff_ms(seed, situation.tried.len()).max(wait);
-            let lane = same.ready_after(situation.now, pause, seed).ok_or(Stop::Exhausted)?;
-            (last.target, lane, pause)
+            (same.ready_after(situation.now, pause, seed), pause)
         }
         Move::Wait => {
             let wait = last.retry_after_ms.filter(|wait| *wait <= WAIT_MAX_MS).ok_or(Stop::Exhausted)?;
             let lane = same.lanes.get(last.lane).filter(|lane| lane.is_ready_after(situation.now, wait));
-            lane.ok_or(Stop::Exhausted)?;
-            (last.target, last.lane, wait)
+            (lane.map(|_| last.lane), wait)
         }
-        Move::OtherKey { once } => {
-            let refusals = situation.tried.iter().filter(|tried| tried.target == last.target).count();
-            if once && refusals > 1 {
-                return Err(Stop::Exhausted);
-            }
+        Move::OtherKey { once } if once && situation.times_tried(last.target) > 1 => return Err(Stop::Exhausted),
+        Move::OtherKey { .. } => {
             let used = |lane: usize| situation.tried.iter().any(|t| t.target == last.target && t.lane == lane);
-            let lane = same.ready_lane(seed, |index, _| !used(index)).ok_or(Stop::Exhausted)?;
-            (last.target, lane, 0)
+            (same.ready_lane(seed, |index, _| !used(index)), 0)
         }
-        Move::Next | Move::Larger => {
-            let untried = |candidate: &Candidate, index: usize| {
-                let larger = step == Move::Next || candidate.context > same.context && same.context.is_some();
-                larger && candidate.is_open_for_business() && !situation.tried.iter().any(|t| t.target == index)
-            };
-            let index =
-                rank::first_where(rules, seed, &situation.candidates, untried, |candidate| candidate.may_retry)?;
-            return ask(seed, situation, index, 0).ok_or(Stop::Exhausted);
-        }
-        Move::Continue => {
-            let can = |candidate: &Candidate, _: usize| candidate.can_prefill && candidate.is_open_for_business();
-            let index = rank::first_where(rules, seed, &situation.candidates, can, |candidate| candidate.may_retry)?;
-            return match ask(seed, situation, index, 0) {
-                Some(Act::Ask { target, lane, pause_ms, .. }) => {
-                    Ok(Act::Ask { target, lane, pause_ms, continuation: true })
-                }
-                _ => Err(Stop::Exhausted),
-            };
+        Move::Next | Move::Elsewhere | Move::Larger | Move::Continue => {
+            return other_target(rules, seed, situation, same, step);
         }
     };
+    let lane = lane.ok_or(Stop::Exhausted)?;
     if !same.may_retry {
         return Err(Stop::RetryBudget);
     }
-    if situation.now.after(std::time::Duration::from_millis(pause_ms)) >= situation.deadline {
+    if situation.now.after(Duration::from_millis(pause_ms)) >= situation.deadline {
         return Err(Stop::Deadline);
     }
-    Ok(Act::Ask { target, lane, pause_ms, continuation: false })
+    Ok(Act::Ask { target: last.target, lane, pause_ms, continuation: false })
 }
 
-fn ask(seed: u64, situation: &Situation, target: usize, pause_ms: u64) -> Option<Act> {
+/// The best that the move allows. What goes to another provider multiplies nobody's load, so that only what stays costs a retry.
+fn other_target(rules: &Rules, seed: u64, situation: &Situation, same: &Candidate, step: Move) -> Result<Act, Stop> {
+    let wanted = |candidate: &Candidate, index: usize| {
+        let fits = match step {
+            Move::Larger => same.context.is_some() && candidate.context > same.context,
+            Move::Elsewhere => candidate.provider() != same.provider(),
+            // The model that broke off may write on by itself.
+            Move::Continue => return candidate.can_prefill && candidate.is_open_for_business(),
+            _ => true,
+        };
+        fits && candidate.is_open_for_business() && !situation.has_tried(index)
+    };
+    let affordable = |candidate: &Candidate| candidate.may_retry || candidate.provider() != same.provider();
+    let target = rank::first_where(rules, seed, &situation.candidates, wanted, affordable)?;
+    let lane = situation.candidates.get(target).and_then(|candidate| candidate.ready_lane(seed, |_, _| true));
+    let continuation = step == Move::Continue;
+    Ok(Act::Ask { target, lane: lane.ok_or(Stop::Exhausted)?, pause_ms: 0, continuation })
+}
+
+fn ask(seed: u64, situation: &Situation, target: usize) -> Option<Act> {
     let lane = situation.candidates.get(target)?.ready_lane(seed, |_, _| true)?;
-    Some(Act::Ask { target, lane, pause_ms, continuation: false })
+    Some(Act::Ask { target, lane, pause_ms: 0, continuation: false })
 }
 
 /// A number of this request for this purpose (Steele's SplitMix64).

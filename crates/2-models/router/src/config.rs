@@ -137,6 +137,7 @@ impl Config {
                 content_filter_fallback: route.content_filter_fallback,
                 continuation: route.continuation,
                 price_weight: route.price_weight,
+                ramp: route.ramp,
             },
             hedge: route.hedge,
             min_context: route.min_context,

@@ -225,7 +225,7 @@ pub enum Rule {
     Retry,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     #[serde(default)]
@@ -249,6 +249,9 @@ pub struct Route {
     /// Percent by which a price that is twice as high counts against a target, with policy `latency`.
     #[serde(default)]
     pub price_weight: u8,
+    /// When a target dies that carried much more than the next one, let its traffic onto that one by and by.
+    #[serde(default = "yes")]
+    pub ramp: bool,
     #[serde(default)]
     pub disabled: bool,
 }
@@ -262,6 +265,10 @@ pub struct RouteTarget {
     pub weight: u32,
     #[serde(default)]
     pub disabled: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> u32 {

@@ -86,9 +86,16 @@ fn shut(key: &str, state: LaneState, now: Timestamp) -> String {
 
 fn figures(candidate: &Candidate) -> String {
     let time = candidate.first_byte_us.map_or("never asked".to_owned(), |us| format!("first byte {} ms", us / 1_000));
-    let cost = candidate.worst_nano_usd.map_or("price unknown".to_owned(), |nano| format!("at most {nano} nano-USD"));
+    let cost = candidate.worst_nano_usd.map_or("price unknown".to_owned(), |nano| format!("at most {}", usd(nano)));
     let errors = candidate.errors_permille;
     format!("{time}, {errors} ‰ errors, {} in flight, {cost}, weight {}", candidate.in_flight, candidate.weight)
+}
+
+/// Exactly, without the zeros at the end.
+fn usd(nano: i64) -> String {
+    let nano = nano.max(0);
+    let digits = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
+    format!("${}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn why_stopped(stop: Stop, situation: &Situation) -> String {

@@ -19,11 +19,14 @@ mod window;
 pub(crate) use breaker::Breaker;
 pub use breaker::BreakerState;
 pub(crate) use bucket::Bucket;
-use latency::Latency;
+use latency::{ErrorRate, Latency};
 use window::Window;
 
 /// Targets whose health is remembered. Names that clients invent take places until a document is put in place.
 const TARGETS_MAX: usize = 4_096;
+
+/// Keys and groups that a target remembers: more than a document has, since documents change.
+const LANES_MAX: usize = 64;
 
 /// A limit of the rate without a time: as long as a client would wait by itself.
 const COOL_DEFAULT: Duration = Duration::from_secs(5);
@@ -42,8 +45,19 @@ pub enum Observed<'a> {
         first_byte: Duration,
     },
     Failed(&'a Failure),
-    /// The client went away, or nothing was sent: it says nothing about the target.
+    /// The client went away, its own deadline was too short, or nothing was sent: it says nothing about the target.
     Nothing,
+}
+
+/// Which way an attempt went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way<'a> {
+    pub group: &'a str,
+    /// Name of the secret; empty without one.
+    pub key: &'a str,
+    pub is_stream: bool,
+    /// It finds out whether an open breaker may close.
+    pub is_probe: bool,
 }
 
 /// What a report changed, for the log, the metrics and whoever has to act.
@@ -63,7 +77,11 @@ pub(crate) struct TargetHealth(Mutex<State>);
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    pub latency: Latency,
+    /// To the first event of a stream.
+    pub streamed: Latency,
+    /// To an answer that comes as a whole, when the model has written it all.
+    pub whole: Latency,
+    pub errors: ErrorRate,
     pub window: Window,
     pub in_flight: u32,
     /// By group of keys.
@@ -113,33 +131,44 @@ impl TargetHealth {
 }
 
 impl State {
-    /// An attempt with this key and group has ended, or has said how it goes.
-    pub fn observe(&mut self, group: &str, key: &str, observed: Observed<'_>, now: Timestamp) -> Option<Change> {
+    /// An attempt has ended, or has said how it goes.
+    pub fn observe(&mut self, way: Way<'_>, observed: Observed<'_>, now: Timestamp) -> Option<Change> {
+        let Way { group, key, is_probe, .. } = way;
         match observed {
             Observed::Nothing => None,
             Observed::Answered { first_byte } => {
-                self.latency.answered(first_byte);
+                self.latency_of(way.is_stream).answered(first_byte);
+                self.errors.count(true);
                 self.window.count(now, true);
                 // One that is shut since, by another request, stays shut.
                 if self.keys.get(key).is_some_and(|state| state.shut(now).is_none()) {
                     self.keys.remove(key);
                 }
-                self.breaker(group).succeeded(now).then_some(Change::Closed)
+                self.breaker(group).succeeded(now, is_probe).then_some(Change::Closed)
             }
-            Observed::Failed(failure) => self.failed(group, key, failure, now),
+            Observed::Failed(failure) => self.failed(way, failure, now),
         }
     }
 
-    fn failed(&mut self, group: &str, key: &str, failure: &Failure, now: Timestamp) -> Option<Change> {
+    pub fn latency_of(&mut self, is_stream: bool) -> &mut Latency {
+        if is_stream { &mut self.streamed } else { &mut self.whole }
+    }
+
+    pub fn has_answered(&self) -> bool {
+        self.streamed.is_known() || self.whole.is_known()
+    }
+
+    fn failed(&mut self, way: Way<'_>, failure: &Failure, now: Timestamp) -> Option<Change> {
+        let Way { group, key, is_probe, .. } = way;
         let ill = failure.class.is_ill_health();
         self.window.count(now, !ill);
         match failure.class {
             class if class.is_ill_health() => {
-                self.latency.failed();
+                self.errors.count(false);
                 if let Some(wait) = failure.retry_after {
                     self.cool(key, wait, now);
                 }
-                self.breaker(group).failed(now).then_some(Change::Opened)
+                self.breaker(group).failed(now, is_probe).then_some(Change::Opened)
             }
             Class::RateLimited => {
                 self.cool(key, failure.retry_after.unwrap_or(COOL_DEFAULT), now);
@@ -150,27 +179,36 @@ impl State {
                 Some(Change::KeyRefused)
             }
             // It answered as it should; the request was at fault.
-            _ => self.breaker(group).succeeded(now).then_some(Change::Closed),
+            _ => self.breaker(group).succeeded(now, is_probe).then_some(Change::Closed),
         }
     }
 
     fn cool(&mut self, key: &str, wait: Duration, now: Timestamp) {
         let wait = wait.min(COOL_MAX);
-        let state = self.keys.entry(key.to_owned()).or_default();
+        let state = self.key(key, now);
         if state.cooled.until(now).is_none_or(|until| until < now.after(wait)) {
             state.cooled = Shut::new(now, wait);
         }
     }
 
     fn refuse(&mut self, key: &str, wait: Option<Duration>, now: Timestamp) {
-        let state = self.keys.entry(key.to_owned()).or_default();
+        let state = self.key(key, now);
         let doubled = REFUSED_MIN.saturating_mul(1 << state.refused_times.min(8));
         state.refused_times = state.refused_times.saturating_add(1);
         state.refused = Shut::new(now, doubled.max(wait.unwrap_or_default()).min(REFUSED_MAX));
     }
 
+    fn key(&mut self, key: &str, now: Timestamp) -> &mut KeyState {
+        if self.keys.len() >= LANES_MAX {
+            self.keys.retain(|_, state| state.shut(now).is_some());
+        }
+        self.keys.entry(key.to_owned()).or_default()
+    }
+
     pub fn breaker(&mut self, group: &str) -> &mut Breaker {
-        // Groups are those of a document, so that their number is bounded.
+        if self.breakers.len() >= LANES_MAX && !self.breakers.contains_key(group) {
+            self.breakers.clear();
+        }
         self.breakers.entry(group.to_owned()).or_default()
     }
 }
@@ -207,7 +245,7 @@ impl Healths {
         let fresh = Arc::<TargetHealth>::default();
         if targets.len() >= TARGETS_MAX {
             // Forgets what nobody holds and what never answered.
-            targets.retain(|_, health| Arc::strong_count(health) > 1 || health.state().latency.is_known());
+            targets.retain(|_, health| Arc::strong_count(health) > 1 || health.state().has_answered());
         }
         if targets.len() < TARGETS_MAX {
             targets.insert(key, fresh.clone());
@@ -221,14 +259,13 @@ impl Healths {
         buckets.entry(provider.to_owned()).or_insert_with(fresh).clone()
     }
 
-    /// Forgets what the new document has not, unless a request still holds it.
+    /// Forgets what the new document has not. Requests that hold it tell nobody any more.
     pub fn keep(&self, providers: &[(String, String)]) {
         let known = |key: &HealthKey| {
             providers.iter().any(|(provider, base_url)| *provider == key.provider && *base_url == key.base_url)
         };
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        targets
-            .retain(|key, health| known(key) && (Arc::strong_count(health) > 1 || health.state().latency.is_known()));
+        targets.retain(|key, _| known(key));
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.retain(|provider, _| providers.iter().any(|(name, _)| name == provider));
     }
@@ -249,8 +286,10 @@ impl Healths {
 pub struct HealthView {
     /// `PROVIDER/MODEL`, the model as its provider names it.
     pub target: String,
-    /// Smoothed; `None` if it never answered.
+    /// To the first event of a stream, smoothed; `None` if there was none.
     pub first_byte_us: Option<u64>,
+    /// To an answer that came as a whole.
+    pub whole_us: Option<u64>,
     pub errors_permille: u32,
     pub in_flight: u32,
     pub lanes: Vec<LaneView>,
@@ -287,8 +326,9 @@ impl State {
         });
         HealthView {
             target: format!("{}/{}", key.provider, key.model),
-            first_byte_us: self.latency.first_byte_us(),
-            errors_permille: self.latency.errors_permille(),
+            first_byte_us: self.streamed.first_byte_us(),
+            whole_us: self.whole.first_byte_us(),
+            errors_permille: self.errors.permille(),
             in_flight: self.in_flight,
             lanes,
             keys: keys.collect(),

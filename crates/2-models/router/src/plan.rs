@@ -8,8 +8,8 @@ use agentos_wire::Failure;
 
 use crate::{
     Act, Asked, Candidate, Change, DecisionRecord, Exclusion, Lane, LaneState, NoTarget, Observed, Situation, Step,
-    Stop, Target, Tried,
-    choose::{ATTEMPTS_MAX, decide},
+    Stop, Target,
+    choose::decide,
     config::{Config, Fit, Group, Member},
     health::{BreakerState, Healths, State},
 };
@@ -35,7 +35,7 @@ pub struct Plan {
     worst: Vec<Option<i64>>,
     deadline: Timestamp,
     seed: u64,
-    tried: Vec<Tried>,
+    is_stream: bool,
     tickets: Vec<Ticket>,
     first: Option<Target>,
     stop: Option<Stop>,
@@ -50,7 +50,7 @@ impl Plan {
         asked: &Asked<'_>,
     ) -> Result<Self, NoTarget> {
         let mut plan = Self::new(config, group, healths, asked);
-        let act = plan.choose(asked.now, true);
+        let act = plan.choose(asked.now, &[]);
         match act {
             Act::Ask { .. } => {
                 plan.first = plan.go(act);
@@ -68,7 +68,8 @@ impl Plan {
         asked: &Asked<'_>,
     ) -> DecisionRecord {
         let mut plan = Self::new(config, group, healths, asked);
-        plan.choose(asked.now, false);
+        let step = plan.step(asked.now, &[]);
+        plan.record.steps.push(step);
         plan.record
     }
 
@@ -102,7 +103,7 @@ impl Plan {
             fits,
             deadline: asked.deadline,
             seed: asked.seed,
-            tried: Vec::new(),
+            is_stream: asked.stream,
             tickets: Vec::new(),
             first: None,
             stop: None,
@@ -110,14 +111,14 @@ impl Plan {
         }
     }
 
-    /// What is tried next: first with `None`, then with the failure of the last target. `None` is the end, and that failure is
+    /// What is tried next: first with `None`, then with the failure of what was asked last. `None` is the end, and that failure is
     /// what the client is told.
     pub fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target> {
         let Some(failure) = last else { return self.first.take() };
-        let ticket = self.tickets.last_mut()?;
-        let tried = ticket.end(failure, now)?;
-        self.tried.push(tried);
-        let act = self.choose(now, true);
+        if let Some(ticket) = self.tickets.iter_mut().rfind(|ticket| ticket.failed.is_none()) {
+            ticket.observe(Observed::Failed(failure), now);
+        }
+        let act = self.choose(now, &[]);
         self.go(act)
     }
 
@@ -139,22 +140,20 @@ impl Plan {
     }
 
     /// Another target beside the one that is slow: if the route wants it, if it is not one that was asked, and if its provider
-    /// has had no more than its share of such requests. The attempt counts; who loses is dropped and settled by its caller.
+    /// has had no more than its share of such requests. It counts as an attempt; who loses is dropped and settled by its caller.
     pub fn hedge(&mut self, now: Timestamp) -> Option<Target> {
-        if !self.group.hedge || self.tickets.len() >= ATTEMPTS_MAX || now >= self.deadline {
+        if !self.group.hedge {
             return None;
         }
-        let asked: Vec<usize> = self.tickets.iter().map(|ticket| ticket.member).collect();
-        let candidates = self.candidates(now);
-        let other = candidates.iter().enumerate().find_map(|(index, candidate)| {
-            let lane = candidate.ready_lane(self.seed, |_, _| true)?;
-            (!asked.contains(&index) && candidate.excluded.is_none()).then_some((index, lane))
-        });
-        let (index, lane) = other?;
-        if !self.group.members.get(index)?.place.buckets(&self.healths).hedges.spend() {
+        let under_way: Vec<usize> =
+            self.tickets.iter().filter(|ticket| ticket.failed.is_none()).map(|ticket| ticket.member).collect();
+        if under_way.is_empty() {
             return None;
         }
-        self.hold(index, lane, now).then(|| self.target(index, lane, Duration::ZERO, false))?
+        match self.choose(now, &under_way) {
+            Act::Ask { target, lane, .. } => self.target(target, lane, Duration::ZERO, false),
+            Act::Stop(_) => None,
+        }
     }
 
     fn refusal(&self, stop: Stop, asked: &Asked<'_>) -> NoTarget {
@@ -172,42 +171,58 @@ impl Plan {
 
     /// Decides, and holds what it decided on. Another request may have taken the place in between; then it is decided anew, with
     /// that place taken.
-    fn choose(&mut self, now: Timestamp, hold: bool) -> Act {
-        let mut act = Act::Stop(Stop::Exhausted);
+    fn choose(&mut self, now: Timestamp, under_way: &[usize]) -> Act {
         for _ in 0..RACES_MAX {
-            let situation =
-                Situation { now, deadline: self.deadline, tried: self.tried.clone(), candidates: self.candidates(now) };
-            act = decide(&self.group.rules, self.seed, &situation);
-            let held = match act {
-                Act::Ask { target, lane, .. } if hold => self.pay(target) && self.hold(target, lane, now),
-                _ => true,
+            let step = self.step(now, under_way);
+            let held = match step.act {
+                Act::Ask { target, lane, .. } => self.hold(target, lane, !under_way.is_empty(), now),
+                Act::Stop(_) => true,
             };
             if held {
-                self.record.steps.push(Step { situation, act });
+                let act = step.act;
+                self.record.steps.push(step);
                 return act;
             }
-            act = Act::Stop(Stop::Exhausted);
         }
-        act
+        // Others took every place in between, so that soon there are some again.
+        Act::Stop(Stop::Shut { until: now.after(Duration::from_secs(1)) })
     }
 
-    /// An ordinary request earns its provider a part of a retry; a retry costs one.
-    fn pay(&self, target: usize) -> bool {
+    fn step(&self, now: Timestamp, under_way: &[usize]) -> Step {
+        let situation = Situation {
+            now,
+            deadline: self.deadline,
+            attempts: self.tickets.len(),
+            tried: self.tickets.iter().filter_map(|ticket| ticket.failed).collect(),
+            under_way: under_way.to_vec(),
+            candidates: self.candidates(now),
+        };
+        let act = decide(&self.group.rules, self.seed, &situation);
+        Step { situation, act }
+    }
+
+    /// Takes the places of an attempt and pays for it. An ordinary request earns its provider a part of a retry; a retry that
+    /// stays with the provider costs one.
+    fn hold(&mut self, target: usize, lane: usize, is_hedge: bool, now: Timestamp) -> bool {
         let Some(member) = self.group.members.get(target) else { return false };
+        let health = member.health(&self.healths);
+        let Some(ticket) = Ticket::take(member, health, target, lane, self.is_stream, now) else { return false };
         let buckets = member.place.buckets(&self.healths);
-        if self.tickets.is_empty() {
-            buckets.retries.earn();
-            buckets.hedges.earn();
-            return true;
+        let last = self.tickets.last().and_then(|ticket| self.group.members.get(ticket.member));
+        let stays = last.is_some_and(|last| Arc::ptr_eq(&last.place, &member.place));
+        let paid = match (is_hedge, stays) {
+            (true, _) => buckets.hedges.spend(),
+            (false, true) => buckets.retries.spend(),
+            (false, false) => {
+                buckets.retries.earn();
+                buckets.hedges.earn();
+                true
+            }
+        };
+        if paid {
+            self.tickets.push(ticket);
         }
-        buckets.retries.spend()
-    }
-
-    fn hold(&mut self, target: usize, lane: usize, now: Timestamp) -> bool {
-        let Some(member) = self.group.members.get(target) else { return false };
-        let Some(ticket) = Ticket::take(member, member.health(&self.healths), target, lane, now) else { return false };
-        self.tickets.push(ticket);
-        true
+        paid
     }
 
     fn go(&mut self, act: Act) -> Option<Target> {
@@ -235,20 +250,26 @@ impl Plan {
             Lane { group: group.clone(), key: key.to_owned(), state: lane_state(&mut state, group, key, now) }
         });
         let lanes = lanes.collect();
+        let buckets = member.place.buckets(&self.healths);
         Candidate {
             target: member.id.clone(),
             weight: member.weight,
             excluded: self.fits.get(index).and_then(|fit| (*fit).err()),
             lanes,
-            first_byte_us: state.latency.first_byte_us(),
-            errors_permille: state.latency.errors_permille(),
+            first_byte_us: state.latency_of(self.is_stream).first_byte_us(),
+            errors_permille: state.errors.permille(),
             in_flight: state.in_flight,
             calls: state.window.sums(now).0,
             worst_nano_usd: self.worst.get(index).copied().flatten(),
             context: member.facts.context.or(member.facts.input_max),
             can_prefill: member.facts.capabilities.get(Capability::Prefill) == Some(true),
-            may_retry: member.place.buckets(&self.healths).retries.has(),
+            may_retry: buckets.retries.has(),
+            may_hedge: buckets.hedges.has(),
         }
+    }
+
+    fn p95(&self, member: &Member) -> Option<Duration> {
+        member.health(&self.healths).state().latency_of(self.is_stream).p95()
     }
 
     fn target(&self, index: usize, lane: usize, pause: Duration, is_continuation: bool) -> Option<Target> {
@@ -257,7 +278,7 @@ impl Plan {
         let place = &member.place;
         let (key_group, key) = place.keys.get(lane)?;
         let price_is_assumed = member.facts.price.is_none() && self.config.assumed_price.is_some();
-        let hedge_after = if self.group.hedge { member.health(&self.healths).state().latency.p95() } else { None };
+        let hedge_after = if self.group.hedge { self.p95(member) } else { None };
         Some(Target {
             id: member.id.clone(),
             route: self.group.alias.clone(),

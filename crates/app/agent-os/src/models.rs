@@ -5,9 +5,15 @@ use std::sync::Arc;
 
 use agentos_api::models::{ModelBody, ModelCaller, ModelInfo, ModelOperation, ModelReply, ModelRequest, Models};
 use agentos_authority::{GrantSet, Party, Program};
-use agentos_ledger::Payer;
-use agentos_models::{Body, Engine, ModelCall, Operation, Reply, reply_of};
+use agentos_base::{Ambient, Background, config::Config as Settings};
+use agentos_dialer::{Reach, Tls};
+use agentos_ledger::{Ledger, Payer};
+use agentos_models::{
+    Body, Engine, EngineOptions, ModelCall, Operation, Policy, Reply, SealedKeys, Upstream, UpstreamOptions, reply_of,
+};
 use agentos_monitor::{ModelStart, Monitor};
+use agentos_router::Router;
+use agentos_secrets::Secrets;
 use agentos_supervisor::Quarters;
 use agentos_types::{Category, Code, Fault, Grant, Result, TaskId};
 use async_trait::async_trait;
@@ -17,6 +23,7 @@ pub struct ServerModels {
     pub monitor: Monitor,
     /// Who lives in which sandbox, with which grants.
     pub quarters: Quarters,
+    pub ledger: Ledger,
     /// The grants of a token that names no models.
     every: Arc<GrantSet>,
 }
@@ -29,9 +36,9 @@ struct Known {
 }
 
 impl ServerModels {
-    pub fn new(engine: Engine, monitor: Monitor, quarters: Quarters) -> Result<Self> {
+    pub fn new(engine: Engine, monitor: Monitor, quarters: Quarters, ledger: Ledger) -> Result<Self> {
         let every = Arc::new(grants(vec!["*".to_owned()])?);
-        Ok(Self { engine, monitor, quarters, every })
+        Ok(Self { engine, monitor, quarters, ledger, every })
     }
 
     fn known(&self, caller: ModelCaller) -> Result<Known> {
@@ -43,8 +50,8 @@ impl ServerModels {
             }
             ModelCaller::Agent { agent, instance, task, step } => {
                 let caller = self.quarters.caller(&agent, &instance)?;
-                let payer = Payer { agent: Some(agent), run: task.clone(), ..Payer::default() };
-                // The effect of a system call is in the journal as that call's step.
+                let payer = self.ledger.payer(&agent, task.clone());
+                // The journal has the system call already whose effect this is.
                 let task = task.filter(|_| step.is_none());
                 Ok(Known { party: Party::Agent(caller), task, payer })
             }
@@ -70,8 +77,7 @@ impl Models for ServerModels {
     async fn call(&self, caller: ModelCaller, request: ModelRequest) -> ModelReply {
         let (operation, request_id) = (operation_of(request.operation), request.request_id.clone());
         let answered = self.answer(caller, request).await;
-        let Reply { status, headers, body } =
-            answered.unwrap_or_else(|fault| reply_of(operation, &request_id, &fault));
+        let Reply { status, headers, body } = answered.unwrap_or_else(|fault| reply_of(operation, &request_id, &fault));
         let body = match body {
             Body::Whole(body) => ModelBody::Whole(body),
             Body::Stream(events) => ModelBody::Stream(events),
@@ -99,4 +105,33 @@ fn operation_of(operation: ModelOperation) -> Operation {
 
 fn grants(resources: Vec<String>) -> Result<GrantSet> {
     GrantSet::compile(&[Grant { category: Category::Model, actions: vec!["call".into()], resources }])
+}
+
+/// The engine as the settings say, on the ways out of the dialer.
+pub fn open_engine(config: &Settings, parts: EngineParts) -> Result<Engine> {
+    let EngineParts { router, ledger, secrets, ambient, background } = parts;
+    let dialer = crate::server::dialer_options(config)?;
+    let upstream = Upstream::new(UpstreamOptions {
+        reach: Reach::default(),
+        tls: Tls::new(&dialer.extra_roots)?,
+        private_exceptions: dialer.private_exceptions,
+    });
+    Ok(Engine::new(EngineOptions {
+        routing: Arc::new(router),
+        ledger,
+        keys: Arc::new(SealedKeys::new(secrets)),
+        upstream,
+        ambient,
+        background,
+        policy: Policy::default(),
+    }))
+}
+
+/// What an engine is made of.
+pub struct EngineParts {
+    pub router: Router,
+    pub ledger: Ledger,
+    pub secrets: Secrets,
+    pub ambient: Ambient,
+    pub background: Background,
 }

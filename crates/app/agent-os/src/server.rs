@@ -51,7 +51,9 @@ use crate::{
     layout::Layout,
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
+    model_config::ModelDocument,
     model_doors::ServedDoors,
+    models::{self, EngineParts, ServerModels},
     programs,
     sandboxes::Walls,
     syscalls::MonitoredSyscalls,
@@ -147,7 +149,7 @@ impl Server {
         log_keys.settle(&identity)?;
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options(&config, &installation));
         let propagate_to = targets(&config.trace_propagate_to())?;
-        let outgoing = Outgoing { dialer, ambient: ambient.clone(), propagate_to };
+        let outgoing = Outgoing { dialer: dialer.clone(), ambient: ambient.clone(), propagate_to };
         let quarters = Quarters::default();
         let commands =
             Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
@@ -186,20 +188,31 @@ impl Server {
         let notices = store.subscribe();
         let ledger = Ledger::open(options).await?;
         budgets::enrol_all(&ledger, &store).await?;
+        let document_notices = store.subscribe();
+        let document = ModelDocument::open(store.clone(), ambient.clone()).await?;
+        let parts = EngineParts {
+            router: document.router.clone(),
+            ledger: ledger.clone(),
+            secrets: secrets.clone(),
+            ambient: ambient.clone(),
+            background: background.clone(),
+        };
+        let engine = models::open_engine(&config, parts)?;
+        let models: Arc<dyn Models> =
+            Arc::new(ServerModels::new(engine, monitor.clone(), quarters.clone(), ledger.clone())?);
+        late_models.bind(models.clone());
         let ways_out = egress::start(&config, &layout, &walls, &monitor, &secrets, &background)?;
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
-        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters, redactor);
+        let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
-        let models: Option<Arc<dyn Models>> = None;
-        models.iter().for_each(|models| late_models.bind(models.clone()));
-        options.model_doors = models.clone().map(|models| doors(&config, models, &ambient, &background));
+        options.model_doors = Some(doors(&config, models.clone(), &ambient, &background));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
             tasks.clone(),
             ambient.clone(),
             background.clone(),
-            Arc::new(MonitoredSyscalls(monitor)),
+            Arc::new(MonitoredSyscalls(monitor.clone())),
         )
         .await?;
         background.spawn("tasks", tasks.clone().run(background.shutdown()));
@@ -207,6 +220,7 @@ impl Server {
         background.spawn("budgets", ledger.clone().run(background.shutdown()));
         background
             .spawn("budgets-follow", budgets::follow(ledger.clone(), store.clone(), notices, background.shutdown()));
+        background.spawn("models-follow", document.clone().follow(document_notices, background.shutdown()));
         background.spawn("retention", retention.clone().run(background.shutdown()));
         hit(Point::ServerAgentsStarted);
 
@@ -226,6 +240,8 @@ impl Server {
             retention,
             supervisor,
             ledger,
+            models: document,
+            dialer,
             egress,
             witnesses,
             ambient: ambient.clone(),
@@ -234,7 +250,7 @@ impl Server {
             checks,
             machine,
         });
-        let ports = Ports { kernel: kernel.clone(), models };
+        let ports = Ports { kernel: kernel.clone(), models: Some(models) };
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
         Ok(Self { kernel, gateway, background, certificate })
     }
@@ -362,7 +378,7 @@ fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upke
     Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log))
 }
 
-fn dialer_options(config: &Config) -> Result<DialerOptions> {
+pub fn dialer_options(config: &Config) -> Result<DialerOptions> {
     let defaults = DialerOptions::default();
     Ok(DialerOptions {
         private_exceptions: targets(&config.dialer_private_exceptions())?,

@@ -7,6 +7,7 @@ mod chat;
 mod config;
 mod log_life;
 mod migrate;
+mod model;
 mod retention;
 mod sandbox;
 mod schedule;
@@ -27,6 +28,10 @@ pub(crate) use chat::Chat;
 pub(crate) use config::{Completions, ConfigCommands, Explain};
 pub(crate) use log_life::{HoldCommands, Prune};
 pub(crate) use migrate::{Change as MigrateChange, MigrateCommands};
+pub(crate) use model::{
+    Add as AddProvider, Apply as ApplyModels, Explain as ExplainModel, ModelCommands, ModelConfigCommands,
+    ProviderCommands,
+};
 pub(crate) use retention::{RetentionCommands, Run as RetentionRun};
 pub(crate) use sandbox::{SandboxCli, SandboxCommands, SandboxRun};
 pub(crate) use schedule::{Create as CreateSchedule, ScheduleCommands};
@@ -145,6 +150,12 @@ pub(crate) enum Command {
     /// Tokens of the API
     #[command(subcommand)]
     Token(TokenCommands),
+    /// Models: look, explain, try, set
+    #[command(subcommand)]
+    Model(ModelCommands),
+    /// Providers of models: add, try, remove
+    #[command(subcommand)]
+    Provider(ProviderCommands),
     /// Budgets: who may spend how much on models, and who did
     #[command(subcommand)]
     Budget(BudgetCommands),

@@ -6,6 +6,7 @@ mod budget;
 mod chat;
 mod config;
 mod migrate;
+mod model;
 mod process;
 mod retention;
 mod sandbox;
@@ -85,6 +86,8 @@ pub(crate) async fn run(session: &mut Session<'_>, command: Command) -> Outcome 
         Command::Witness(command) => witness::run(session, command).await,
         Command::Secret(command) => secret::run(session, command).await,
         Command::Token(command) => token::run(session, command).await,
+        Command::Model(command) => model::run(session, command).await,
+        Command::Provider(command) => model::run_provider(session, command).await,
         Command::Budget(command) => budget::run(session, command).await,
         Command::Retention(command) => retention::run(session, command).await,
         Command::Sandbox(command) => sandbox::run(session, command).await,

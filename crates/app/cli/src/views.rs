@@ -6,6 +6,7 @@ mod audit;
 mod budgets;
 mod keys;
 mod migrate;
+mod models;
 mod retention;
 mod server;
 mod settings;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use migrate::migrate_text;
+pub(crate) use models::model_list_note;
 pub(crate) use server::{health_text, report_text};
 pub(crate) use settings::{SettingRow, ValueRow};
 

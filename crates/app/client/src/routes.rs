@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod budgets;
 mod log_life;
+mod model_admin;
 mod retention;
 mod schedules;
 mod secrets;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use crate::{
-    Budgets,
+    Budgets, ModelAdmin,
     body::{
         AddAuditHold, AgentLogs, AuditCheckpoint, AuditFilter, AuditHold, AuditKeyRotated, AuditPruned, AuditRecord,
         AuditVerification, Context, CreateSchedule, CreateToken, CreatedToken, DeployAgent, Health, Notification, Page,
@@ -71,7 +71,7 @@ pub struct Principal {
 }
 
 #[async_trait]
-pub trait Kernel: Budgets {
+pub trait Kernel: Budgets + ModelAdmin {
     // Identity
     /// `None` for an unknown, expired or revoked token. Does not say which.
     async fn authenticate(&self, token: &str) -> Result<Option<Principal>>;

@@ -6,10 +6,12 @@ pub mod body;
 pub mod budgets;
 pub mod kernel;
 mod log_life;
+pub mod model_admin;
 pub mod models;
 pub mod problem;
 
 pub use budgets::Budgets;
 pub use kernel::Kernel;
+pub use model_admin::ModelAdmin;
 pub use models::Models;
 pub use problem::Problem;

@@ -14,7 +14,8 @@ use utoipa::{
 
 use crate::{
     handlers::{
-        agents, audit, budgets, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses,
+        agents, audit, budgets, log_life, model_admin, models, retention, schedules, secrets, status, tasks, tokens,
+        witnesses,
     },
     routes::{Access, ROUTES, Route},
     ws,
@@ -40,6 +41,10 @@ const BEARER: &str = "bearer";
         witnesses::audit_witnesses, witnesses::submit_checkpoint, witnesses::held_checkpoint,
         witnesses::list_witnessed_logs, witnesses::add_witnessed_log, witnesses::get_witnessed_log,
         witnesses::remove_witnessed_log,
+        model_admin::get_model_config, model_admin::set_model_config, model_admin::list_known_models,
+        model_admin::get_model, model_admin::explain_model, model_admin::disable_model, model_admin::enable_model,
+        model_admin::replay_model, model_admin::test_model, model_admin::list_providers, model_admin::set_provider,
+        model_admin::remove_provider, model_admin::test_provider,
         budgets::list_budgets, budgets::set_budget, budgets::remove_budget, budgets::spend,
         retention::get_retention, retention::preview_retention, retention::run_retention,
         ws::websocket,
@@ -56,6 +61,7 @@ const BEARER: &str = "bearer";
         (name = "tokens", description = "Rights of callers"),
         (name = "audit", description = "The tamper-evident log"),
         (name = "witness", description = "Checkpoints of other nodes' logs"),
+        (name = "model administration", description = "Providers, aliases, prices and health"),
         (name = "budgets", description = "Who may spend how much on models, and who did"),
         (name = "retention", description = "What is kept for how long"),
         (name = "models", description = "Models in the protocols of their providers"),

@@ -11,7 +11,8 @@ use axum::{
 
 use crate::{
     handlers::{
-        agents, audit, budgets, log_life, models, retention, schedules, secrets, status, tasks, tokens, witnesses,
+        agents, audit, budgets, log_life, model_admin, models, retention, schedules, secrets, status, tasks, tokens,
+        witnesses,
     },
     layers::{
         self,
@@ -141,6 +142,20 @@ routes! {
     POST "/api/v1/witness/logs" Access::Scope(Scope::Admin) => witnesses::add_witnessed_log;
     GET "/api/v1/witness/logs/{name}" Access::Scope(Scope::Audit) => witnesses::get_witnessed_log;
     DELETE "/api/v1/witness/logs/{name}" Access::Scope(Scope::Admin) => witnesses::remove_witnessed_log;
+
+    GET "/api/v1/model-config" Access::Scope(Scope::Read) => model_admin::get_model_config;
+    PUT "/api/v1/model-config" Access::Scope(Scope::Admin) => model_admin::set_model_config;
+    GET "/api/v1/models" Access::Scope(Scope::Read) => model_admin::list_known_models;
+    POST "/api/v1/models/test" Access::Scope(Scope::Admin) => model_admin::test_model;
+    POST "/api/v1/models/replay" Access::Scope(Scope::Agents) => model_admin::replay_model;
+    GET "/api/v1/models/{id}" Access::Scope(Scope::Read) => model_admin::get_model;
+    GET "/api/v1/models/{id}/explain" Access::Scope(Scope::Read) => model_admin::explain_model;
+    POST "/api/v1/models/{id}/disable" Access::Scope(Scope::Agents) => model_admin::disable_model;
+    POST "/api/v1/models/{id}/enable" Access::Scope(Scope::Agents) => model_admin::enable_model;
+    GET "/api/v1/providers" Access::Scope(Scope::Read) => model_admin::list_providers;
+    PUT "/api/v1/providers/{name}" Access::Scope(Scope::Admin) => model_admin::set_provider;
+    DELETE "/api/v1/providers/{name}" Access::Scope(Scope::Admin) => model_admin::remove_provider;
+    POST "/api/v1/providers/{name}/test" Access::Scope(Scope::Admin) => model_admin::test_provider;
 
     GET "/api/v1/budgets" Access::Scope(Scope::Read) => budgets::list_budgets;
     PUT "/api/v1/budgets" Access::Scope(Scope::Admin) => budgets::set_budget;

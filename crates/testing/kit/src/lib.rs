@@ -28,6 +28,6 @@ pub use package::Package;
 pub use page::Page;
 pub use plain::PLAIN_USER;
 pub use programs::{program, python};
-pub use sdk::Sdk;
+pub use sdk::{Sdk, sdks};
 pub use volume::Volume;
 pub use wait::{eventually, until};

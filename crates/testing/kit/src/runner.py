@@ -1,4 +1,5 @@
-"""A worker that runs a command for each task and answers with what came of it: {"command": [...], "timeout_s": 30}."""
+"""A worker that runs a command for each task and answers with what came of it: {"command": [...], "input": "",
+"timeout_s": 30}."""
 import json, os, socket, struct, subprocess, threading
 kernel = socket.socket(fileno=3)
 lock = threading.Lock()
@@ -11,7 +12,7 @@ def receive():
     return json.loads(kernel.recv(length, socket.MSG_WAITALL))
 def work(task, order):
     try:
-        done = subprocess.run(order["command"], capture_output=True, timeout=order.get("timeout_s", 30))
+        done = subprocess.run(order["command"], capture_output=True, input=order.get("input", "").encode(), timeout=order.get("timeout_s", 30))
         output = {"code": done.returncode, "out": done.stdout.decode("utf8", "replace"), "err": done.stderr.decode("utf8", "replace")}
     except subprocess.TimeoutExpired:
         output = {"code": -1, "out": "", "err": "time"}

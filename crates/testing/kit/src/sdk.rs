@@ -17,6 +17,13 @@ pub enum Sdk {
     AnthropicJavaScript,
 }
 
+/// Where they are installed.
+pub fn sdks() -> PathBuf {
+    let sdks = target().join("sdks");
+    assert!(sdks.join("known").is_file(), "{} is missing; run: scripts/sdks.sh", sdks.display());
+    sdks
+}
+
 impl Sdk {
     pub const ALL: [Sdk; 4] =
         [Sdk::OpenAiPython, Sdk::OpenAiJavaScript, Sdk::AnthropicPython, Sdk::AnthropicJavaScript];
@@ -65,9 +72,7 @@ impl Sdk {
             Sdk::OpenAiPython | Sdk::AnthropicPython => ("PYTHONPATH", "python"),
             Sdk::OpenAiJavaScript | Sdk::AnthropicJavaScript => ("NODE_PATH", "javascript/node_modules"),
         };
-        let sdks = target().join("sdks");
-        assert!(sdks.join("known").is_file(), "{} is missing; run: scripts/sdks.sh", sdks.display());
-        (variable, sdks.join(place))
+        (variable, sdks().join(place))
     }
 
     /// Does the orders one after the other at a server, and returns what came of each.

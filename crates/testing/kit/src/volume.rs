@@ -86,6 +86,11 @@ impl Volume {
         self.run(&format!("mount --bind '{}/hosts' /etc/hosts", self.inside.display()));
     }
 
+    /// A directory of the machine at another place, which must be one already.
+    pub fn show(&self, directory: &Path, at: &str) {
+        self.run(&format!("mount --bind '{}' '{at}'", directory.display()));
+    }
+
     /// Takes all the room there is.
     pub fn fill(&self) {
         let script = format!("cat /dev/zero > '{}/filler' 2>/dev/null || true", self.inside.display());

@@ -135,7 +135,8 @@ async fn what_a_deployment_announces_holds_until_it_is_stored_or_given_up() {
     let house = House::new();
     let ledger = house.ledger().await;
     let agent = "a".parse().unwrap();
-    let announced = ledger.announce(&agent, vec![budget("agent:a", Day, NanoUsd, 100)]);
+    let announced = ledger.announce(vec![budget("agent:a", Day, NanoUsd, 100)]);
+    drop(ledger.announce(vec![budget("agent:a", Day, NanoUsd, 5)]));
     assert_eq!(ledger.reserve(&payer(), usd(101)).await.unwrap_err().code, Code::BUDGET_EXCEEDED);
     ledger.reserve(&payer(), usd(100)).await.unwrap().release();
     drop(announced);

@@ -1,7 +1,8 @@
 //! The door for calls of models: who asks, for which model, and the two records that frame each call.
 //!
-//! The intent is on its way to the disk while the provider is asked, and has arrived there before the first byte of an answer
-//! leaves; the outcome has before the answer, or the last event of a stream, does. Nothing of a prompt or an answer stands in
+//! The intent goes to the disk while the provider is asked, and has arrived there before the first byte of an answer leaves, by
+//! itself or, if the provider answers at once, in one commit with the outcome; the outcome has before the answer, or the last
+//! event of a stream, does. Nothing of a prompt or an answer stands in
 //! a record; its hash does. A call of an agent at work on one task is a step of it, whose answer is kept and given again
 //! after a crash. Not here: protocols, providers, prices, budgets; the engine above has them.
 
@@ -113,11 +114,7 @@ impl Inner {
                     (step, StepStart::Fresh { .. }) => (Some(step), None),
                 }
             }
-            _ => {
-                let store = self.store.clone();
-                let durable = async move { store.record(intent).await };
-                (None, Some(Box::pin(durable) as pass::Intent))
-            }
+            _ => (None, Some(intent)),
         };
         // Made here, where it is spent; the grants are asked again.
         let demand = demand_of(told.model)?;

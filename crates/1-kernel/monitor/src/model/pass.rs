@@ -2,7 +2,7 @@
 //! is recorded as abandoned.
 
 use std::{
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,12 +10,14 @@ use agentos_authority::{Authorized, Party};
 use agentos_store::Tx;
 use agentos_tasks::Lease;
 use agentos_types::{Code, Fault, Result, audit::AuditEvent};
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::{ModelEnd, ModelOutcome};
 use crate::monitor::{HOLD_FIRST, HOLD_MAX, Inner, may_pass};
 
-pub(super) type Intent = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+/// How long an intent waits for its outcome, so that one sync of the disk serves both where a provider answers at once. One that
+/// thinks takes a hundred times as long, and its intent is on the disk long before it has written its first word.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// What has come of a call until now, for the record of one that nobody closes.
 pub type SoFar = Arc<Mutex<ModelOutcome>>;
@@ -32,8 +34,8 @@ pub struct ModelPass<T> {
 #[must_use = "a record that is dropped says that the call was abandoned"]
 pub struct ModelRecord {
     inner: Arc<Inner>,
-    /// Until it is durable.
-    intent: Option<Intent>,
+    /// Until it is on its way to the log. What is left of it when the call is closed goes there with the outcome.
+    intent: Option<AuditEvent>,
     /// `None` once it is closed.
     open: Option<Open>,
     so_far: SoFar,
@@ -49,7 +51,7 @@ struct Open {
 impl ModelRecord {
     pub(super) fn new(
         inner: Arc<Inner>,
-        intent: Option<Intent>,
+        intent: Option<AuditEvent>,
         record: AuditEvent,
         step: Option<(Lease, String)>,
     ) -> Self {
@@ -67,26 +69,41 @@ impl ModelRecord {
         self.open.as_ref().is_some_and(|open| open.step.is_some())
     }
 
-    /// Does the work while the intent becomes durable, and returns when both are done. If the log takes no intent, the work is
-    /// stopped and its answer withheld.
+    /// Does the work while the intent becomes durable. If the log takes no intent, the work is stopped and its answer withheld.
+    /// Work that is done within a millisecond leaves the intent to [`Self::close`] or [`Self::begun`], one of which has to come
+    /// before anything of the answer leaves.
     pub async fn beside<R>(&mut self, work: impl Future<Output = R>) -> Result<R> {
-        let Some(mut intent) = self.intent.take() else { return Ok(work.await) };
         let mut work = pin!(work);
-        // The intent first: it is in the queue of the log before anything is sent, and stays there if this future is dropped.
+        if self.intent.is_none() {
+            return Ok(work.await);
+        }
+        if let Ok(answer) = timeout(TOGETHER, &mut work).await {
+            return Ok(answer);
+        }
+        let begun = self.begun();
+        let mut begun = pin!(begun);
+        // The intent first: once it is in the queue of the log it stays there, even if this future is dropped.
         let (durable, answer) = tokio::select! {
             biased;
-            durable = &mut intent => (durable, None),
-            answer = &mut work => (intent.await, Some(answer)),
+            durable = &mut begun => (durable, None),
+            answer = &mut work => (begun.await, Some(answer)),
         };
-        if let Err(fault) = durable {
-            // There is nothing in the log that an outcome could belong to.
-            self.open = None;
-            return Err(fault);
-        }
+        durable?;
         match answer {
             Some(answer) => Ok(answer),
             None => Ok(work.await),
         }
+    }
+
+    /// The intent is durable when it returns: before the first byte of an answer whose outcome nobody knows yet.
+    pub async fn begun(&mut self) -> Result<()> {
+        let Some(intent) = self.intent.take() else { return Ok(()) };
+        let durable = self.inner.store.record(intent).await;
+        if durable.is_err() {
+            // There is nothing in the log that an outcome could belong to.
+            self.open = None;
+        }
+        durable
     }
 
     /// Durable when it returns. While the log cannot take it, it is held for as long as the result of a call would be. A fault
@@ -115,10 +132,7 @@ impl Drop for ModelRecord {
     }
 }
 
-async fn close(inner: Arc<Inner>, intent: Option<Intent>, open: Open, mut outcome: ModelOutcome) -> Result<()> {
-    if let Some(intent) = intent {
-        intent.await?;
-    }
+async fn close(inner: Arc<Inner>, intent: Option<AuditEvent>, open: Open, mut outcome: ModelOutcome) -> Result<()> {
     if let Some(answer) = &mut outcome.answer {
         inner.redactor.clean_json(answer);
     }
@@ -126,8 +140,13 @@ async fn close(inner: Arc<Inner>, intent: Option<Intent>, open: Open, mut outcom
     let (give_up_at, mut wait) = (Instant::now() + inner.hold, HOLD_FIRST);
     let mut again = false;
     loop {
-        let (this, held, told) = (inner.clone(), open.clone(), outcome.clone());
-        match inner.store.write(move |tx| this.write_model_outcome(tx, held, &told, again)).await {
+        let (this, held, told, begun) = (inner.clone(), open.clone(), outcome.clone(), intent.clone());
+        let write = move |tx: &mut Tx<'_>| {
+            // Under an id of its own, should an earlier try have come through and its answer have been lost.
+            begun.into_iter().for_each(|intent| tx.record(AuditEvent { id: this.ambient.event_id(), ..intent }));
+            this.write_model_outcome(tx, held, &told, again)
+        };
+        match inner.store.write(write).await {
             Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
                 tracing::warn!(%fault, "the end of a model call is held until the log takes it");
             }

@@ -90,7 +90,7 @@ async fn an_unknown_price_is_refused_under_a_budget_or_taken_at_the_worst() {
     assert_eq!(house.chat(hello(false)).await.status, 200, "without a budget nobody asks");
     house.budget(NanoUsd, 1_000_000).await;
     let refused = house.chat(hello(false)).await;
-    assert_eq!((refused.status, parsed(refused)["error"]["agent_os"]["code"].clone()), (402, json!("AOS-2017")));
+    assert_eq!((refused.status, parsed(refused)["error"]["agent_os"]["code"].clone()), (402, json!("AOS-2033")));
     let mut assumed = target(Kind::Openai, &provider);
     assumed.price_is_assumed = true;
     let house = House::new(vec![assumed]).await;

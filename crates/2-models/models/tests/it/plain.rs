@@ -100,6 +100,22 @@ async fn a_log_that_takes_no_intent_lets_no_answer_out() {
 }
 
 #[tokio::test]
+async fn an_intent_is_in_the_log_while_the_provider_thinks() {
+    let provider = Provider::always(Play::Silence).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
+    let seen = async {
+        while house.records().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        reply = house.chat(hello(false)) => panic!("a silent provider gave {reply:?}"),
+        () = seen => {}
+    }
+    assert_eq!(house.records()[0].0, "intent");
+}
+
+#[tokio::test]
 async fn an_idempotency_key_asks_once() {
     let provider = Provider::start(vec![Play::Whole(200, "", answer())]).await;
     let house = House::new(vec![target(Kind::Openai, &provider)]).await;

@@ -28,6 +28,8 @@ pub struct Candidate {
     pub can_prefill: bool,
     /// Its provider has not had its share of retries yet.
     pub may_retry: bool,
+    /// The same of requests that go beside a slow one.
+    pub may_hedge: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +85,10 @@ impl Lane {
 }
 
 impl Candidate {
+    /// Names of providers have no slash.
+    pub(crate) fn provider(&self) -> &str {
+        self.target.split('/').next().unwrap_or_default()
+    }
     /// It may be asked at this moment.
     pub(crate) fn is_open_for_business(&self) -> bool {
         self.excluded.is_none() && self.lanes.iter().any(|lane| lane.state == LaneState::Ready)

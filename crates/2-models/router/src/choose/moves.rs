@@ -16,6 +16,8 @@ pub enum Move {
     OtherKey { once: bool },
     /// Another target, at once.
     Next,
+    /// Another target, of another provider.
+    Elsewhere,
     /// Another target, with a larger window.
     Larger,
     /// One that writes on from a prefill.
@@ -24,20 +26,21 @@ pub enum Move {
 
 /// The usual answer to each class; a rule of the route replaces it.
 pub fn after(rules: &Rules, class: Class) -> &'static [Move] {
+    // A document cannot say otherwise; should one, these stay final.
+    let is_final = matches!(class, Class::BadRequest | Class::ContentFilter | Class::StreamBroken);
     match rules.fallback.get(&FailureClass(class)) {
-        // Its document lets no rule say more than these classes bear.
         Some(Rule::Stop) => return &[],
-        Some(Rule::Next) if class != Class::ContextOverflow => return &[Move::Next],
-        Some(Rule::Retry) => return &[Move::Same, Move::Next],
+        Some(Rule::Next) if !is_final && class != Class::ContextOverflow => return &[Move::Next],
+        Some(Rule::Retry) if !is_final && class != Class::ContextOverflow => return &[Move::Same, Move::Next],
         _ => {}
     }
     match class {
         // The key is limited, not its provider.
         Class::RateLimited => &[Move::OtherKey { once: false }, Move::Wait, Move::Next],
-        Class::QuotaExhausted | Class::Auth => &[Move::OtherKey { once: true }, Move::Next],
+        Class::QuotaExhausted | Class::Auth => &[Move::OtherKey { once: true }, Move::Elsewhere],
         Class::Overloaded | Class::Server | Class::Malformed => &[Move::Same, Move::Next],
         // Nothing was sent; the same address will hardly be better, but if there is no other, it may be.
-        Class::Connect => &[Move::Next, Move::Same],
+        Class::Connect => &[Move::Elsewhere, Move::Same],
         // It may be billed twice, which is reserved twice.
         Class::Timeout => &[Move::Next, Move::Same],
         Class::ContextOverflow => &[Move::Larger],

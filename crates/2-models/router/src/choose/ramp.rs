@@ -20,6 +20,9 @@ const SHARE: u64 = 4;
 
 /// Until when this request is held back, if it is one that would have gone to a large target.
 pub fn held_back(rules: &Rules, seed: u64, situation: &Situation, heir: usize) -> Option<Timestamp> {
+    if !rules.ramp {
+        return None;
+    }
     let candidates = &situation.candidates;
     // While all are well, which is nearly always, nothing is computed.
     let (since, calls) = candidates.iter().filter_map(died).max_by_key(|(since, _)| *since)?;

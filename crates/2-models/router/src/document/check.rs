@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use agentos_types::{Code, Fault, Result, SecretName};
 use agentos_wire::Class;
 use serde::Serialize;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Document, FailureClass, Policy, Provider, Route, Rule, Timeouts};
 
@@ -172,6 +172,9 @@ fn check_provider(problems: &mut Problems, field: &str, provider: &Provider) {
         }
     }
     check_keys(problems, field, provider);
+    if !provider.keys.is_empty() && provider.base_url.as_deref().is_some_and(is_in_the_clear) {
+        problems.add(format!("{field}.base_url"), "keys would travel in the clear; use https");
+    }
     problems.at_most(&format!("{field}.headers"), provider.headers.len(), HEADERS_MAX);
     for (name, value) in &provider.headers {
         let token = !name.is_empty()
@@ -285,6 +288,18 @@ fn is_base_url(text: &str) -> Result<(), &'static str> {
         return Err("has no query and no fragment");
     }
     Ok(())
+}
+
+/// Over http to an address that is not this machine's or a private network's.
+fn is_in_the_clear(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    let near = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_private(),
+        Some(Host::Ipv6(address)) => address.is_loopback() || address.is_unique_local(),
+        None => false,
+    };
+    url.scheme() == "http" && !near
 }
 
 #[cfg(test)]

@@ -94,13 +94,13 @@ impl Breaker {
         }
     }
 
-    /// Whether it closed.
-    pub fn succeeded(&mut self, now: Timestamp) -> bool {
+    /// Whether it closed. Half open, only its probe says something: others were sent before.
+    pub fn succeeded(&mut self, now: Timestamp, is_probe: bool) -> bool {
         self.look(now);
         self.in_a_row = 0;
         self.window.count(now, true);
         match &mut self.phase {
-            Phase::HalfOpen { succeeded, .. } => {
+            Phase::HalfOpen { succeeded, .. } if is_probe => {
                 *succeeded += 1;
                 if *succeeded < PROBES {
                     return false;
@@ -108,19 +108,22 @@ impl Breaker {
                 *self = Self::default();
                 true
             }
-            // One that was sent before it opened proves nothing.
-            Phase::Closed | Phase::Open { .. } => false,
+            _ => false,
         }
     }
 
     /// Whether it opened.
-    pub fn failed(&mut self, now: Timestamp) -> bool {
+    pub fn failed(&mut self, now: Timestamp, is_probe: bool) -> bool {
         self.look(now);
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.window.count(now, false);
         let length = match self.phase {
-            Phase::Open { .. } => return false,
-            Phase::HalfOpen { length, .. } => (length * 2).min(OPEN_MAX),
+            Phase::HalfOpen { length, .. } if is_probe => {
+                // Its traffic went elsewhere long ago.
+                self.flow = 0;
+                (length * 2).min(OPEN_MAX)
+            }
+            Phase::Open { .. } | Phase::HalfOpen { .. } => return false,
             Phase::Closed => {
                 let (calls, failures) = self.window.sums(now);
                 let many = calls >= CALLS_MIN && failures * 2 >= calls;

@@ -13,7 +13,6 @@ const SAMPLES_MIN: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Latency {
     first_byte_us: Option<u64>,
-    errors_permille: u32,
     samples: Vec<u32>,
     next: usize,
 }
@@ -25,7 +24,6 @@ impl Latency {
             None => us,
             Some(old) => (old * (SHARE - 1) + us) / SHARE,
         });
-        self.errors_permille -= self.errors_permille.div_ceil(ERROR_SHARE);
         let sample = u32::try_from(us).unwrap_or(u32::MAX);
         if self.samples.len() < SAMPLES {
             self.samples.push(sample);
@@ -33,10 +31,6 @@ impl Latency {
             *oldest = sample;
         }
         self.next = (self.next + 1) % SAMPLES;
-    }
-
-    pub fn failed(&mut self) {
-        self.errors_permille += (1_000 - self.errors_permille) / ERROR_SHARE;
     }
 
     pub fn is_known(&self) -> bool {
@@ -47,10 +41,6 @@ impl Latency {
         self.first_byte_us
     }
 
-    pub fn errors_permille(&self) -> u32 {
-        self.errors_permille
-    }
-
     /// The 95th percentile of the last times.
     pub fn p95(&self) -> Option<Duration> {
         if self.samples.len() < SAMPLES_MIN {
@@ -59,5 +49,23 @@ impl Latency {
         let mut sorted = self.samples.clone();
         sorted.sort_unstable();
         sorted.get(sorted.len() * 95 / 100).map(|us| Duration::from_micros(u64::from(*us)))
+    }
+}
+
+/// The share of attempts that failed, in thousandths.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ErrorRate(u32);
+
+impl ErrorRate {
+    pub fn count(&mut self, succeeded: bool) {
+        if succeeded {
+            self.0 -= self.0.div_ceil(ERROR_SHARE);
+        } else {
+            self.0 += (1_000 - self.0) / ERROR_SHARE;
+        }
+    }
+
+    pub fn permille(self) -> u32 {
+        self.0
     }
 }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use agentos_types::Timestamp;
 use agentos_wire::Failure;
 
-use crate::{Change, Observed, Tried, config::Member, health::TargetHealth};
+use crate::{
+    Change, Observed, Tried,
+    config::Member,
+    health::{TargetHealth, Way},
+};
 
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -14,10 +18,13 @@ pub(crate) struct Ticket {
     group: String,
     key: String,
     health: Arc<TargetHealth>,
+    is_stream: bool,
     is_probe: bool,
-    /// Its failure is known already.
-    has_failed: bool,
-    is_over: bool,
+    /// It still has the place of the probe, and its place among those in flight.
+    holds_probe: bool,
+    holds_place: bool,
+    /// Once its failure is known.
+    pub failed: Option<Tried>,
 }
 
 impl Ticket {
@@ -27,6 +34,7 @@ impl Ticket {
         health: &Arc<TargetHealth>,
         index: usize,
         lane: usize,
+        is_stream: bool,
         now: Timestamp,
     ) -> Option<Self> {
         let (group, key) = member.place.keys.get(lane)?;
@@ -44,48 +52,48 @@ impl Ticket {
             group: group.clone(),
             key: key.as_ref().map_or_else(String::new, |key| key.as_str().to_owned()),
             health: health.clone(),
+            is_stream,
             is_probe,
-            has_failed: false,
-            is_over: false,
+            holds_probe: is_probe,
+            holds_place: true,
+            failed: None,
         })
     }
 
+    /// A failure ends it. Later ones say nothing new.
     pub fn observe(&mut self, observed: Observed<'_>, now: Timestamp) -> Option<Change> {
-        if let Observed::Failed(_) = observed {
-            if self.has_failed {
-                return None;
-            }
-            self.has_failed = true;
+        if self.failed.is_some() {
+            return None;
         }
-        let mut state = self.health.state();
-        let change = state.observe(&self.group, &self.key, observed, now);
-        if self.is_probe && !matches!(observed, Observed::Nothing) {
-            state.breaker(&self.group).release();
-            drop(state);
-            self.is_probe = false;
+        let way = Way { group: &self.group, key: &self.key, is_stream: self.is_stream, is_probe: self.is_probe };
+        let change = self.health.state().observe(way, observed, now);
+        match observed {
+            Observed::Nothing => {}
+            Observed::Answered { .. } => self.release_probe(),
+            Observed::Failed(failure) => {
+                self.failed = Some(self.tried(failure));
+                self.leave();
+            }
         }
         change
     }
 
-    /// The attempt failed; it gives its places back. `None` if it had ended before.
-    pub fn end(&mut self, failure: &Failure, now: Timestamp) -> Option<Tried> {
-        if self.is_over {
-            return None;
-        }
-        self.observe(Observed::Failed(failure), now);
-        self.leave();
+    fn tried(&self, failure: &Failure) -> Tried {
         let retry_after_ms = failure.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        Some(Tried { target: self.member, lane: self.lane, class: failure.class, retry_after_ms })
+        Tried { target: self.member, lane: self.lane, class: failure.class, retry_after_ms }
+    }
+
+    fn release_probe(&mut self) {
+        if std::mem::take(&mut self.holds_probe) {
+            self.health.state().breaker(&self.group).release();
+        }
     }
 
     fn leave(&mut self) {
-        if std::mem::replace(&mut self.is_over, true) {
-            return;
-        }
-        let mut state = self.health.state();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        if self.is_probe {
-            state.breaker(&self.group).release();
+        self.release_probe();
+        if std::mem::take(&mut self.holds_place) {
+            let mut state = self.health.state();
+            state.in_flight = state.in_flight.saturating_sub(1);
         }
     }
 }

@@ -210,8 +210,10 @@ impl State {
                     modified_at: *modified_at,
                 })
             }
-            // Its manifest grants neither.
-            Syscall::ShellExec(_) | Syscall::CodeRun(_) => return Err(failing(Code::NOT_GRANTED, ErrorClass::Denied)),
+            // Its manifest grants none of them.
+            Syscall::ShellExec(_) | Syscall::CodeRun(_) | Syscall::ModelCall(_) => {
+                return Err(failing(Code::NOT_GRANTED, ErrorClass::Denied));
+            }
             Syscall::FileList(list) => {
                 let entries = self.directories.get(&list.path).ok_or_else(missing)?.clone();
                 json!(FileListResult { entries, truncated: false })

@@ -33,7 +33,7 @@ pub(super) async fn deploy(kernel: &ServerKernel, context: &Context, body: Deplo
 async fn hand_over(kernel: &ServerKernel, context: &Context, deployment: Deployment) -> Result<Agent> {
     let name = deployment.manifest.name.clone();
     let budgets = budgets::of_manifest(&deployment.manifest, &context.actor, kernel.ambient.now());
-    let announced = kernel.ledger.announce(&name, budgets.clone());
+    let announced = kernel.ledger.announce(budgets.clone());
     budgets::enrol(&kernel.ledger, &deployment.manifest);
     let agent = name.clone();
     let alongside = move |tx: &mut Tx<'_>| agentos_ledger::write_manifests(tx, &agent, &budgets);

@@ -5,6 +5,7 @@ mod audit;
 pub mod budgets;
 mod log_life;
 mod metrics;
+mod models;
 pub mod retention;
 mod status;
 mod tokens;
@@ -29,6 +30,7 @@ use agentos_api::{
 };
 use agentos_audit::{AuditLog, Upkeep};
 use agentos_base::Ambient;
+use agentos_dialer::Dialer;
 use agentos_egress::control::Egress;
 use agentos_failpoint::{Point, hit};
 use agentos_identity::Tokens;
@@ -52,7 +54,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::{layout::Layout, log_key::LogKeyFiles, witness::Witnesses};
+use crate::{layout::Layout, log_key::LogKeyFiles, model_config::ModelDocument, witness::Witnesses};
 
 /// Everything that the API reaches.
 pub struct ServerKernel {
@@ -69,6 +71,9 @@ pub struct ServerKernel {
     pub audit_retention: Duration,
     pub supervisor: Supervisor,
     pub ledger: Ledger,
+    pub models: ModelDocument,
+    /// For looks at providers; calls of models have their own way.
+    pub dialer: Dialer,
     /// Absent where there are no walls.
     pub egress: Option<Egress>,
     pub witnesses: Witnesses,

@@ -31,7 +31,11 @@ fn documented() -> Vec<String> {
         token rotate tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E --overlap 0s --expires-in 30d|token list|token revoke tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|\
         sandbox run -- true|sandbox run --profile dev --allow-host example.org --allow-private db.local:5432 --ro /data:/mnt/data --ro x \
         --rw . --mem 512M --cpu 1.5 --pids 64 --time 90s --env A=1 --env B --full-proc --strict --report FILE -- make -j2 --silent|\
-        budget set agent:a --per day --usd 5|budget set runs-of:a --usd 0.25|budget set team:b --per minute --tokens 9|\
+        model list|model show fast|model test openai/gpt-4.1-mini|model explain fast|\
+        model explain fast --tokens 5 --max-tokens 9 --needs tools,stream --budgeted --record FILE|model disable fast|\
+        model enable fast|model replay FILE|model config show|model config apply FILE|model config apply FILE --revision 3|\
+        provider add own --kind ollama|provider add main --kind openai --key NAME --key b --base-url https://a.example/v1 \
+        --model m --model n|provider list|provider test main|provider remove main|budget set agent:a --per day --usd 5|budget set runs-of:a --usd 0.25|budget set team:b --per minute --tokens 9|\
         budget set tenant:c --per month --requests 7|budget show|budget show agent:a|budget top|budget top --days 30 --limit 5|\
         budget remove agent:a --per day --unit usd|budget remove runs-of:a --unit tokens|\
         retention show|retention run|retention run --dry-run|retention run --wait|\

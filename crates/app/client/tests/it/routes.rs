@@ -8,6 +8,7 @@ use agentos_api::{
     },
     budgets::{BudgetFilter, BudgetKey, SetBudget, SpendFilter},
     kernel::AgentCommand,
+    model_admin::{ExplainModel, SetModelConfig},
     problem::PROBLEM_JSON,
 };
 use agentos_client::{Client, TaskFilter};
@@ -89,6 +90,20 @@ async fn call_everything(client: &Client) {
     client.verify_audit().await.unwrap_err();
     client.audit_checkpoint().await.unwrap_err();
     client.export_audit(3).await.map(drop).unwrap_err();
+    client.model_config().await.unwrap_err();
+    client.set_model_config(7, &SetModelConfig::default()).await.unwrap_err();
+    client.known_models().await.unwrap_err();
+    client.get_model("openai/gpt-4.1").await.unwrap_err();
+    client.switch_model("fast", true).await.unwrap_err();
+    client.switch_model("fast", false).await.unwrap_err();
+    let query = ExplainModel { input_tokens: 5, needs: Some("tools".into()), ..ExplainModel::default() };
+    client.explain_model("fast", &query).await.unwrap_err();
+    client.replay_model(json!({})).await.unwrap_err();
+    client.test_model("fast").await.unwrap_err();
+    client.list_providers().await.unwrap_err();
+    client.set_provider("own", json!({})).await.unwrap_err();
+    client.remove_provider("own").await.unwrap_err();
+    client.test_provider("own").await.unwrap_err();
     let scope: BudgetScope = "agent:monitor".parse().unwrap();
     client.budgets(&BudgetFilter { scope: Some(scope.clone()) }).await.unwrap_err();
     let (period, unit) = (Period::Day, BudgetUnit::NanoUsd);
@@ -123,6 +138,11 @@ fn expected() -> Vec<String> {
          POST /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E/rotate|\
          DELETE /api/v1/tokens/tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E|GET /api/v1/audit?actor=agent%3Aa+b&ascending=false&since=7|\
          GET /api/v1/audit/verify|GET /api/v1/audit/checkpoint|GET /api/v1/audit/export?from_seq=3|\
+         GET /api/v1/model-config|PUT /api/v1/model-config|GET /api/v1/models|GET /api/v1/models/openai%2Fgpt-4.1|\
+         POST /api/v1/models/fast/disable|POST /api/v1/models/fast/enable|\
+         GET /api/v1/models/fast/explain?budgeted=false&input_tokens=5&needs=tools|POST /api/v1/models/replay|\
+         POST /api/v1/models/test|GET /api/v1/providers|PUT /api/v1/providers/own|DELETE /api/v1/providers/own|\
+         POST /api/v1/providers/own/test|\
          GET /api/v1/budgets?scope=agent%3Amonitor|PUT /api/v1/budgets|\
          DELETE /api/v1/budgets?period=day&scope=agent%3Amonitor&unit=nano-usd|GET /api/v1/spend?days=7&limit=3|\
          GET /api/v1/retention|GET /api/v1/retention/preview|POST /api/v1/retention/run|\

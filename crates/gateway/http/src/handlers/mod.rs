@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod log_life;
+pub(crate) mod model_admin;
 pub(crate) mod models;
 pub(crate) mod retention;
 pub(crate) mod schedules;

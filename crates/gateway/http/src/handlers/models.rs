@@ -60,7 +60,7 @@ pub(crate) async fn list_models(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let protocol = told::protocol_of(&uri, &headers).unwrap_or(Protocol::Chat);
-    let models: Vec<ModelInfo> = models(&shared)?.list(&who(&caller)?).await?;
+    let models: Vec<ModelInfo> = port(&shared)?.list(&who(&caller)?).await?;
     Ok(answer::response(answer::list(protocol, &models), None)?)
 }
 
@@ -73,12 +73,12 @@ async fn call(
 ) -> Answer<Response> {
     let id: RequestId = caller.context.request_id.clone();
     let request = request::request(operation, &headers, body, id, Some(context.to_string()))?;
-    let reply = models(&shared)?.call(who(&caller)?, request).await;
+    let reply = port(&shared)?.call(who(&caller)?, request).await;
     let watch = Watch::new(Arc::clone(&shared), caller, Right::Whole(Scope::Models));
     Ok(answer::response(reply, Some(watch))?)
 }
 
-pub(crate) fn models(shared: &Shared) -> Result<&dyn Models> {
+pub(crate) fn port(shared: &Shared) -> Result<&dyn Models> {
     shared.models.as_deref().ok_or_else(|| Fault::new(Code::ROUTE_NOT_FOUND, "this server calls no models"))
 }
 

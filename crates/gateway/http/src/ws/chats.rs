@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    handlers::models::{models, who},
+    handlers::models::{port, who},
     identity::Caller,
     models::request,
     shared::Shared,
@@ -91,7 +91,7 @@ impl Chats {
             Spoken::Responses => (ModelOperation::Responses, Protocol::Responses),
             Spoken::Messages => (ModelOperation::Messages, Protocol::Messages),
         };
-        models(shared)?;
+        port(shared)?;
         let id = caller.context.request_id.clone();
         let context = TraceContext::to_string(&shared.ambient.root());
         let mut request =
@@ -102,7 +102,7 @@ impl Chats {
         let background = shared.background.clone();
         background.spawn("chat", async move {
             let asking = async {
-                let reply = models(&shared)?.call(caller, request).await;
+                let reply = port(&shared)?.call(caller, request).await;
                 running.pass(reply, Tap::new(protocol)).await;
                 Ok::<_, Fault>(())
             };

@@ -9,6 +9,7 @@ use agentos_api::{
     body::*,
     budgets::{BudgetFilter, BudgetInfo, BudgetKey, Budgets, SetBudget, SpendFilter, SpendInfo},
     kernel::{AgentCommand, Kernel, Principal, TaskQuery},
+    model_admin::*,
 };
 use agentos_types::{
     AgentName, Code, Fault, LogName, Result, Role, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
@@ -141,6 +142,67 @@ impl Budgets for FakeKernel {
 
     async fn spend(&self, _: SpendFilter) -> Result<Vec<SpendInfo>> {
         Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl ModelAdmin for FakeKernel {
+    async fn model_config(&self) -> Result<ModelConfig> {
+        Ok(ModelConfig { revision: 7, document: json!({}), set_by: None, set_at: None })
+    }
+
+    async fn set_model_config(&self, _: &Context, revision: Option<i64>, _: SetModelConfig) -> Result<ModelConfig> {
+        Ok(ModelConfig { revision: revision.unwrap_or(0) + 1, document: json!({}), set_by: None, set_at: None })
+    }
+
+    async fn list_models(&self) -> Result<ModelList> {
+        let prices = PriceSource { date: "2026-11-23".into(), sha256: "00".into() };
+        Ok(ModelList { items: vec![ModelEntry::default()], revision: 7, prices })
+    }
+
+    async fn get_model(&self, id: &str) -> Result<ModelEntry> {
+        Ok(ModelEntry { id: id.to_owned(), ..ModelEntry::default() })
+    }
+
+    async fn switch_model(&self, _: &Context, id: &str, disabled: bool) -> Result<ModelEntry> {
+        Ok(ModelEntry { id: id.to_owned(), disabled, ..ModelEntry::default() })
+    }
+
+    async fn explain_model(&self, _: &str, query: ExplainModel) -> Result<ModelExplanation> {
+        Ok(ModelExplanation { text: query.needs.unwrap_or_default(), record: json!({}) })
+    }
+
+    async fn replay_model(&self, _: ReplayModel) -> Result<ModelReplay> {
+        Ok(ModelReplay { same: true, text: String::new() })
+    }
+
+    async fn list_providers(&self) -> Result<Vec<ProviderInfo>> {
+        Ok(Vec::new())
+    }
+
+    async fn set_provider(
+        &self,
+        _: &Context,
+        name: &str,
+        revision: Option<i64>,
+        _: SetProvider,
+    ) -> Result<ProviderInfo> {
+        Ok(ProviderInfo {
+            name: name.to_owned(),
+            kind: format!("{revision:?}"),
+            base_url: String::new(),
+            disabled: false,
+            keys: Vec::new(),
+            models: Vec::new(),
+        })
+    }
+
+    async fn remove_provider(&self, _: &Context, _: &str, _: Option<i64>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn test_provider(&self, _: &Context, _: &str) -> Result<ProviderTest> {
+        Ok(ProviderTest { ok: true, keys: Vec::new() })
     }
 }
 

@@ -15,6 +15,8 @@ mod first_light;
 mod gateway;
 mod honest_status;
 mod log_life;
+mod models;
+mod models_admin;
 mod monitor;
 mod outage;
 mod postgres;

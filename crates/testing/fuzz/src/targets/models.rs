@@ -73,15 +73,13 @@ fn written_ask(to: Protocol, dialect: Dialect, written: &[u8]) {
 pub fn model_answer(data: &[u8]) {
     let Some((first, body)) = data.split_first() else { return };
     let protocol = protocol(*first);
-    let mut tap = Tap::new(protocol);
-    let seen = tap.whole(body);
+    let _ = Tap::new(protocol).whole(body);
     let _ = Tap::embeddings().whole(body);
     for phase in [Phase::Connect, Phase::TimedOut, Phase::Cut, Phase::Answered, Phase::Streaming] {
         let evidence = Evidence::new(phase, Some(429), body);
         assert_eq!(classify(protocol, &evidence), classify(protocol, &evidence), "the same evidence, the same class");
     }
     let Ok(answer) = read_answer(protocol, body) else { return };
-    assert!(!matches!(seen, Seen::Malformed), "the tap does not see an answer where the reader does");
     for to in [Protocol::Chat, Protocol::Messages] {
         let Ok(written) = write_answer(to, &answer, &Ask::default()) else { continue };
         let twice = again(to, &written);

@@ -81,7 +81,7 @@ impl Executors for Hands {
     fn local(&self, tx: &mut Tx<'_>, call: Authorized<Call>) -> Result<Value> {
         let call = call.get();
         let Syscall::KvPut(put) = &call.syscall else { return Err(Fault::internal("not a call of this world")) };
-        let key = format!("{} {}", call.task, put.key);
+        let key = format!("{} {}", call.lease.task, put.key);
         let count = tx.query_one(
             "INSERT INTO kv (agent, key, version, value_key, value, updated_at) VALUES ('sim', $1, 1, 0, $2, 0)
              ON CONFLICT (agent, key) DO UPDATE SET version = kv.version + 1 RETURNING version",
@@ -95,19 +95,19 @@ impl Executors for Hands {
         let call = call.into_inner();
         let asked = serde_json::to_string(&call.syscall).map_err(Fault::internal)?;
         // What a person decides from here on is about a later request.
-        let decision = self.world.decisions_of(&call.task);
+        let decision = self.world.decisions_of(&call.lease.task);
         if self.stop(false).await == Answer::Unreachable {
             return Err(Fault::new(Code::CONNECT_FAILED, "nobody listens"));
         }
         let acts = {
             let mut all = self.world.seen.lock().unwrap();
-            let seen = all.entry((call.task.clone(), call.step.clone(), asked)).or_default();
+            let seen = all.entry((call.lease.task.clone(), call.step.clone(), asked)).or_default();
             seen.acts += 1;
             seen.keys.push(call.idempotency_key());
             let acts = seen.by_decision.entry(decision).or_default();
             *acts += 1;
             let (safety, times) = (call.syscall.safety(), *acts);
-            assert!(safety != Safety::Unsafe || times == 1, "{} of {} was sent {times} times", call.step, call.task);
+            assert!(safety != Safety::Unsafe || times == 1, "{} of {} was sent {times} times", call.step, call.lease.task);
             seen.acts
         };
         match self.stop(true).await {
