@@ -1,11 +1,10 @@
 //! Ours, as an operator sets it up: an installation, the provider in its document of models, a token of a caller of models, and
 //! budgets that are far away, so that each call is reserved and settled and none is refused.
 
-use std::{net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr};
 
 use agentos_api::body::CreateToken;
 use anyhow::{Context, Result};
-use rusqlite::Connection;
 use serde_json::{from_value, json};
 
 use super::{Who, load::Target};
@@ -37,8 +36,11 @@ impl Ours {
             Who::Disk => Installation::make_with(place, &settings)?,
             _ => Installation::in_memory(place, &settings)?,
         };
-        set_document(installation.directory(), mock)?;
         let (server, _) = installation.up()?;
+        let document = installation.directory().join("models.json");
+        fs::write(&document, document_of(mock))?;
+        let document = document.to_str().context("the scratch directory is not UTF-8")?;
+        installation.run(&["model", "config", "apply", document])?;
         let made = server.client.create_token(&caller()?).await.context("a token")?;
         if who != Who::Memory {
             let scope = format!("token:{}", made.info.id);
@@ -67,15 +69,10 @@ fn caller() -> Result<CreateToken> {
     Ok(from_value(json!({"name": "bench", "role": "model-caller"}))?)
 }
 
-/// Written before the server reads it: an invented provider of OpenAI's protocol with the prices of a small model of today.
-fn set_document(directory: &Path, mock: SocketAddr) -> Result<()> {
-    let document = json!({"providers": {PROVIDER: {
-        "kind": "openai-compatible",
-        "base_url": format!("http://{mock}/v1"),
-        "models": {MODEL: {"context": 128_000, "output_max": 16_384, "price": {"input": "0.15", "output": "0.60"}}},
-    }}});
-    let database = Connection::open(directory.join("agent-os.db"))?;
-    let insert = "INSERT INTO model_config (revision, document, set_by, set_at) VALUES (1, ?1, 'bench', 0)";
-    database.execute(insert, [document.to_string()])?;
-    Ok(())
+/// An invented provider of OpenAI's protocol with the prices of a small model of today.
+fn document_of(mock: SocketAddr) -> String {
+    let model = json!({"context": 128_000, "output_max": 16_384, "price": {"input": "0.15", "output": "0.60"}});
+    let provider =
+        json!({"kind": "openai-compatible", "base_url": format!("http://{mock}/v1"), "models": {MODEL: model}});
+    json!({"providers": {PROVIDER: provider}}).to_string()
 }
