@@ -3,7 +3,7 @@
 # Everything runs on this machine alone, one story after the other. What was found is told on standard output and in
 # docs/quality/deep-DATE.md; a seed that failed is named there and can be repeated alone.
 #
-# ONLY='A B'     sections: storms churn watchdog simulation crashes outage soak doors scanners fuzz (all)
+# ONLY='A B'     sections: storms churn watchdog simulation crashes outage soak doors scanners models fuzz (all)
 # SEEDS=N        storms over agents, one seed each (5)
 # FIRST_SEED=N   the first of them (1)
 # AGENTS=N       agents in each storm (200)
@@ -18,7 +18,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-SECTIONS='storms churn watchdog simulation crashes outage soak doors scanners fuzz'
+SECTIONS='storms churn watchdog simulation crashes outage soak doors scanners models fuzz'
 ONLY=${ONLY:-$SECTIONS}
 SEEDS=${SEEDS:-5} FIRST_SEED=${FIRST_SEED:-1} AGENTS=${AGENTS:-200} CONNECTIONS=${CONNECTIONS:-20000}
 SIMULATIONS=${SIMULATIONS:-10000} CRASHES=${CRASHES:-5} SOAK_DAYS=${SOAK_DAYS:-60} SOAK_TASKS=${SOAK_TASKS:-500} FUZZ_SECONDS=${FUZZ_SECONDS:-60}
@@ -144,6 +144,17 @@ if is_asked_for scanners; then
     script 'schemathesis over the OpenAPI document' schemathesis.sh
     script 'slowhttptest in its four modes' slowhttptest.sh
     script 'testssl.sh against TLS' testssl.sh
+fi
+if is_asked_for models; then
+    scripts/sdks.sh
+    scripts/local-model.sh
+    story 'a real model behind the gateway: chat, stream, schema, a tool that is called by prompt' \
+        models::local_model::a_real_model_chats_streams_follows_a_schema_and_calls_the_tool_it_is_told_to
+    story 'official clients on the gateway' models::sdks::official_clients_see_no_difference_to_their_provider
+    story 'official clients and faults' models::sdks::official_clients_raise_their_own_exceptions
+    story 'official clients inside of a sandbox' \
+        models::sdks::official_clients_work_inside_of_a_sandbox_by_their_environment_alone
+    story 'calls at the limit of a budget' models::budgets::fifty_calls_at_once_at_the_limit_never_spend_more_than_it
 fi
 if is_asked_for fuzz; then
     script "fuzzing, $FUZZ_SECONDS s for each target" fuzz.sh "$FUZZ_SECONDS"
