@@ -107,7 +107,12 @@ impl Executors for Hands {
             let acts = seen.by_decision.entry(decision).or_default();
             *acts += 1;
             let (safety, times) = (call.syscall.safety(), *acts);
-            assert!(safety != Safety::Unsafe || times == 1, "{} of {} was sent {times} times", call.step, call.lease.task);
+            assert!(
+                safety != Safety::Unsafe || times == 1,
+                "{} of {} was sent {times} times",
+                call.step,
+                call.lease.task
+            );
             seen.acts
         };
         match self.stop(true).await {
