@@ -42,7 +42,7 @@ impl Writer {
             self.usage = Some(*usage);
         }
         self.begin(&mut out);
-        if choice(delta).is_some_and(|choice| choice > 0) {
+        if delta.choice().is_some_and(|choice| choice > 0) {
             out.extend(self.broken("the provider sent a second answer, and one was asked for"));
             return out;
         }
@@ -175,20 +175,6 @@ impl Writer {
         event(out, "message_delta", last);
         event(out, "message_stop", Build::kind("message_stop"));
         self.over = true;
-    }
-}
-
-fn choice(delta: &Delta) -> Option<usize> {
-    match delta {
-        Delta::Text { choice, .. }
-        | Delta::Thinking { choice, .. }
-        | Delta::Signature { choice, .. }
-        | Delta::HiddenThinking { choice, .. }
-        | Delta::Refusal { choice, .. }
-        | Delta::ToolBegin { choice, .. }
-        | Delta::ToolArguments { choice, .. }
-        | Delta::Finish { choice, .. } => Some(*choice),
-        Delta::Begin { .. } | Delta::Usage(_) | Delta::Extra(_) | Delta::End => None,
     }
 }
 
