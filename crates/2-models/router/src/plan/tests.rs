@@ -348,3 +348,19 @@ fn retries_stay_below_a_tenth_of_the_traffic() {
     }
     assert!((200..=210).contains(&retries), "{retries} retries of 2000 requests");
 }
+
+#[test]
+fn a_key_that_was_replaced_rests_no_longer() {
+    let document =
+        "[providers.one]\nkind = \"openai\"\nkeys = [\"a\"]\n[routes.best]\ntargets = [{ model = \"one/gpt-5\" }]\n";
+    let router = router(document);
+    assert_eq!(fail(&router, Class::Auth, START), Some(Change::KeyRefused));
+    let asked = Asked { budgeted: false, ..asked("best") };
+    let refused: agentos_types::Fault = router.plan(&asked).unwrap_err().into();
+    assert_eq!(refused.code, agentos_types::Code::MODEL_UNAVAILABLE);
+    assert!(refused.hint.unwrap().contains("model explain best"));
+    router.forgive_key("b");
+    assert!(router.plan(&asked).is_err(), "that is another one");
+    router.forgive_key("a");
+    assert_eq!(router.plan(&asked).unwrap().next(None, START).unwrap().id, "one/gpt-5");
+}

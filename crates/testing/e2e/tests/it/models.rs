@@ -9,6 +9,7 @@
 
 mod budgets;
 mod chat;
+mod clouds;
 mod crashes;
 mod faults;
 mod inside;
