@@ -188,7 +188,8 @@ impl Engine {
         let is_kept = record.is_step() || slot.is_some();
         let kept = is_kept.then(|| Kept::new(PAYLOAD_BYTES_MAX));
         let (client, ambient) = (call.protocol(), self.inner.ambient.clone());
-        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, slot };
+        let later = None;
+        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, slot, later };
         self.inner.background.spawn("model-stream", pump.run());
         reply
     }
