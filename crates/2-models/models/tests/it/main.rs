@@ -1,6 +1,8 @@
 //! The engine behind the real monitor, journal and ledger, in front of providers that do what they are told.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+mod azure;
+mod bedrock;
 mod budgets;
 mod failover;
 mod hard;

@@ -9,6 +9,8 @@ use url::{Host, Url};
 
 use super::{Document, FailureClass, Policy, Provider, Route, Rule, Timeouts};
 
+mod clouds;
+
 /// Providers and routes of a document; targets of a route, keys and headers of a provider; models of a provider.
 const PROVIDERS_MAX: usize = 64;
 const ROUTES_MAX: usize = 256;
@@ -40,6 +42,9 @@ const OUR_HEADERS: &[&str] = &[
     "accept-encoding",
     "proxy-authorization",
     "cookie",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
 ];
 
 /// One mistake.
@@ -172,6 +177,7 @@ fn check_provider(problems: &mut Problems, field: &str, provider: &Provider) {
         }
     }
     check_keys(problems, field, provider);
+    clouds::check(problems, field, provider);
     if !provider.keys.is_empty() && provider.base_url.as_deref().is_some_and(is_in_the_clear) {
         problems.add(format!("{field}.base_url"), "keys would travel in the clear; use https");
     }
