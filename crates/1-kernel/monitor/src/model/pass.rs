@@ -69,6 +69,11 @@ impl ModelRecord {
         self.open.as_ref().is_some_and(|open| open.step.is_some())
     }
 
+    /// Nothing of a secret stands in it, so that it may be kept as it is.
+    pub fn may_be_kept(&self, text: &str) -> bool {
+        !self.inner.redactor.would_mask(text)
+    }
+
     /// Does the work while the intent becomes durable. If the log takes no intent, the work is stopped and its answer withheld.
     /// Work that is done within a millisecond leaves the intent to [`Self::close`] or [`Self::begun`], one of which has to come
     /// before anything of the answer leaves.
@@ -177,6 +182,7 @@ impl Inner {
             return Ok(Ok(()));
         }
         tx.record(outcome.record(self.stamped(record)));
+        outcome.beside.iter().try_for_each(|beside| beside.write(tx))?;
         let Some((lease, key)) = step else { return Ok(Ok(())) };
         let unanswered = || Fault::new(Code::CONNECTION_LOST, "the model gave no answer");
         let result = match (&outcome.answer, &outcome.fault) {

@@ -25,6 +25,8 @@ pub enum Play {
     Hangup,
     /// Nothing comes, ever.
     Silence,
+    /// As [`Play::Whole`], once the test lets it.
+    Held(u16, String),
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ struct State {
     connections: Mutex<usize>,
     /// The other side closed a connection while it was being answered.
     left: Notify,
+    released: Notify,
+    asked: Notify,
 }
 
 impl Provider {
@@ -92,12 +96,23 @@ impl Provider {
     pub async fn left(&self) {
         self.state.left.notified().await;
     }
+
+    /// Lets one held answer go.
+    pub fn release(&self) {
+        self.state.released.notify_one();
+    }
+
+    /// Returns when a request has come since it returned last.
+    pub async fn asked(&self) {
+        self.state.asked.notified().await;
+    }
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
     stream.set_nodelay(true).unwrap();
     while let Some(got) = read(&mut stream).await {
         state.got.lock().unwrap().push(got);
+        state.asked.notify_one();
         let play = state.plays.lock().unwrap().pop_front().or_else(|| state.always.lock().unwrap().clone());
         if !play_out(&mut stream, play.expect("a request that no script expects"), &state).await {
             return;
@@ -107,6 +122,13 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
 
 /// Whether the connection lives on.
 async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
+    let play = match play {
+        Play::Held(status, body) => {
+            state.released.notified().await;
+            Play::Whole(status, "", body)
+        }
+        play => play,
+    };
     match play {
         Play::Whole(status, head, body) => {
             let text = format!(
@@ -119,7 +141,7 @@ async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
             let _ = stream.write_all(text.as_bytes()).await;
             false
         }
-        Play::Hangup => false,
+        Play::Hangup | Play::Held(..) => false,
         Play::Silence => {
             wait_for_end(stream, state).await;
             false
