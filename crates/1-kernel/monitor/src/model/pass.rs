@@ -69,6 +69,11 @@ impl ModelRecord {
         self.open.as_ref().is_some_and(|open| open.step.is_some())
     }
 
+    /// Nothing of a secret stands in it, so that it may be kept as it is.
+    pub fn may_be_kept(&self, text: &str) -> bool {
+        !self.inner.redactor.would_mask(text)
+    }
+
     /// Does the work while the intent becomes durable. If the log takes no intent, the work is stopped and its answer withheld.
     /// Work that is done within a millisecond leaves the intent to [`Self::close`] or [`Self::begun`], one of which has to come
     /// before anything of the answer leaves.
@@ -166,17 +171,22 @@ impl Inner {
     ) -> Result<Result<()>> {
         let Open { record, step } = open.clone();
         let ended = outcome.record(self.stamped(record));
-        let Some((lease, key)) = step else {
+        if step.is_none() && outcome.beside.is_empty() {
             return self.store.record_all(begun.into_iter().chain([ended]).collect()).await.map(Ok);
-        };
+        }
         let (this, outcome) = (self.clone(), outcome.clone());
         let write = move |tx: &mut Tx<'_>| {
             // The answer to the last try may have been lost, and not the try itself.
-            if again && this.tasks.is_step_settled(tx, &lease, &key)? {
+            if again
+                && let Some((lease, key)) = &step
+                && this.tasks.is_step_settled(tx, lease, key)?
+            {
                 return Ok(Ok(()));
             }
             begun.into_iter().for_each(|intent| tx.record(intent));
             tx.record(ended);
+            outcome.beside.iter().try_for_each(|beside| beside.write(tx))?;
+            let Some((lease, key)) = step else { return Ok(Ok(())) };
             let unanswered = || Fault::new(Code::CONNECTION_LOST, "the model gave no answer");
             let result = match (&outcome.answer, &outcome.fault) {
                 (Some(answer), _) => Ok(answer.clone()),
