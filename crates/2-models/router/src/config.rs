@@ -10,7 +10,7 @@ use agentos_types::{Fault, Result, SecretName};
 use agentos_wire::{Needs, Protocol, emulate::Lacks};
 
 use crate::{
-    Asked, Document, Emulate, Exclusion, Kind, Operation, Policy, Rules, UnknownPrice, Waits,
+    Asked, Caching, Document, Emulate, Exclusion, Kind, Operation, Policy, Rules, UnknownPrice, Waits,
     document::{Model, Provider, Route},
     health::{Buckets, HealthKey, Healths, TargetHealth},
 };
@@ -115,6 +115,11 @@ impl Config {
             models.map(move |(model, _)| (format!("{name}/{model}"), Some(name.as_str())))
         });
         aliases.chain(models).collect()
+    }
+
+    /// How answers to this caller are cached, if the operator wants it.
+    pub fn caching(&self, owner: &str) -> Option<Caching> {
+        self.document.cache.get(owner).map(|cache| cache.under(self.revision))
     }
 
     /// What is known of a model after the operator's overrides.

@@ -7,9 +7,11 @@ use agentos_types::{Code, Fault, Result};
 use agentos_wire::{Class, Protocol};
 use serde::{Deserialize, Serialize};
 
+mod cache;
 mod check;
 mod kind;
 
+pub use cache::{Cache, Caching, Decisions};
 pub use check::Problem;
 pub use kind::Kind;
 
@@ -21,9 +23,15 @@ pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 pub struct Document {
     /// What a call costs whose model has no price, if somebody pays for it from a budget.
     pub unknown_price: UnknownPrice,
+    /// Whether it is kept with each call how its target was chosen.
+    #[serde(skip_serializing_if = "Decisions::is_default")]
+    pub decisions: Decisions,
     pub providers: BTreeMap<String, Provider>,
     /// Aliases: what clients name, and who answers.
     pub routes: BTreeMap<String, Route>,
+    /// Whose answers are given again: `agent:NAME`, `token:ID`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cache: BTreeMap<String, Cache>,
 }
 
 /// `"refuse"`, or `{ input = "30", output = "150" }`.

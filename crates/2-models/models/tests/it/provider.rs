@@ -27,6 +27,8 @@ pub enum Play {
     Hangup,
     /// Nothing comes, ever.
     Silence,
+    /// As [`Play::Whole`], once the test lets it.
+    Held(u16, String),
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ struct State {
     connections: Mutex<usize>,
     /// The other side closed a connection while it was being answered.
     left: Notify,
+    released: Notify,
+    asked: Notify,
 }
 
 impl Provider {
@@ -94,12 +98,23 @@ impl Provider {
     pub async fn left(&self) {
         self.state.left.notified().await;
     }
+
+    /// Lets one held answer go.
+    pub fn release(&self) {
+        self.state.released.notify_one();
+    }
+
+    /// Returns when a request has come since it returned last.
+    pub async fn asked(&self) {
+        self.state.asked.notified().await;
+    }
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
     stream.set_nodelay(true).unwrap();
     while let Some(got) = read(&mut stream).await {
         state.got.lock().unwrap().push(got);
+        state.asked.notify_one();
         let play = state.plays.lock().unwrap().pop_front().or_else(|| state.always.lock().unwrap().clone());
         if !play_out(&mut stream, play.expect("a request that no script expects"), &state).await {
             return;
@@ -109,6 +124,13 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
 
 /// Whether the connection lives on.
 async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
+    let play = match play {
+        Play::Held(status, body) => {
+            state.released.notified().await;
+            Play::Whole(status, "", body)
+        }
+        play => play,
+    };
     match play {
         Play::Whole(status, head, body) => {
             let text = format!(
@@ -133,7 +155,7 @@ async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
             }
             is_whole && stream.write_all(b"0\r\n\r\n").await.is_ok()
         }
-        Play::Hangup => false,
+        Play::Hangup | Play::Held(..) => false,
         Play::Silence => {
             wait_for_end(stream, state).await;
             false

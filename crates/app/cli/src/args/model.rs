@@ -19,7 +19,7 @@ pub(crate) enum ModelCommands {
     Disable(ModelArg),
     /// Take a disabled one back
     Enable(ModelArg),
-    /// Make a recorded choice again and compare
+    /// Make the choice of a call, or one in a file, again and compare
     Replay(Replay),
     /// The document of providers, aliases and prices
     #[command(subcommand)]
@@ -57,9 +57,9 @@ pub(crate) struct Explain {
 
 #[derive(Args, Debug)]
 pub(crate) struct Replay {
-    /// File with the record of a choice
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// Request id of a call (x-agent-os-request-id), or a file with the record of a choice
+    #[arg(value_name = "CALL|FILE")]
+    pub(crate) what: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -33,6 +33,10 @@ const WHOLE: &str = r#"
     content_filter_fallback = true
     hedge = true
     min_context = 8000
+
+    [cache."agent:writer"]
+    ttl_s = 600
+    any_temperature = true
 "#;
 
 #[test]
@@ -45,6 +49,8 @@ fn a_whole_document_is_read_and_written_back_in_both_forms() {
     assert_eq!(document.providers["openai"].timeouts.idle_ms, 30_000, "what is not said is as usual");
     assert_eq!(document.routes["fast"].fallback[&FailureClass(Class::Timeout)], Rule::Stop);
     assert!(document.routes["fast"].ramp);
+    let cache = document.cache["agent:writer"];
+    assert_eq!((cache.ttl_s, cache.bytes_max, cache.any_temperature), (600, 16 << 20, true));
     let json = serde_json::to_string(&document).unwrap();
     assert_eq!(Document::from_json(&json).unwrap(), document);
     let toml = toml::to_string(&document).unwrap();
@@ -64,6 +70,8 @@ fn what_cannot_be_read_is_refused_with_its_place() {
         ("[providers.a]\nkind = \"openai\"\nprice = { input = \"-1\" }", "not a price"),
         ("[providers.a]\nkind = \"openai\"\nmodels.x.capabilities.magic = true", "unknown field `magic`"),
         ("unknown_price = \"guess\"", "UnknownPrice"),
+        ("decisions = \"some\"", "unknown variant `some`"),
+        ("[cache.\"agent:a\"]\nseconds = 1", "unknown field `seconds`"),
     ] {
         let fault = Document::from_toml(text).unwrap_err();
         assert_eq!(fault.code, Code::MODELS_INVALID);
@@ -177,6 +185,19 @@ fn each_mistake_is_told_with_its_field() {
             "routes.r.fallback.context_overflow: the same window",
             "routes.r.fallback.stream_broken: nothing can be asked",
         ],
+    );
+}
+
+#[test]
+fn a_cache_belongs_to_who_is_billed_and_has_bounds() {
+    check("[cache.\"token:tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E\"]", &[]);
+    for owner in ["team:blue", "agent:*", "writer", "agent:A B"] {
+        let wanted = format!("cache.{owner}: answers belong to");
+        check(&format!("[cache.\"{owner}\"]"), &[&wanted]);
+    }
+    check(
+        "[cache.\"agent:a\"]\nttl_s = 0\nbytes_max = 99999999999",
+        &["cache.agent:a.ttl_s: 0 is outside", "cache.agent:a.bytes_max: 99999999999 is outside"],
     );
 }
 
