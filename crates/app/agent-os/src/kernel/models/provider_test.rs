@@ -67,7 +67,10 @@ async fn ask(kernel: &ServerKernel, said: &Provider, secret: Option<&String>) ->
             let text = if ok { String::new() } else { words(&body) };
             ProviderKeyTest { ok, status: Some(status), models, text, ..told }
         }
-        Err(fault) => ProviderKeyTest { text: fault.message, ..told },
+        Err(fault) => {
+            let hint = fault.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            ProviderKeyTest { text: fault.message + &hint, ..told }
+        }
     }
 }
 
