@@ -105,7 +105,8 @@ pub(crate) enum Ended {
 impl Engine {
     pub fn new(options: EngineOptions) -> Self {
         let EngineOptions { routing, ledger, keys, upstream, store, node, ambient, background, policy } = options;
-        let (flights, decisions) = (Flights::default(), Decisions::new(&node));
+        let flights = Flights::default();
+        let decisions = Decisions::new(&node, store.clone(), ambient.clone(), background.clone());
         let inner = Inner { routing, ledger, keys, upstream, ambient, background, policy, store, flights, decisions };
         Self { inner: Arc::new(inner) }
     }
@@ -205,7 +206,8 @@ impl Engine {
         let is_kept = record.is_step() || keeper.wants_answer();
         let kept = is_kept.then(|| Kept::new(PAYLOAD_BYTES_MAX));
         let (client, ambient) = (call.protocol(), self.inner.ambient.clone());
-        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, keeper };
+        let later = None;
+        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, keeper, later };
         self.inner.background.spawn("model-stream", pump.run());
         reply
     }
@@ -239,13 +241,12 @@ impl Engine {
 impl Inner {
     async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Tried, Ended> {
         let deadline = Instant::now() + self.policy.deadline;
-        let mut course = self.routing.plan(&self.asked(call)).map_err(Ended::Fault)?;
+        let course = self.routing.plan(&self.asked(call)).map_err(Ended::Fault)?;
+        let mut course = self.decisions.of(call, course);
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
             let failure = last.as_ref().map(|failing| &failing.failure);
-            let next = course.next(failure, self.ambient.now());
-            self.decisions.note(&*course, call, self.ambient.now(), so_far);
-            let Some(target) = next else { break };
+            let Some(target) = course.next(failure, self.ambient.now()) else { break };
             let attempt = async {
                 // A timer counts whole milliseconds: one of zero would hold each call up for one.
                 if !target.pause.is_zero() {

@@ -11,6 +11,7 @@
 mod amounts;
 mod answers;
 mod attempt;
+mod bedrock;
 mod call;
 mod canonical;
 mod decisions;
@@ -20,6 +21,7 @@ mod flights;
 mod given;
 mod kept;
 mod keys;
+mod place;
 mod prepare;
 mod pump;
 mod recall;
@@ -33,6 +35,7 @@ pub use decisions::{KeptDecision, count_old_decisions, decision_of, prune_old_de
 pub use engine::{Engine, EngineOptions, Policy};
 pub use kept::{count_ended_answers, prune_ended_answers};
 pub use keys::{Keys, SealedKeys};
+pub use place::{ToSign, key_headers, models_url};
 pub use reply::{Body, Reply, reply_of};
 pub use route::{Course, Routing};
 pub use upstream::{Upstream, UpstreamOptions};

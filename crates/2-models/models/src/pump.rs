@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::{
     sync::mpsc::Sender,
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -25,7 +26,7 @@ use crate::{
     kept::Answer,
     recall::Keeper,
     reply::wire_error_of,
-    upstream::Stopped,
+    upstream::{Next, Stopped},
 };
 
 /// Silence after which a client is told that somebody is still there.
@@ -34,6 +35,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const CLIENT_STALL: Duration = Duration::from_secs(300);
 /// A stream lives no longer, however it trickles.
 const STREAM_MAX: Duration = Duration::from_secs(3_600);
+/// Pieces of a stream that leave together, and their bytes: what one read of a connection brings.
+const JOINED_MAX: usize = 128;
+const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// The last bytes of a connection that is to be used again.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -49,6 +53,8 @@ pub(crate) struct Pump {
     /// What was sent, if somebody wants it again.
     pub kept: Option<Kept>,
     pub keeper: Keeper,
+    /// How the provider's answer went on, found out while something before it had not left yet.
+    pub later: Option<Next>,
 }
 
 /// The bytes of a stream, up to a limit.
@@ -96,8 +102,15 @@ impl Pump {
                 return ending;
             }
             let until = (Instant::now() + self.live.idle).min(over);
-            match self.next_piece(until).await {
-                Some(Ok(Some(piece))) => self.live.scanner.push(&piece),
+            let next = match self.later.take() {
+                Some(later) => Some(later),
+                None => self.next_piece(until).await,
+            };
+            match next {
+                Some(Ok(Some(piece))) => {
+                    self.live.scanner.push(&piece);
+                    self.join(piece.len()).await;
+                }
                 Some(Ok(None)) => return self.at_end(&mut out).await,
                 Some(Err(stopped)) => return self.stopped(&stopped),
                 None => return Ending::ClientGone,
@@ -105,8 +118,31 @@ impl Pump {
         }
     }
 
+    /// Takes what has come together with a piece, so that it leaves together: a provider that is read in one gulp costs the
+    /// client one write and not one for each event. Waits for nothing but the turn of the connection's own task.
+    async fn join(&mut self, mut bytes: usize) {
+        for _ in 0..JOINED_MAX {
+            yield_now().await;
+            match self.live.body.come().await {
+                Some(Ok(Some(piece))) => {
+                    bytes += piece.len();
+                    self.live.scanner.push(&piece);
+                }
+                // Its turn comes when everything before it has left.
+                Some(ended) => {
+                    self.later = Some(ended);
+                    return;
+                }
+                None => return,
+            }
+            if bytes >= JOINED_BYTES_MAX {
+                return;
+            }
+        }
+    }
+
     /// `None`: the client is gone.
-    async fn next_piece(&mut self, until: Instant) -> Option<Result<Option<Bytes>, Stopped>> {
+    async fn next_piece(&mut self, until: Instant) -> Option<Next> {
         loop {
             let beat = Instant::now() + HEARTBEAT;
             tokio::select! {
@@ -259,7 +295,7 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper } = self;
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } = self;
         let Live { mut body, tap, stake, notes, .. } = live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {

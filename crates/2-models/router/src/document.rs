@@ -110,9 +110,13 @@ pub struct Provider {
     pub emulate: Vec<Emulate>,
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Azure's `api-version`.
+    /// Azure's `api-version`: a date, and the older addresses with one of each deployment; without one, or with a word, those
+    /// of `v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
+    /// Bedrock alone: requests are signed for this region (SigV4), and the secrets hold access keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigv4_region: Option<String>,
     /// Models that are not listed here are refused.
     #[serde(default)]
     pub only_listed: bool,
@@ -187,6 +191,9 @@ pub struct Model {
     /// The name in the catalog whose facts hold: for Azure's deployments and own names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
+    /// What it is spoken to in, if that is not what its provider speaks: for names of Bedrock that do not tell their vendor.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<Protocol>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<FlatPrice>,
     #[serde(skip_serializing_if = "Option::is_none")]

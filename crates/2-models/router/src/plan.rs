@@ -293,6 +293,7 @@ impl Plan {
             model: member.upstream.clone(),
             protocol: fit.protocol,
             api_version: place.said.api_version.clone(),
+            sigv4_region: place.said.sigv4_region.clone(),
             key: key.clone(),
             key_group: key_group.clone(),
             headers: place.headers.clone(),

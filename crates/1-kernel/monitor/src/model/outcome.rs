@@ -49,8 +49,8 @@ impl ModelEnd {
     }
 }
 
-/// What is written in the transaction of an outcome: an answer that is kept, how its target was chosen. Asked again for the same
-/// outcome, when nobody knows whether a try came through, it has to come to the same.
+/// What is written in the transaction of an outcome, such as an answer that is kept. Asked again for the same outcome, when nobody
+/// knows whether a try came through, it has to come to the same.
 pub trait Beside: fmt::Debug + Send + Sync {
     fn write(&self, tx: &mut Tx<'_>) -> Result<()>;
 }

@@ -23,6 +23,8 @@ fn document(first: &Provider, second: &Provider, more: &str) -> String {
 
 async fn kept(house: &House, reply: &Reply) -> Option<KeptDecision> {
     let id: RequestId = header(reply, "x-agent-os-request-id").unwrap().parse().unwrap();
+    // Whatever there is to be kept has been by then.
+    house.background.stop(Duration::from_secs(60)).await;
     house.store.read(move |conn| decision_of(conn, &id)).await.unwrap()
 }
 

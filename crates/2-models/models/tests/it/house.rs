@@ -35,6 +35,9 @@ use super::provider::Provider;
 const NOON: Timestamp = Timestamp(1_795_428_030_000_000);
 pub const TOKEN: &str = "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E";
 
+/// What the secret `access-key` holds: the key of AWS's own examples.
+pub const ACCESS_KEY: &str = "AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
 /// What the audit log was given; refuses when told so.
 #[derive(Clone, Default)]
 pub struct Log {
@@ -75,7 +78,10 @@ struct OneKey;
 #[async_trait]
 impl Keys for OneKey {
     async fn reveal(&self, name: &SecretName) -> Result<SecretString> {
-        Ok(SecretString::from(format!("the-value-of-{name}")))
+        Ok(SecretString::from(match name.as_str() {
+            "access-key" => ACCESS_KEY.to_owned(),
+            name => format!("the-value-of-{name}"),
+        }))
     }
 }
 
@@ -168,6 +174,7 @@ pub fn target(kind: Kind, provider: &Provider) -> Target {
         kind,
         protocol: kind.protocols()[0],
         api_version: None,
+        sigv4_region: None,
         key_group: "main".into(),
         drop_fields: Arc::default(),
         price_is_assumed: false,

@@ -20,6 +20,8 @@ mod on_postgres {
     mod idempotency;
 }
 
+mod azure;
+mod bedrock;
 mod budgets;
 mod failover;
 mod hard;

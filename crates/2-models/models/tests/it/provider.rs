@@ -19,6 +19,8 @@ pub enum Play {
     Whole(u16, &'static str, String),
     /// A stream of events; each piece is a chunk of its own.
     Events(Vec<Piece>),
+    /// A stream of Bedrock's messages, in pieces; whole, or cut behind the last.
+    Framed(Vec<Vec<u8>>, bool),
     /// Bytes as they are, then the end of the connection.
     Raw(String),
     /// The connection ends without a byte.
@@ -140,6 +142,18 @@ async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
         Play::Raw(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
             false
+        }
+        Play::Framed(pieces, is_whole) => {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for piece in pieces {
+                let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
+                if stream.write_all(&chunk).await.is_err() {
+                    state.left.notify_one();
+                    return false;
+                }
+            }
+            is_whole && stream.write_all(b"0\r\n\r\n").await.is_ok()
         }
         Play::Hangup | Play::Held(..) => false,
         Play::Silence => {

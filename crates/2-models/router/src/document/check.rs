@@ -12,6 +12,8 @@ use super::{
     cache::{BYTES_MAX, TTL_S_MAX, is_owner},
 };
 
+mod clouds;
+
 /// Providers and routes of a document; targets of a route, keys and headers of a provider; models of a provider.
 const PROVIDERS_MAX: usize = 64;
 const ROUTES_MAX: usize = 256;
@@ -45,6 +47,9 @@ const OUR_HEADERS: &[&str] = &[
     "accept-encoding",
     "proxy-authorization",
     "cookie",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
 ];
 
 /// One mistake.
@@ -193,6 +198,7 @@ fn check_provider(problems: &mut Problems, field: &str, provider: &Provider) {
         }
     }
     check_keys(problems, field, provider);
+    clouds::check(problems, field, provider);
     if !provider.keys.is_empty() && provider.base_url.as_deref().is_some_and(is_in_the_clear) {
         problems.add(format!("{field}.base_url"), "keys would travel in the clear; use https");
     }

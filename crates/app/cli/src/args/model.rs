@@ -106,9 +106,15 @@ pub(crate) struct Add {
     /// Name of the secret that holds its key; may be repeated
     #[arg(long = "key", value_name = "SECRET", value_delimiter = ',')]
     pub(crate) keys: Vec<SecretName>,
-    /// A model to list; may be repeated
+    /// A model to list; may be repeated. NAME=KNOWN: with the price and window of KNOWN, for deployments and profiles
     #[arg(long = "model", value_name = "MODEL", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
+    /// Of Azure: a date for addresses of deployments, such as 2024-10-21 [default: those of v1]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) api_version: Option<String>,
+    /// Of Bedrock: sign requests for this region; the secret holds ID:SECRET of an access key [default: an API key]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) sigv4_region: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -134,8 +134,16 @@ fn provider_of(args: AddProvider) -> Value {
         provider.insert("keys".into(), args.keys.iter().map(|name| name.as_str()).collect::<Vec<_>>().into());
     }
     if !args.models.is_empty() {
-        let models: Map<String, Value> = args.models.into_iter().map(|name| (name, json!({}))).collect();
-        provider.insert("models".into(), models.into());
+        let listed = args.models.iter().map(|model| match model.split_once('=') {
+            Some((name, known)) => (name.to_owned(), json!({"like": known})),
+            None => (model.clone(), json!({})),
+        });
+        provider.insert("models".into(), listed.collect::<Map<String, Value>>().into());
+    }
+    for (field, value) in [("api_version", args.api_version), ("sigv4_region", args.sigv4_region)] {
+        if let Some(value) = value {
+            provider.insert(field.into(), value.into());
+        }
     }
     provider.into()
 }

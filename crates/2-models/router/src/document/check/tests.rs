@@ -213,3 +213,36 @@ fn each_number_of_things_has_its_limit_and_problems_too() {
     assert!(fault.message.contains("(and 31 more)"), "{}", fault.message);
     assert_eq!(fault.facts.len(), 32);
 }
+
+#[test]
+fn versions_and_regions_belong_to_the_kinds_that_have_them() {
+    let azure = |version: &str| {
+        format!(
+            "[providers.o]\nkind = \"azure\"\nkeys = [\"k\"]\nbase_url = \"https://r.example\"\napi_version = \"{version}\""
+        )
+    };
+    for good in ["2024-10-21", "2024-09-01-preview", "2025-04-01-preview", "preview", "v1"] {
+        check(&azure(good), &[]);
+    }
+    check(&azure("2024-06-01"), &["providers.o.api_version: versions before 2024-09-01 tell no usage of streams"]);
+    for bad in ["", "2024-10-21&x=1", "2024/10"] {
+        check(&azure(bad), &["providers.o.api_version: a date such as `2024-10-21`"]);
+    }
+    check(
+        "[providers.o]\nkind = \"openai\"\nkeys = [\"k\"]\napi_version = \"2024-10-21\"\nsigv4_region = \"us-east-1\"",
+        &[
+            "providers.o.api_version: a provider of kind 'openai' has no versions",
+            "providers.o.sigv4_region: only requests to a provider of kind 'bedrock' are signed",
+        ],
+    );
+    let bedrock = |more: &str| {
+        format!("[providers.o]\nkind = \"bedrock\"\nkeys = [\"k\"]\nbase_url = \"https://b.example\"\n{more}")
+    };
+    check(&bedrock("sigv4_region = \"eu-central-1\""), &[]);
+    check(&bedrock("sigv4_region = \"EU/1\""), &["providers.o.sigv4_region: the name of a region"]);
+    check(
+        &bedrock("protocols = [\"gemini\"]\nmodels.m = { protocols = [\"chat\", \"gemini\"] }"),
+        &["providers.o.protocols: Bedrock has no such", "providers.o.models.m.protocols: Bedrock has no such"],
+    );
+    check(&bedrock("headers = { x-amz-date = \"1\" }"), &["providers.o.headers.x-amz-date: this header is written by"]);
+}
