@@ -17,7 +17,7 @@ use agentos_types::{Envelope, RequestId, Result, Timestamp};
 use agentos_wire::Failure;
 use tokio::time::sleep;
 
-use crate::{Course, ModelCall};
+use crate::{Course, ModelCall, engine::Inner};
 
 /// Of each node. An ordinary record has a thousand bytes.
 const KEPT: i64 = 20_000;
@@ -33,9 +33,9 @@ const BATCH: usize = 256;
 
 /// Those of this node.
 #[derive(Clone)]
-pub(crate) struct Decisions(Arc<Inner>);
+pub(crate) struct Decisions(Arc<Ring>);
 
-struct Inner {
+struct Ring {
     node: String,
     store: Store,
     ambient: Ambient,
@@ -69,6 +69,22 @@ pub struct KeptDecision {
     pub record: DecisionRecord,
 }
 
+impl Inner {
+    /// The attempts of a call. Why there are none is kept as well.
+    pub(crate) fn planned(&self, call: &ModelCall) -> Result<Box<dyn Course>> {
+        let asked = self.asked(call);
+        match self.routing.plan(&asked) {
+            Ok(course) => Ok(self.decisions.of(call, course)),
+            Err(fault) => {
+                if let Some(record) = self.routing.refused(&asked) {
+                    self.decisions.keep(call.request_id.clone(), &record);
+                }
+                Err(fault)
+            }
+        }
+    }
+}
+
 /// The attempts of a call, whose choices are kept when they are over, however they end.
 struct Kept {
     course: Box<dyn Course>,
@@ -79,10 +95,10 @@ struct Kept {
 impl Decisions {
     pub fn new(node: &str, store: Store, ambient: Ambient, background: Background) -> Self {
         let (waiting, next) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { node: node.to_owned(), store, ambient, background, waiting, next }))
+        Self(Arc::new(Ring { node: node.to_owned(), store, ambient, background, waiting, next }))
     }
 
-    pub fn of(&self, call: &ModelCall, course: Box<dyn Course>) -> Box<dyn Course> {
+    fn of(&self, call: &ModelCall, course: Box<dyn Course>) -> Box<dyn Course> {
         if course.decision().is_none() {
             return course;
         }

@@ -310,7 +310,8 @@ impl Pump {
                 outcome.answer = record.is_step().then(|| answer_of(kept.as_ref(), &outcome));
                 let whole = kept.filter(|kept| kept.is_whole && keeper.wants_answer());
                 if let Some(kept) = whole {
-                    let answer = Answer::new(&outcome, "text/event-stream", noted(&notes), kept.bytes.freeze());
+                    let answer =
+                        Answer::new(&outcome, "text/event-stream", noted(&notes, &outcome), kept.bytes.freeze());
                     keeper.keep(&answer, &record, &mut outcome, ambient.now());
                 }
                 match record.close(outcome).await {

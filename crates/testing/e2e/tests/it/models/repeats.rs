@@ -176,7 +176,7 @@ async fn the_choice_of_a_call_is_made_again_by_the_command_line() {
     scene.os.up().await;
     let changed = scene.os.cli(&["model", "replay", &call]).await;
     assert_eq!(changed.code, 1, "{}", changed.stdout);
-    assert!(changed.stdout.contains("step 1 was Stop(Exhausted) and would be Ask"), "{}", changed.stdout);
+    assert!(changed.stdout.contains("step 2 was Stop(Exhausted) and would be Ask"), "{}", changed.stdout);
 
     let unknown = scene.os.cli(&["model", "replay", "req_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E"]).await;
     assert!(unknown.stderr.contains(&Code::MODEL_DECISION_NOT_KEPT.to_string()), "{}", unknown.stderr);
