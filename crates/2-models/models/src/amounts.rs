@@ -71,6 +71,8 @@ impl Inner {
             Err(fault) if self.policy.lowers_output && fault.code == Code::BUDGET_EXCEEDED => {
                 let fits = lowered(&fault, output, &amount).ok_or(fault)?;
                 written = Some(fits);
+                // Sums: whole after any panic.
+                so_far.lock().unwrap_or_else(PoisonError::into_inner).shortened_to = written;
                 reserved = amount(fits);
                 self.ledger.reserve(&call.payer, reserved).await?
             }

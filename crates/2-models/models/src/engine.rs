@@ -85,7 +85,7 @@ pub(crate) struct Inner {
     pub policy: Policy,
     pub store: Store,
     pub flights: Flights,
-    decisions: Decisions,
+    pub decisions: Decisions,
 }
 
 /// Attempts that came to something.
@@ -105,7 +105,8 @@ pub(crate) enum Ended {
 impl Engine {
     pub fn new(options: EngineOptions) -> Self {
         let EngineOptions { routing, ledger, keys, upstream, store, node, ambient, background, policy } = options;
-        let (flights, decisions) = (Flights::default(), Decisions::new(&node));
+        let flights = Flights::default();
+        let decisions = Decisions::new(&node, store.clone(), ambient.clone(), background.clone());
         let inner = Inner { routing, ledger, keys, upstream, ambient, background, policy, store, flights, decisions };
         Self { inner: Arc::new(inner) }
     }
@@ -166,7 +167,7 @@ impl Engine {
         let content_type = if is_stream { "text/event-stream" } else { "application/json" };
         outcome.answer = record.is_step().then(|| recorded(&outcome, content_type, Some(&body)));
         let told = outcome.clone();
-        let mut noted = noted(&notes);
+        let mut noted = noted(&notes, &outcome);
         if is_stream {
             noted.push(("x-agent-os-stream".into(), "whole".into()));
         }
@@ -199,8 +200,9 @@ impl Engine {
         let (events, receiver) = mpsc::channel(STREAM_PIECES_MAX);
         let mut reply = Reply::new(200, "text/event-stream", Body::Stream(receiver));
         reply.header("cache-control", "no-cache");
-        reply.facts(&call.request_id, &snapshot(&so_far, ModelEnd::Done, 200));
-        reply.headers.extend(noted(&live.notes));
+        let facts = snapshot(&so_far, ModelEnd::Done, 200);
+        reply.facts(&call.request_id, &facts);
+        reply.headers.extend(noted(&live.notes, &facts));
         asked_for(&mut reply, &keeper);
         let is_kept = record.is_step() || keeper.wants_answer();
         let kept = is_kept.then(|| Kept::new(PAYLOAD_BYTES_MAX));
@@ -240,13 +242,11 @@ impl Engine {
 impl Inner {
     async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Tried, Ended> {
         let deadline = Instant::now() + self.policy.deadline;
-        let mut course = self.routing.plan(&self.asked(call)).map_err(Ended::Fault)?;
+        let mut course = self.planned(call).map_err(Ended::Fault)?;
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
             let failure = last.as_ref().map(|failing| &failing.failure);
-            let next = course.next(failure, self.ambient.now());
-            self.decisions.note(&*course, call, self.ambient.now(), so_far);
-            let Some(target) = next else { break };
+            let Some(target) = course.next(failure, self.ambient.now()) else { break };
             let attempt = async {
                 // A timer counts whole milliseconds: one of zero would hold each call up for one.
                 if !target.pause.is_zero() {
@@ -280,7 +280,7 @@ impl Inner {
         })
     }
 
-    fn asked<'c>(&self, call: &'c ModelCall) -> Asked<'c> {
+    pub fn asked<'c>(&self, call: &'c ModelCall) -> Asked<'c> {
         let now = self.ambient.now();
         Asked {
             model: &call.peek.model,
@@ -324,11 +324,12 @@ pub(crate) fn withheld(call: &ModelCall, fault: Fault, keeper: Keeper) -> Reply 
 }
 
 /// What a client is told that asked for something its model has not, or gets it in another way.
-pub(crate) fn noted(notes: &Notes) -> Vec<(String, String)> {
+pub(crate) fn noted(notes: &Notes, outcome: &ModelOutcome) -> Vec<(String, String)> {
     let notes = [
         ("x-agent-os-dropped-fields", notes.dropped.join(",")),
         ("x-agent-os-emulated", notes.emulated.join(",")),
         ("x-agent-os-left-to-provider", notes.left.join(",")),
+        ("x-agent-os-shortened-to", outcome.shortened_to.map(|tokens| tokens.to_string()).unwrap_or_default()),
     ];
     let told = notes.into_iter().filter(|(_, text)| !text.is_empty());
     told.map(|(name, text)| (name.to_owned(), text)).collect()

@@ -295,7 +295,8 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } = self;
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } =
+            self;
         let Live { mut body, tap, stake, notes, .. } = live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {
@@ -309,7 +310,8 @@ impl Pump {
                 outcome.answer = record.is_step().then(|| answer_of(kept.as_ref(), &outcome));
                 let whole = kept.filter(|kept| kept.is_whole && keeper.wants_answer());
                 if let Some(kept) = whole {
-                    let answer = Answer::new(&outcome, "text/event-stream", noted(&notes), kept.bytes.freeze());
+                    let answer =
+                        Answer::new(&outcome, "text/event-stream", noted(&notes, &outcome), kept.bytes.freeze());
                     keeper.keep(&answer, &record, &mut outcome, ambient.now());
                 }
                 match record.close(outcome).await {
