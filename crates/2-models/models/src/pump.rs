@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelRecord, SoFar};
 use agentos_router::{Observed, Target};
 use agentos_types::{Code, Fault};
@@ -258,6 +259,7 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
+        hit(Point::ModelsStreamEnded);
         let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, slot } = self;
         let Live { mut body, tap, stake, .. } = live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use agentos_authority::{Authorized, Party};
+use agentos_failpoint::{Point, hit};
 use agentos_store::Tx;
 use agentos_tasks::Lease;
 use agentos_types::{Code, Fault, Result, audit::AuditEvent};
@@ -102,6 +103,8 @@ impl ModelRecord {
         if durable.is_err() {
             // There is nothing in the log that an outcome could belong to.
             self.open = None;
+        } else {
+            hit(Point::MonitorModelIntentDurable);
         }
         durable
     }
@@ -150,7 +153,10 @@ async fn close(inner: Arc<Inner>, intent: Option<AuditEvent>, open: Open, mut ou
             Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
                 tracing::warn!(%fault, "the end of a model call is held until the log takes it");
             }
-            written => return written?,
+            written => {
+                hit(Point::MonitorModelOutcomeDurable);
+                return written?;
+            }
         }
         // Shortened by chance, so that not everything that waited comes back at the same instant.
         let longest_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -177,6 +183,7 @@ impl Inner {
             return Ok(Ok(()));
         }
         tx.record(outcome.record(self.stamped(record)));
+        hit(Point::MonitorModelOutcomeRecorded);
         let Some((lease, key)) = step else { return Ok(Ok(())) };
         let unanswered = || Fault::new(Code::CONNECTION_LOST, "the model gave no answer");
         let result = match (&outcome.answer, &outcome.fault) {
