@@ -10,8 +10,17 @@
 mod budgets;
 mod chat;
 mod crashes;
+mod deaths;
 mod faults;
+mod foreign;
 mod inside;
+mod limits;
 mod local_model;
-mod scene;
+mod nodes;
+pub mod outage;
+pub mod scene;
 mod sdks;
+mod socket;
+mod spending;
+mod syscall;
+mod tested;
