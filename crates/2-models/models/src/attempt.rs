@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 
 use agentos_failpoint::{Point, hit};
 use agentos_monitor::SoFar;
-use agentos_router::{Observed, Target};
-use agentos_types::{Fault, Result};
+use agentos_router::{Kind, Observed, Target};
+use agentos_types::{Code, Fault, Result};
 use agentos_wire::{
     Phase, Protocol, Refusal, Seen, StreamReader, StreamWriter, Tap, emulate, input_tokens_max,
     sse::{Frame, Scanner},
@@ -111,7 +111,7 @@ impl Inner {
         course: &mut dyn Course,
         so_far: &SoFar,
     ) -> Result<Given, Missed> {
-        if call.operation == Operation::CountTokens && target.protocol != Protocol::Messages {
+        if call.operation == Operation::CountTokens && !counts(target) {
             return Ok(Given::Whole(self.count(call, course, target, so_far)));
         }
         let Held { stake, max_output } = self.hold(call, target, so_far).await?;
@@ -134,11 +134,15 @@ impl Inner {
                 }
             },
         };
-        let outgoing = match outgoing(call, target, &prepared, key.as_ref()) {
+        let outgoing = match outgoing(call, target, &prepared, key.as_ref(), self.ambient.now()) {
             Ok(outgoing) => outgoing,
             Err(fault) => {
                 stake.release();
-                return Err(fault.into());
+                return Err(match (&target.key, fault.code) {
+                    // As a key that is not there: another one may do.
+                    (Some(name), Code::SECRET_KEY_UNUSABLE) => Failing::keyless(name, &fault).into(),
+                    _ => fault.into(),
+                });
             }
         };
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
@@ -184,8 +188,7 @@ impl Sent<'_> {
             }
             .into());
         }
-        let content_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
-        if self.prepared.is_stream && content_type.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        if self.prepared.is_stream && answer.begins_events() {
             return self.first_event(answer, course).await;
         }
         self.whole(answer, course).await
@@ -287,6 +290,11 @@ impl Sent<'_> {
             notes,
         })))
     }
+}
+
+/// It has an operation that counts tokens for nothing. Bedrock's speaks another protocol.
+fn counts(target: &Target) -> bool {
+    target.protocol == Protocol::Messages && target.kind != Kind::Bedrock
 }
 
 /// The first frame that is no comment. `Err(None)`: comments without end.

@@ -18,6 +18,7 @@ mod limits;
 mod local_model;
 mod nodes;
 pub mod outage;
+mod repeats;
 pub mod scene;
 mod sdks;
 mod socket;
