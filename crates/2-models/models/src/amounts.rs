@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use agentos_catalog::Terms;
+use agentos_failpoint::{Point, hit};
 use agentos_ledger::{Amount, Ledger, Reservation, SpendRow};
 use agentos_monitor::SoFar;
 use agentos_router::Target;
@@ -175,6 +176,7 @@ impl Stake {
             reservation.settle(actual);
         }
         self.book(&counted, nano_usd, is_failure);
+        hit(Point::ModelsCostSettled);
         counted
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::PoisonError;
 
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::SoFar;
 use agentos_router::{Kind, Observed, Target};
 use agentos_types::{Code, Fault, Result};
@@ -114,6 +115,7 @@ impl Inner {
             return Ok(Given::Whole(self.count(call, course, target, so_far)));
         }
         let Held { stake, max_output } = self.hold(call, target, so_far).await?;
+        hit(Point::ModelsAttemptHeld);
         let prepared = match prepare(call, target, max_output) {
             Ok(prepared) => prepared,
             Err(refusal) => {
@@ -145,6 +147,7 @@ impl Inner {
         };
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
         let sent = Sent { inner: self, call, target, prepared, stake, at: Instant::now() };
+        hit(Point::ModelsRequestReady);
         match self.upstream.send(outgoing, target.waits.connect, head).await {
             Ok(answer) => sent.judge(answer, course).await,
             Err(unanswered) => Err(sent.unanswered(&unanswered).into()),
@@ -213,6 +216,7 @@ impl Sent<'_> {
             self.stake.settle(counted, true);
             return Err(failing.into());
         }
+        hit(Point::ModelsAnswerReturned);
         let counted = match operation {
             Operation::CountTokens => Counted::default(),
             _ => self.stake.counted(&tap, true),
@@ -266,6 +270,7 @@ impl Sent<'_> {
             _ => {}
         }
         course.report(self.target, Observed::Answered { first_byte: self.at.elapsed() }, self.inner.ambient.now());
+        hit(Point::ModelsStreamBegun);
         let notes = notes_of(self.prepared.translation.as_ref(), &self.prepared.dropped);
         let translator = self.prepared.translation.as_ref().map(|translation| Translator {
             reader: StreamReader::new(protocol),

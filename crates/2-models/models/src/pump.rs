@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelRecord, SoFar};
 use agentos_router::{Observed, Target};
 use agentos_types::{Code, Fault};
@@ -295,6 +296,7 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
+        hit(Point::ModelsStreamEnded);
         let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } =
             self;
         let Live { mut body, tap, stake, notes, .. } = live;
