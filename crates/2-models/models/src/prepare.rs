@@ -1,20 +1,20 @@
 //! A request as a target wants it: untouched but for what must be changed where both sides speak one protocol, else written
 //! anew. The key is put in here and held nowhere.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use agentos_dialer::CheckedUrl;
 use agentos_router::{Kind, Operation, Target};
 use agentos_secrets::{ExposeSecret, SecretString};
 use agentos_types::{Code, Fault, Result};
 use agentos_wire::{
-    Ask, Changes, Dialect, Object, Peek, Protocol, Refusal,
+    Ask, Changes, Dialect, Object, Part, Peek, Protocol, Refusal, Role, Turn,
     emulate::{Emulation, emulate},
     left_to_provider, read_ask, read_count, splice, write_ask_as, write_count,
 };
 use bytes::Bytes;
 use hyper::{
-    HeaderMap,
+    HeaderMap, Method,
     header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The version of its API that Anthropic's providers are asked in, if the client names none.
-const ANTHROPIC_VERSION: &str = "2023-06-01";
+pub(crate) const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// A body for the provider, and how its answer comes back.
 pub(crate) struct Prepared {
@@ -46,15 +46,21 @@ pub(crate) struct Translation {
     pub left: Vec<String>,
 }
 
-/// `max`: a limit of the output that has to be written, because a budget ends there.
-pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Result<Prepared, Refusal> {
+/// `max`: a limit of the output that has to be written, because a budget ends there. `prefill`: the beginning of the answer, which
+/// the model writes on from.
+pub(crate) fn prepare(
+    call: &ModelCall,
+    target: &Target,
+    max: Option<u64>,
+    prefill: Option<&str>,
+) -> Result<Prepared, Refusal> {
     let protocol = target.protocol;
     let Reduced { body, peek, dropped } = without(call, &target.drop_fields)?;
     let dialect = dialect_of(target.kind);
     let is_stream = call.is_stream() && !target.is_whole_only;
     let lacks = target.emulate;
     let is_emulated = lacks.tools || lacks.json_schema || lacks.json_object;
-    let is_plain = protocol == call.protocol() && !is_emulated && is_stream == call.is_stream();
+    let is_plain = protocol == call.protocol() && !is_emulated && is_stream == call.is_stream() && prefill.is_none();
     if is_plain || call.operation == Operation::Embeddings {
         let changes = Changes { model: &target.model, stream_usage: true, max_output_tokens: max, dialect };
         let body = splice(&body, &peek, &changes).into();
@@ -66,6 +72,10 @@ pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Re
     }
     let mut ask = read_ask(call.protocol(), &body)?;
     let wants_usage = ask.stream_usage;
+    if let Some(prefill) = prefill {
+        let parts = vec![Part::text(prefill)];
+        ask.turns.push(Turn { role: Role::Assistant, parts, extra: Object::default() });
+    }
     ask.stream = is_stream;
     // Asked for in any case; the writer of the client's stream leaves it out where nobody wants it.
     ask.stream_usage = is_stream;
@@ -140,7 +150,15 @@ pub(crate) fn outgoing(
     if let Some(key) = key {
         put_key(&mut headers, target.kind, key)?;
     }
-    Ok(Outgoing { url, headers, body: prepared.body.clone(), key_group: target.key_group.clone() })
+    Ok(Outgoing {
+        method: Method::POST,
+        url,
+        headers,
+        body: prepared.body.clone(),
+        key_group: target.key_group.clone(),
+        idempotency_key: None,
+        sent: Arc::default(),
+    })
 }
 
 /// The base of a provider is written with its version where its own documents do so, and without it elsewhere.
@@ -194,7 +212,7 @@ fn is_for(kind: Kind, name: &str) -> bool {
     }
 }
 
-fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
+pub(crate) fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
     let unusable =
         |detail: String| Fault::new(Code::CONFIG_INVALID_VALUE, format!("'{name}' cannot be a header")).detail(detail);
     let key = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(error.to_string()))?;
@@ -202,7 +220,7 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn put_key(headers: &mut HeaderMap, kind: Kind, key: &SecretString) -> Result<()> {
+pub(crate) fn put_key(headers: &mut HeaderMap, kind: Kind, key: &SecretString) -> Result<()> {
     let key = key.expose_secret();
     let (name, value) = match kind {
         Kind::Anthropic => ("x-api-key", key.to_owned()),

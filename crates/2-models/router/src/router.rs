@@ -53,6 +53,10 @@ impl Router {
         Ok(Plan::dry(config, group, self.shared.healths.clone(), asked))
     }
 
+    pub(crate) fn healths(&self) -> &Healths {
+        &self.shared.healths
+    }
+
     /// Of all targets that were asked.
     pub fn health(&self, now: Timestamp) -> Vec<HealthView> {
         self.shared.healths.view(now)

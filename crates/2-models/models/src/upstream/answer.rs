@@ -20,7 +20,8 @@ pub(crate) struct Answer {
 }
 
 pub(crate) struct AnswerBody {
-    incoming: Incoming,
+    /// `None` once it was stopped.
+    incoming: Option<Incoming>,
     /// Goes back to the pool at the end.
     lease: Option<(Pool, Idle)>,
 }
@@ -36,13 +37,19 @@ pub(crate) enum Stopped {
 
 impl AnswerBody {
     pub(super) fn new(incoming: Incoming, pool: Pool, idle: Idle) -> Self {
-        Self { incoming, lease: Some((pool, idle)) }
+        Self { incoming: Some(incoming), lease: Some((pool, idle)) }
+    }
+
+    /// Nothing more is wanted: the connection ends, and with it the provider's work.
+    pub fn stop(&mut self) {
+        (self.incoming, self.lease) = (None, None);
     }
 
     /// The next piece, or the end that the provider meant.
     pub async fn piece(&mut self, until: Instant) -> Result<Option<Bytes>, Stopped> {
         loop {
-            let frame = timeout_at(until, self.incoming.frame()).await.map_err(|_| Stopped::Idle)?;
+            let Some(incoming) = &mut self.incoming else { return Ok(None) };
+            let frame = timeout_at(until, incoming.frame()).await.map_err(|_| Stopped::Idle)?;
             match frame {
                 None => {
                     if let Some((pool, idle)) = self.lease.take() {

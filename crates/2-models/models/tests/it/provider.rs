@@ -25,6 +25,8 @@ pub enum Play {
     Hangup,
     /// Nothing comes, ever.
     Silence,
+    /// The play, once the test says so.
+    After(Arc<Notify>, Box<Play>),
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +110,10 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
 /// Whether the connection lives on.
 async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
     match play {
+        Play::After(gate, play) => {
+            gate.notified().await;
+            Box::pin(play_out(stream, *play, state)).await
+        }
         Play::Whole(status, head, body) => {
             let text = format!(
                 "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{head}content-length: {}\r\n\r\n{body}",

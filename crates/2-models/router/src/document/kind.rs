@@ -45,6 +45,18 @@ impl Kind {
         }
     }
 
+    /// Where it lists its models, which costs nothing.
+    pub fn list_url(self, base_url: &str, api_version: Option<&str>) -> String {
+        let base = base_url.trim_end_matches('/');
+        let behind = |version: &'static str| if base.ends_with(version) { "" } else { version };
+        match self {
+            Kind::Anthropic => format!("{base}{}/models", behind("/v1")),
+            Kind::Gemini => format!("{base}{}/models", behind("/v1beta")),
+            Kind::Azure => format!("{base}/openai/models?api-version={}", api_version.unwrap_or("2024-10-21")),
+            Kind::Openai | Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => format!("{base}/models"),
+        }
+    }
+
     /// The first is written when none is the client's.
     pub fn protocols(self) -> &'static [Protocol] {
         match self {

@@ -88,16 +88,8 @@ async fn send(kernel: &ServerKernel, said: &Provider, key: Option<SecretString>)
 }
 
 fn url(said: &Provider) -> String {
-    let base = said.base_url.as_deref().or(said.kind.base_url()).unwrap_or_default().trim_end_matches('/');
-    match said.kind {
-        Kind::Anthropic => format!("{base}/v1/models"),
-        Kind::Gemini => format!("{base}/v1beta/models"),
-        Kind::Azure => {
-            let version = said.api_version.as_deref().unwrap_or("2024-10-21");
-            format!("{base}/openai/models?api-version={version}")
-        }
-        Kind::Openai | Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => format!("{base}/models"),
-    }
+    let base = said.base_url.as_deref().or(said.kind.base_url()).unwrap_or_default();
+    said.kind.list_url(base, said.api_version.as_deref())
 }
 
 fn authentication(kind: Kind, key: &SecretString) -> Header {

@@ -94,7 +94,10 @@ impl Scene {
 
     async fn open_in(mut os: TestOs, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
         let exceptions: Vec<String> = providers.iter().map(|provider| format!("{:?}", provider.place())).collect();
-        let config = format!("[dialer]\nprivate_exceptions = [{}]\n[log]\nlevel = \"debug\"\n", exceptions.join(", "));
+        let config = format!(
+            "[dialer]\nprivate_exceptions = [{}]\n[models]\nprobe_interval_s = 0\n[log]\nlevel = \"debug\"\n",
+            exceptions.join(", ")
+        );
         fs::write(os.home().join("agent-os.toml"), config).unwrap();
         set_document(&os, &document_of(providers, routes));
         os.up().await;
