@@ -4,8 +4,8 @@
 use std::sync::PoisonError;
 
 use agentos_monitor::SoFar;
-use agentos_router::Target;
-use agentos_types::{Fault, Result};
+use agentos_router::{Kind, Target};
+use agentos_types::{Code, Fault, Result};
 use agentos_wire::{
     Phase, Protocol, Refusal, Seen, StreamReader, StreamWriter, Tap, emulate, input_tokens_max,
     sse::{Frame, Scanner},
@@ -128,7 +128,7 @@ impl Inner {
 
     async fn attempted(&self, asking: &Asking<'_>, target: &Target) -> Result<Brought, Missed> {
         let call = asking.call;
-        if call.operation == Operation::CountTokens && target.protocol != Protocol::Messages {
+        if call.operation == Operation::CountTokens && !counts(target) {
             return Ok(count(call, asking.so_far));
         }
         let Held { mut stake, max_output } = self.hold(asking, target).await?;
@@ -151,11 +151,15 @@ impl Inner {
             },
         };
         let idempotency_key = asking.fates.key(call, target, &prepared.body);
-        let outgoing = match outgoing(call, target, &prepared, key.as_ref()) {
+        let outgoing = match outgoing(call, target, &prepared, key.as_ref(), self.ambient.now()) {
             Ok(outgoing) => outgoing,
             Err(fault) => {
                 stake.release();
-                return Err(fault.into());
+                return Err(match (&target.key, fault.code) {
+                    // As a key that is not there: another one may do.
+                    (Some(name), Code::SECRET_KEY_UNUSABLE) => Failing::keyless(name, &fault).into(),
+                    _ => fault.into(),
+                });
             }
         };
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
@@ -204,8 +208,7 @@ impl Sent<'_> {
         if protocol == Protocol::Gemini {
             self.stake.served(answer.headers.get("x-gemini-service-tier").and_then(|tier| tier.to_str().ok()));
         }
-        let content_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
-        if self.prepared.is_stream && content_type.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        if self.prepared.is_stream && answer.begins_events() {
             return self.first_event(answer).await;
         }
         self.whole(answer).await
@@ -306,6 +309,11 @@ impl Sent<'_> {
         };
         Ok(Brought { given: Given::Stream(Box::new(live)), first_byte: Some(first_byte) })
     }
+}
+
+/// It has an operation that counts tokens for nothing. Bedrock's speaks another protocol.
+fn counts(target: &Target) -> bool {
+    target.protocol == Protocol::Messages && target.kind != Kind::Bedrock
 }
 
 /// The first frame that is no comment. `Err(None)`: comments without end.

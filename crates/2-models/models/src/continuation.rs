@@ -170,7 +170,11 @@ pub(crate) async fn write_on(pump: &mut Pump, failure: &Failure) -> Option<Writt
     pump.live.body.stop();
     let counted = pump.live.stake.counted(&pump.live.tap, false);
     pump.live.stake.settle(counted, true);
-    let target = pump.course.next(Some(failure), pump.ambient.now())?;
+    pump.later = None;
+    let next = pump.course.next(Some(failure), pump.ambient.now());
+    let Continuation { inner, call, .. } = pump.continuation.as_deref()?;
+    inner.decisions.note(&*pump.course, call, pump.ambient.now(), &pump.so_far);
+    let target = next?;
     if !target.is_continuation || target.protocol != Protocol::Messages {
         return None;
     }
@@ -202,7 +206,7 @@ enum Asked {
 
 /// One attempt, under the deadline of the attempts before the first event, while the client is told that somebody is there.
 async fn asked(pump: &mut Pump, target: Target) -> Option<Asked> {
-    let continuation = pump.continuation.as_ref()?;
+    let continuation = pump.continuation.as_deref()?;
     let Continuation { inner, call, fates, .. } = continuation;
     let prefill = continuation.prefill();
     {

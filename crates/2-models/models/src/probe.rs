@@ -3,13 +3,12 @@
 //!
 //! Not here: who is due and what follows (the router).
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use agentos_dialer::CheckedUrl;
 use agentos_router::{Kind, Probe, Probed, Router};
 use agentos_types::Result;
 use agentos_wire::Phase;
-use bytes::Bytes;
 use hyper::{
     HeaderMap, Method,
     header::{ACCEPT, HeaderValue, USER_AGENT},
@@ -19,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Engine,
     engine::Inner,
+    place::models_url,
     prepare::{ANTHROPIC_VERSION, put, put_key},
     upstream::{Answer, Outgoing},
 };
@@ -95,25 +95,20 @@ async fn judged(mut answer: Answer) -> Probed {
 }
 
 async fn outgoing(inner: &Inner, probe: &Probe) -> Result<Outgoing> {
+    let said = probe.said();
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("agent-os/", env!("CARGO_PKG_VERSION"))));
-    if probe.kind == Kind::Anthropic {
+    if said.kind == Kind::Anthropic {
         headers.insert("anthropic-version", HeaderValue::from_static(ANTHROPIC_VERSION));
     }
-    for (name, value) in probe.headers.iter() {
+    for (name, value) in &said.headers {
         put(&mut headers, name, value)?;
     }
+    let mut outgoing = Outgoing::new(Method::GET, CheckedUrl::parse(&models_url(said))?, headers, &probe.key_group);
     if let Some(name) = &probe.key {
-        put_key(&mut headers, probe.kind, &inner.keys.reveal(name).await?)?;
+        let key = inner.keys.reveal(name).await?;
+        put_key(&mut outgoing, (said.kind, said.sigv4_region.as_deref()), &key, inner.ambient.now())?;
     }
-    Ok(Outgoing {
-        method: Method::GET,
-        url: CheckedUrl::parse(&probe.url)?,
-        headers,
-        body: Bytes::new(),
-        key_group: probe.key_group.clone(),
-        idempotency_key: None,
-        sent: Arc::default(),
-    })
+    Ok(outgoing)
 }

@@ -1,7 +1,8 @@
 //! What the engine needs of whoever chooses: a target to try, the next one after a failure, and somebody to tell how it went.
 //! The router is the one; a test may be another.
 
-use agentos_router::{Asked, Observed, Plan, Router, Target};
+use agentos_ledger::Payer;
+use agentos_router::{Asked, Caching, DecisionRecord, Observed, Plan, Router, Target};
 use agentos_types::{Fault, Result, Timestamp};
 use agentos_wire::Failure;
 
@@ -11,6 +12,11 @@ pub trait Routing: Send + Sync {
 
     /// What can be named, and whose it is.
     fn names(&self) -> Vec<(String, String)>;
+
+    /// How answers to this caller are cached, if somebody wants it.
+    fn caching(&self, _payer: &Payer) -> Option<Caching> {
+        None
+    }
 }
 
 /// The attempts of one request. Dropped, it gives back what it holds and says nothing about its target.
@@ -25,6 +31,11 @@ pub trait Course: Send {
 
     /// How it goes. A failure that [`Course::next`] is told of needs no report.
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp);
+
+    /// How its targets were chosen so far, if that is to be kept.
+    fn decision(&self) -> Option<&DecisionRecord> {
+        None
+    }
 }
 
 impl Routing for Router {
@@ -36,6 +47,12 @@ impl Routing for Router {
         let config = self.config();
         let names = config.names().into_iter();
         names.map(|(id, provider)| (id, provider.unwrap_or("agent-os").to_owned())).collect()
+    }
+
+    fn caching(&self, payer: &Payer) -> Option<Caching> {
+        let config = self.config();
+        // Where nobody has a cache, no call pays for the look.
+        if config.document().cache.is_empty() { None } else { config.caching(&payer.shown()) }
     }
 }
 
@@ -52,5 +69,9 @@ impl Course for Plan {
         if let Some(change) = Plan::report(self, target, observed, now) {
             tracing::warn!(target = target.id, ?change, "the health of a target of models changed");
         }
+    }
+
+    fn decision(&self) -> Option<&DecisionRecord> {
+        self.is_kept().then(|| self.record())
     }
 }

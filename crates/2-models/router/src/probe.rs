@@ -15,7 +15,7 @@ use agentos_types::{SecretName, Timestamp};
 use serde::Serialize;
 
 use crate::{
-    Kind, Router,
+    Provider, Router,
     config::{Config, Place},
     health::{BreakerState, Healths, TargetHealth},
 };
@@ -27,13 +27,18 @@ const IN_VAIN: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Debug)]
 pub struct Probe {
     pub provider: String,
-    pub kind: Kind,
-    pub url: String,
-    pub headers: Arc<Vec<(String, String)>>,
     pub key: Option<SecretName>,
     pub key_group: String,
     pub connect: Duration,
+    place: Arc<Place>,
     targets: Vec<Arc<TargetHealth>>,
+}
+
+impl Probe {
+    /// What the document says of the provider.
+    pub fn said(&self) -> &Provider {
+        &self.place.said
+    }
 }
 
 /// What came of it.
@@ -126,12 +131,10 @@ fn due(config: &Config, healths: &Healths, place: &Arc<Place>, idle: Duration, n
     });
     let probe = |(group, key): &(String, Option<SecretName>)| Probe {
         provider: place.name.clone(),
-        kind: place.kind,
-        url: place.kind.list_url(&place.base_url, place.said.api_version.as_deref()),
-        headers: place.headers.clone(),
         key: key.clone(),
         key_group: group.clone(),
         connect: Duration::from_millis(place.said.timeouts.connect_ms),
+        place: place.clone(),
         targets: targets.clone(),
     };
     keys.map(probe).collect()
@@ -226,7 +229,7 @@ mod tests {
     fn who_is_asked_by_others_or_costs_or_has_no_list_is_left_alone() {
         let router = router();
         assert_eq!(keys(&router, START), ["key-a", "key-b"], "nobody has asked it");
-        assert_eq!(router.probes(IDLE, START)[0].url, "https://api.openai.com/v1/models");
+        assert_eq!(router.probes(IDLE, START)[0].said().kind, crate::Kind::Openai);
         call(&router, GOOD, START);
         assert!(keys(&router, at(59_000)).is_empty(), "it was asked a moment ago");
         assert_eq!(keys(&router, at(60_000)).len(), 2);

@@ -1,7 +1,10 @@
 //! What came of a call of a model, as its record says it.
 
+use std::{fmt, sync::Arc};
+
+use agentos_store::Tx;
 use agentos_types::{
-    Fault,
+    Fault, Result,
     audit::{AuditEvent, Decision, Phase},
 };
 use serde_json::Value;
@@ -13,6 +16,8 @@ pub enum ModelEnd {
     Done,
     /// From memory: the provider was not asked.
     Replayed,
+    /// From the exact cache of its caller: the provider was not asked.
+    Cached,
     /// No answer: refused before anything was sent, or every attempt failed.
     Failed,
     /// The answer began and broke off.
@@ -28,6 +33,7 @@ impl ModelEnd {
         match self {
             ModelEnd::Done => "done",
             ModelEnd::Replayed => "replayed",
+            ModelEnd::Cached => "cached",
             ModelEnd::Failed => "failed",
             ModelEnd::Broken => "broken",
             ModelEnd::ClientGone => "client-gone",
@@ -37,10 +43,16 @@ impl ModelEnd {
 
     fn decision(self) -> Decision {
         match self {
-            ModelEnd::Done | ModelEnd::Replayed => Decision::Succeeded,
+            ModelEnd::Done | ModelEnd::Replayed | ModelEnd::Cached => Decision::Succeeded,
             _ => Decision::Failed,
         }
     }
+}
+
+/// What is written in the transaction of an outcome: an answer that is kept, how its target was chosen. Asked again for the same
+/// outcome, when nobody knows whether a try came through, it has to come to the same.
+pub trait Beside: fmt::Debug + Send + Sync {
+    fn write(&self, tx: &mut Tx<'_>) -> Result<()>;
 }
 
 /// Sums over all attempts.
@@ -63,10 +75,11 @@ pub struct ModelOutcome {
     pub estimated: bool,
     /// Class of the failure, if a provider was involved.
     pub class: Option<&'static str>,
-    /// Of everything but `Done` and `Replayed`.
+    /// Of everything but `Done`, `Replayed` and `Cached`.
     pub fault: Option<Fault>,
     /// What the journal keeps of an answer; a step without it has failed.
     pub answer: Option<Value>,
+    pub beside: Vec<Arc<dyn Beside>>,
 }
 
 impl ModelOutcome {
@@ -85,6 +98,7 @@ impl ModelOutcome {
             class: None,
             fault: None,
             answer: None,
+            beside: Vec::new(),
         }
     }
 

@@ -25,7 +25,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-pub(crate) use self::answer::{Answer, AnswerBody, Stopped};
+pub(crate) use self::answer::{Answer, AnswerBody, EVENT_STREAM, Next, Stopped};
 use self::pool::{Idle, Place, Pool, Sender};
 
 /// Lines of an answer's head. Providers send some thirty.
@@ -59,6 +59,14 @@ pub(crate) struct Outgoing {
     pub idempotency_key: Option<String>,
     /// Told once anything of it may have left.
     pub sent: Arc<AtomicBool>,
+}
+
+impl Outgoing {
+    /// Without a body, which comes next.
+    pub fn new(method: Method, url: CheckedUrl, headers: HeaderMap, key_group: &str) -> Self {
+        let key_group = key_group.to_owned();
+        Self { method, url, headers, body: Bytes::new(), key_group, idempotency_key: None, sent: Arc::default() }
+    }
 }
 
 /// There is no head of an answer.

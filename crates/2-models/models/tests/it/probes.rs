@@ -14,9 +14,10 @@ use super::{
 /// Looks every few milliseconds until the test ends.
 async fn looked_at(provider: &Provider, kind: &str) -> (House, Router) {
     let document = format!(
-        "[providers.own]\nkind = \"{kind}\"\nbase_url = \"http://{}/v1\"\nkeys = [\"own-key\"]\n\
+        "[providers.own]\nkind = \"{kind}\"\nbase_url = \"http://{}{}\"\nkeys = [\"own-key\"]\n\
          headers = {{ x-team = \"a\" }}\n[routes.fast]\ntargets = [{{ model = \"own/m1\" }}]",
-        provider.address
+        provider.address,
+        if kind == "anthropic" { "" } else { "/v1" },
     );
     let document = Document::from_toml(&document).unwrap();
     let router = Router::new(Config::new(document, Catalog::vendored().unwrap(), 1).unwrap());

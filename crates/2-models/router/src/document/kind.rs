@@ -45,18 +45,6 @@ impl Kind {
         }
     }
 
-    /// Where it lists its models, which costs nothing.
-    pub fn list_url(self, base_url: &str, api_version: Option<&str>) -> String {
-        let base = base_url.trim_end_matches('/');
-        let behind = |version: &'static str| if base.ends_with(version) { "" } else { version };
-        match self {
-            Kind::Anthropic => format!("{base}{}/models", behind("/v1")),
-            Kind::Gemini => format!("{base}{}/models", behind("/v1beta")),
-            Kind::Azure => format!("{base}/openai/models?api-version={}", api_version.unwrap_or("2024-10-21")),
-            Kind::Openai | Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => format!("{base}/models"),
-        }
-    }
-
     /// The first is written when none is the client's.
     pub fn protocols(self) -> &'static [Protocol] {
         match self {
@@ -65,6 +53,20 @@ impl Kind {
             Kind::Gemini => &[Protocol::Gemini],
             Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => &[Protocol::Chat],
         }
+    }
+
+    /// What a provider of several vendors speaks with one of their models: Bedrock's own form of Messages with Anthropic's,
+    /// Chat with all others that it has an endpoint for.
+    pub fn protocols_of(self, model: &str) -> &'static [Protocol] {
+        match self {
+            Kind::Bedrock if model.contains("anthropic.") => &[Protocol::Messages],
+            _ => self.protocols(),
+        }
+    }
+
+    /// Bedrock's endpoint of OpenAI's API has no embeddings.
+    pub fn embeds(self) -> bool {
+        self != Kind::Bedrock
     }
 
     pub fn family(self) -> Option<Family> {

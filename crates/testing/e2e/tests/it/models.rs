@@ -13,5 +13,6 @@ mod crashes;
 mod faults;
 mod inside;
 mod local_model;
+mod repeats;
 mod scene;
 mod sdks;

@@ -126,6 +126,17 @@ impl Scene {
         self.send(path, body.to_string()).await
     }
 
+    /// A question for chat completions under an idempotency key.
+    pub async fn keyed(&self, key: &str, body: &Value) -> Response {
+        self.try_keyed(key, body).await.expect("the gateway answers")
+    }
+
+    /// Of a server that may die meanwhile.
+    pub async fn try_keyed(&self, key: &str, body: &Value) -> reqwest::Result<Response> {
+        let request = self.http.post(self.url("/v1/chat/completions")).bearer_auth(&self.token);
+        request.header("idempotency-key", key).json(body).send().await
+    }
+
     pub async fn chat(&self, model: &str, stream: bool) -> Response {
         self.ask("/v1/chat/completions", &said(model, stream)).await
     }
