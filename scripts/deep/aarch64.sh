@@ -64,7 +64,7 @@ if [ ! -e "$work/ready" ]; then
     touch "$work/ready"
 fi
 kernel=$(find "$root/packages/unpacked" -name 'vmlinu?-*' -o -name 'vmlinu?' | head -n 1)
-busybox=$(find "$root/packages/unpacked" -name busybox -type f | head -n 1)
+busybox=$(find "$root/packages/unpacked" -path '*/bin/busybox' | head -n 1)
 [ -n "$kernel" ] && [ -n "$busybox" ] || die 'Debian has no kernel or no busybox for arm64' "look into $root/packages"
 
 step "compiling for $target"
