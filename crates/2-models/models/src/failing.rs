@@ -57,10 +57,16 @@ impl Failing {
             retry_after: header("retry-after"),
             retry_after_ms: header("retry-after-ms"),
             date: header("date"),
+            error_type: header("x-amzn-errortype"),
             body: &body,
         };
         let failure = classify(protocol, &evidence);
         Self { failure, said: Some(Said { protocol, status, body }) }
+    }
+
+    /// The provider has said what became of it, or never got it.
+    pub fn is_fate_known(&self) -> bool {
+        self.said.is_some() || matches!(self.failure.class, Class::Malformed)
     }
 
     pub fn malformed(reason: &str) -> Self {

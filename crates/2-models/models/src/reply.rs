@@ -43,10 +43,17 @@ impl Reply {
             self.header("x-agent-os-target", visible(target));
         }
         self.header("x-agent-os-attempts", outcome.attempts);
-        if matches!(self.body, Body::Whole(_)) {
-            self.header("x-agent-os-cost-nano-usd", outcome.nano_usd);
-            self.header("x-agent-os-estimated", outcome.estimated);
+        if outcome.hedges > 0 {
+            self.header("x-agent-os-hedges", outcome.hedges);
         }
+        if matches!(self.body, Body::Whole(_)) {
+            self.costs(outcome);
+        }
+    }
+
+    pub(crate) fn costs(&mut self, outcome: &ModelOutcome) {
+        self.header("x-agent-os-cost-nano-usd", outcome.nano_usd);
+        self.header("x-agent-os-estimated", outcome.estimated);
     }
 }
 

@@ -3,14 +3,15 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use agentos_catalog::{Capabilities, Capability, Catalog, Mode, ModelFacts, Price};
+use agentos_catalog::{Capabilities, Capability, Catalog, Mode, ModelFacts, Price, image_tokens_max};
 use agentos_types::{Fault, Result, SecretName};
 use agentos_wire::{Needs, Protocol, emulate::Lacks};
 
 use crate::{
-    Asked, Document, Emulate, Exclusion, Kind, Operation, Policy, Rules, UnknownPrice, Waits,
+    Asked, Caching, Document, Emulate, Exclusion, Kind, Operation, Policy, Rules, UnknownPrice, Waits,
     document::{Model, Provider, Route},
     health::{Buckets, HealthKey, Healths, TargetHealth},
 };
@@ -38,7 +39,6 @@ pub(crate) struct Place {
     /// Without a slash at its end.
     pub base_url: String,
     pub headers: Arc<Vec<(String, String)>>,
-    pub protocols: Vec<Protocol>,
     /// Group and secret.
     pub keys: Vec<(String, Option<SecretName>)>,
     pub said: Provider,
@@ -50,9 +50,24 @@ pub(crate) struct Place {
 pub(crate) struct Group {
     pub alias: Option<String>,
     pub rules: Rules,
-    pub hedge: bool,
+    pub hedge: Option<Hedge>,
     pub min_context: Option<u64>,
     pub members: Vec<Member>,
+}
+
+/// When another target is asked beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hedge {
+    /// After the 95th percentile of its own times, once there are enough of them.
+    Slow,
+    After(Duration),
+}
+
+impl Hedge {
+    fn of(route: &Route) -> Option<Self> {
+        let after = route.hedge_after_ms.map(|ms| Hedge::After(Duration::from_millis(ms)));
+        after.or(route.hedge.then_some(Hedge::Slow))
+    }
 }
 
 /// One model of one provider.
@@ -66,6 +81,9 @@ pub(crate) struct Member {
     /// The catalog or the operator has said something of it.
     pub mode: Option<Mode>,
     pub facts: ModelFacts,
+    /// The most that one image costs.
+    pub image_tokens: u64,
+    protocols: Vec<Protocol>,
     pub emulate: Vec<Emulate>,
     pub drop_fields: Arc<Vec<String>>,
     pub is_whole_only: bool,
@@ -117,6 +135,11 @@ impl Config {
         aliases.chain(models).collect()
     }
 
+    /// How answers to this caller are cached, if the operator wants it.
+    pub fn caching(&self, owner: &str) -> Option<Caching> {
+        self.document.cache.get(owner).map(|cache| cache.under(self.revision))
+    }
+
     /// What is known of a model after the operator's overrides.
     pub fn facts(&self, provider: &str, model: &str) -> Option<ModelFacts> {
         Some(self.member(self.providers.get(provider)?, model).facts)
@@ -139,7 +162,7 @@ impl Config {
                 price_weight: route.price_weight,
                 ramp: route.ramp,
             },
-            hedge: route.hedge,
+            hedge: Hedge::of(route),
             min_context: route.min_context,
             members: members.collect(),
         }
@@ -148,7 +171,7 @@ impl Config {
     /// A model that is named by itself.
     pub(crate) fn single(&self, place: &Arc<Place>, model: &str) -> Group {
         let rules = Rules { policy: Policy::Order, ..Rules::default() };
-        Group { alias: None, rules, hedge: false, min_context: None, members: vec![self.member(place, model)] }
+        Group { alias: None, rules, hedge: None, min_context: None, members: vec![self.member(place, model)] }
     }
 
     fn member(&self, place: &Arc<Place>, name: &str) -> Member {
@@ -169,12 +192,16 @@ impl Config {
         let of_place = || place.said.price.map(|price| Arc::new(price.into()));
         let free = || place.kind.is_free().then(|| Arc::new(Price::free()));
         facts.price = own.or(facts.price).or_else(of_place).or_else(free);
+        let upstream = said.upstream.clone().unwrap_or_else(|| name.to_owned());
+        let protocols = place.protocols(said, &upstream);
         Member {
             id: format!("{}/{name}", place.name),
-            upstream: said.upstream.clone().unwrap_or_else(|| name.to_owned()),
+            upstream,
+            protocols,
             weight: 1,
             is_disabled: said.disabled || place.said.disabled,
             mode,
+            image_tokens: said.image_tokens.unwrap_or_else(|| self.image_tokens(place, name)),
             facts,
             emulate: said.emulate.clone().unwrap_or_else(|| place.said.emulate.clone()),
             drop_fields: Arc::new(said.drop_fields.clone()),
@@ -185,11 +212,14 @@ impl Config {
         }
     }
 
+    fn image_tokens(&self, place: &Place, name: &str) -> u64 {
+        image_tokens_max(place.said.catalog.or(place.kind.family()), place.like(name).unwrap_or(name))
+    }
+
     /// What the catalog says of a provider's model.
     pub(crate) fn known(&self, place: &Place, name: &str) -> Option<Arc<ModelFacts>> {
         let family = place.said.catalog.or(place.kind.family())?;
-        let said = place.said.models.get(name);
-        let like = said.and_then(|model| model.like.as_deref().or(model.upstream.as_deref()));
+        let like = place.like(name);
         self.catalog.facts(family, like.unwrap_or(name)).or_else(|| self.catalog.facts(family, name)).cloned()
     }
 }
@@ -207,31 +237,38 @@ impl Place {
         if keys.is_empty() {
             keys.push((String::new(), None));
         }
-        let protocols = if said.protocols.is_empty() { said.kind.protocols().to_vec() } else { said.protocols.clone() };
         Ok(Self {
             name: name.to_owned(),
             kind: said.kind,
             base_url: base_url.trim_end_matches('/').to_owned(),
             headers: Arc::new(said.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()),
-            protocols,
             keys,
             said: said.clone(),
             buckets: OnceLock::new(),
         })
     }
 
+    /// Under which name the catalog knows it, if not under its own.
+    fn like(&self, name: &str) -> Option<&str> {
+        let said = self.said.models.get(name)?;
+        said.like.as_deref().or(said.upstream.as_deref())
+    }
+
     pub fn buckets(&self, healths: &Healths) -> &Arc<Buckets> {
         self.buckets.get_or_init(|| healths.buckets(&self.name))
     }
 
-    fn protocol(&self, operation: Operation) -> Option<Protocol> {
-        let wanted = operation.protocol();
-        if self.protocols.contains(&wanted) {
-            return Some(wanted);
-        }
-        match operation {
-            Operation::Embeddings => None,
-            _ => self.protocols.first().copied(),
+    /// The operator's word for the model, then for the provider, then what its kind speaks.
+    fn protocols(&self, model: &Model, upstream: &str) -> Vec<Protocol> {
+        let said = [&model.protocols, &self.said.protocols].into_iter().find(|said| !said.is_empty());
+        let is_old_azure = self.kind == Kind::Azure && self.said.is_dated();
+        match (said, model.like.as_deref()) {
+            (Some(said), _) => said.clone(),
+            // Of the dated versions only previews have more.
+            (None, _) if is_old_azure => vec![Protocol::Chat],
+            // A name of one's own, such as that of an inference profile, is like one that tells its vendor.
+            (None, Some(like)) if self.kind == Kind::Bedrock => self.kind.protocols_of(like).to_vec(),
+            (None, _) => self.kind.protocols_of(upstream).to_vec(),
         }
     }
 }
@@ -263,7 +300,7 @@ impl Member {
         if self.mode.is_some_and(|mode| (mode == Mode::Embedding) != embeds) {
             return Err(Exclusion::WrongMode);
         }
-        let protocol = self.place.protocol(asked.operation).ok_or(Exclusion::WrongMode)?;
+        let protocol = self.protocol(asked.operation).ok_or(Exclusion::WrongMode)?;
         let needs = &asked.needs;
         if (needs.stored_input || needs.hosted_tools) && protocol != asked.operation.protocol() {
             return Err(Exclusion::OtherProtocol);
@@ -280,6 +317,16 @@ impl Member {
             return Err(Exclusion::PriceUnknown);
         }
         Ok(Fit { protocol, emulate })
+    }
+
+    fn protocol(&self, operation: Operation) -> Option<Protocol> {
+        let wanted = operation.protocol();
+        match operation {
+            Operation::Embeddings if !self.place.kind.embeds() => None,
+            _ if self.protocols.contains(&wanted) => Some(wanted),
+            Operation::Embeddings => None,
+            _ => self.protocols.first().copied(),
+        }
     }
 
     /// What of the needs is done by prompt. What can be neither done nor emulated excludes it.

@@ -16,6 +16,7 @@ mod explain;
 mod health;
 mod names;
 mod plan;
+mod probe;
 mod record;
 mod refusal;
 mod router;
@@ -25,11 +26,12 @@ pub use asked::{Asked, Operation};
 pub use choose::{Act, Candidate, Exclusion, Lane, LaneState, Rules, Situation, Stop, Tried};
 pub use config::Config;
 pub use document::{
-    Document, Emulate, FailureClass, FlatPrice, KeyGroup, Keys, Kind, Model, Policy, Problem, Provider, Refuse, Route,
-    RouteTarget, Rule, Timeouts, UnknownPrice,
+    Cache, Caching, Decisions, Document, Emulate, FailureClass, FlatPrice, KeyGroup, Keys, Kind, Model, Policy,
+    Problem, Provider, Refuse, Route, RouteTarget, Rule, Timeouts, UnknownPrice,
 };
 pub use health::{BreakerState, Change, HealthView, KeyView, LaneView, Observed};
 pub use plan::Plan;
+pub use probe::{Probe, ProbeView, Probed};
 pub use record::{DecisionRecord, Mismatch, Step, replay};
 pub use refusal::NoTarget;
 pub use router::Router;

@@ -45,6 +45,8 @@ pub struct Target {
     /// What it is spoken to in: the client's protocol if it can be.
     pub protocol: Protocol,
     pub api_version: Option<String>,
+    /// Signed for this region, with an access key.
+    pub sigv4_region: Option<String>,
     pub key: Option<SecretName>,
     pub key_group: String,
     pub headers: Arc<Vec<(String, String)>>,
@@ -55,6 +57,8 @@ pub struct Target {
     /// Tokens of the model's window.
     pub context: Option<u64>,
     pub output_max: Option<u64>,
+    /// The most that one image costs.
+    pub image_tokens: u64,
     /// What is done by prompt because the model has it not.
     pub emulate: Lacks,
     /// Taken out of the request, and named in the answer.
@@ -68,6 +72,8 @@ pub struct Target {
     pub pause: Duration,
     /// It writes on where a stream broke off, with what was passed on as its prefill.
     pub is_continuation: bool,
+    /// Where its stream breaks off, [`Plan::next`](crate::Plan::next) may name one that writes on.
+    pub may_continue: bool,
     /// When [`Plan::hedge`](crate::Plan::hedge) may be asked for another one, if nothing has come by then.
     pub hedge_after: Option<Duration>,
 }

@@ -1,7 +1,7 @@
 //! Models and providers as operators see and set them: bodies, and their part of the port. Names of secrets pass here, keys
 //! never do.
 
-use agentos_types::{Result, Timestamp};
+use agentos_types::{RequestId, Result, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -78,9 +78,20 @@ pub struct ModelEntry {
     /// Absent where nobody knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<ModelPrice>,
-    /// Absent where it was not asked since the start of the server.
+    /// Absent where it was neither asked nor looked at since the start of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<ModelHealth>,
+    /// The last look at its provider's list of models, which is taken while nobody asks it. Of several keys the one that was
+    /// looked at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ModelProbe>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelProbe {
+    pub at: Timestamp,
+    /// `answered`, `failed`, or `unsupported`: the provider has no list, or not for this key.
+    pub outcome: String,
 }
 
 /// USD per million tokens, exact, for prompts of the first size.
@@ -156,6 +167,23 @@ pub struct ModelReplay {
     /// This program makes the same choice.
     pub same: bool,
     pub text: String,
+}
+
+/// `GET /api/v1/model-calls/{id}`: how the target of a call was chosen, made again by this program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelCallDecision {
+    /// The call's request id.
+    pub id: String,
+    pub at: Timestamp,
+    /// That made the call.
+    pub node: String,
+    /// This program makes the same choices.
+    pub same: bool,
+    /// For people: the first choice that differs, if one does, then all of them with their reasons.
+    pub text: String,
+    /// Everything that the choices depended on.
+    #[schema(value_type = Object)]
+    pub record: Value,
 }
 
 /// `POST /api/v1/models/test`: one real generation of a few tokens, which costs what the model costs.
@@ -249,6 +277,7 @@ pub trait ModelAdmin: Send + Sync + 'static {
     async fn switch_model(&self, context: &Context, id: &str, disabled: bool) -> Result<ModelEntry>;
     async fn explain_model(&self, id: &str, query: ExplainModel) -> Result<ModelExplanation>;
     async fn replay_model(&self, body: ReplayModel) -> Result<ModelReplay>;
+    async fn model_call_decision(&self, id: &RequestId) -> Result<ModelCallDecision>;
     async fn list_providers(&self) -> Result<Vec<ProviderInfo>>;
     async fn set_provider(
         &self,
