@@ -64,22 +64,6 @@ impl AnswerBody {
     /// The next piece, or the end that the provider meant.
     pub async fn piece(&mut self, until: Instant) -> Next {
         loop {
-            let piece = self.raw(until).await?;
-            let Some(decoder) = &mut self.decoder else { return Ok(piece) };
-            let Some(piece) = piece else {
-                let torn = || Stopped::Cut("the stream ended inside of a message".into());
-                return if decoder.is_torn() { Err(torn()) } else { Ok(None) };
-            };
-            let events = decoder.events(&piece).map_err(|damaged| Stopped::Cut(damaged.to_string()))?;
-            if !events.is_empty() {
-                return Ok(Some(events));
-            }
-        }
-    }
-
-    /// As it comes over the wire.
-    async fn raw(&mut self, until: Instant) -> Result<Option<Bytes>, Stopped> {
-        loop {
             let frame = timeout_at(until, self.incoming.frame()).await.map_err(|_| Stopped::Idle)?;
             if let Some(next) = self.next(frame) {
                 return next;
@@ -98,17 +82,25 @@ impl AnswerBody {
         }
     }
 
-    /// `None` of a frame that holds nothing of the answer.
+    /// `None` of a frame that holds nothing of the answer, or only a part of a message of Bedrock's.
     fn next(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Option<Next> {
         match frame {
             None => {
                 if let Some((pool, idle)) = self.lease.take() {
                     pool.give_back(idle);
                 }
-                Some(Ok(None))
+                let is_torn = self.decoder.as_ref().is_some_and(Decoder::is_torn);
+                Some(if is_torn { Err(Stopped::Cut("it ended inside of a message".into())) } else { Ok(None) })
             }
             Some(Err(error)) => Some(Err(Stopped::Cut(error.to_string()))),
-            Some(Ok(frame)) => frame.into_data().ok().filter(|data| !data.is_empty()).map(|data| Ok(Some(data))),
+            Some(Ok(frame)) => {
+                let data = frame.into_data().ok().filter(|data| !data.is_empty())?;
+                let Some(decoder) = &mut self.decoder else { return Some(Ok(Some(data))) };
+                match decoder.events(&data) {
+                    Ok(events) => (!events.is_empty()).then_some(Ok(Some(events))),
+                    Err(damaged) => Some(Err(Stopped::Cut(damaged.to_string()))),
+                }
+            }
         }
     }
 
