@@ -295,7 +295,8 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } = self;
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } =
+            self;
         let Live { mut body, tap, stake, notes, .. } = live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {

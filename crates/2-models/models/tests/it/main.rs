@@ -26,6 +26,7 @@ mod budgets;
 mod failover;
 mod hard;
 mod house;
+mod keys;
 mod plain;
 mod provider;
 mod streams;
