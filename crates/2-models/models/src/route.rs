@@ -2,7 +2,7 @@
 //! The router is the one; a test may be another.
 
 use agentos_ledger::Payer;
-use agentos_router::{Asked, Caching, DecisionRecord, Observed, Plan, Router, Target};
+use agentos_router::{Act, Asked, Caching, DecisionRecord, Decisions, Observed, Plan, Router, Target};
 use agentos_types::{Fault, Result, Timestamp};
 use agentos_wire::Failure;
 
@@ -12,6 +12,11 @@ pub trait Routing: Send + Sync {
 
     /// What can be named, and whose it is.
     fn names(&self) -> Vec<(String, String)>;
+
+    /// Why nothing can answer, as it stands right after [`Self::plan`] has refused, if that is to be kept.
+    fn refused(&self, _asked: &Asked<'_>) -> Option<DecisionRecord> {
+        None
+    }
 
     /// How answers to this caller are cached, if somebody wants it.
     fn caching(&self, _payer: &Payer) -> Option<Caching> {
@@ -24,6 +29,10 @@ pub trait Course: Send {
     /// What is tried next: first with `None`, then with the failure of the last target. `None`: it is over, and that failure is
     /// told.
     fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target>;
+
+    /// Another target beside the one that is slow. It counts as an attempt; of the two, each failure is reported and a loser says
+    /// nothing.
+    fn hedge(&mut self, now: Timestamp) -> Option<Target>;
 
     /// How it goes. A failure that [`Course::next`] is told of needs no report.
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp);
@@ -45,6 +54,13 @@ impl Routing for Router {
         names.map(|(id, provider)| (id, provider.unwrap_or("agent-os").to_owned())).collect()
     }
 
+    fn refused(&self, asked: &Asked<'_>) -> Option<DecisionRecord> {
+        let is_kept = self.config().document().decisions == Decisions::Keep;
+        let record = is_kept.then(|| self.explain(asked).ok()).flatten()?;
+        // A target that has opened in between is not why this request was refused.
+        matches!(record.steps.last()?.act, Act::Stop(_)).then_some(record)
+    }
+
     fn caching(&self, payer: &Payer) -> Option<Caching> {
         let config = self.config();
         // Where nobody has a cache, no call pays for the look.
@@ -55,6 +71,10 @@ impl Routing for Router {
 impl Course for Plan {
     fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target> {
         Plan::next(self, last, now)
+    }
+
+    fn hedge(&mut self, now: Timestamp) -> Option<Target> {
+        Plan::hedge(self, now)
     }
 
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp) {

@@ -49,8 +49,8 @@ impl ModelEnd {
     }
 }
 
-/// What is written in the transaction of an outcome: an answer that is kept, how its target was chosen. Asked again for the same
-/// outcome, when nobody knows whether a try came through, it has to come to the same.
+/// What is written in the transaction of an outcome, such as an answer that is kept. Asked again for the same outcome, when nobody
+/// knows whether a try came through, it has to come to the same.
 pub trait Beside: fmt::Debug + Send + Sync {
     fn write(&self, tx: &mut Tx<'_>) -> Result<()>;
 }
@@ -64,11 +64,17 @@ pub struct ModelOutcome {
     /// `PROVIDER/MODEL` of the last attempt.
     pub target: Option<String>,
     pub attempts: u32,
+    /// Of the attempts, those that were begun beside a slow one.
+    pub hedges: u32,
+    /// Times that a stream broke off and another attempt wrote on.
+    pub continued: u32,
     pub tokens_input: u64,
     pub tokens_output: u64,
     pub nano_usd: i64,
     /// Some of the usage was counted by us.
     pub estimated: bool,
+    /// Tokens to which a budget has lowered the longest answer.
+    pub shortened_to: Option<u64>,
     /// Class of the failure, if a provider was involved.
     pub class: Option<&'static str>,
     /// Of everything but `Done`, `Replayed` and `Cached`.
@@ -85,10 +91,13 @@ impl ModelOutcome {
             status,
             target: None,
             attempts: 0,
+            hedges: 0,
+            continued: 0,
             tokens_input: 0,
             tokens_output: 0,
             nano_usd: 0,
             estimated: false,
+            shortened_to: None,
             class: None,
             fault: None,
             answer: None,
@@ -106,7 +115,14 @@ impl ModelOutcome {
             .fact("tokens_output", self.tokens_output)
             .fact("nano_usd", self.nano_usd)
             .fact("estimated", self.estimated);
+        // Rare, and only told where it happened.
+        let counts = [("hedges", self.hedges), ("continued", self.continued)];
+        let record = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .fold(record, |record, (name, count)| record.fact(name, *count));
         let record = self.target.iter().fold(record, |record, target| record.fact("target", target.clone()));
+        let record = self.shortened_to.iter().fold(record, |record, tokens| record.fact("shortened_to", *tokens));
         let record = self.class.iter().fold(record, |record, class| record.fact("class", *class));
         self.fault.iter().fold(record, |record, fault| record.fact("code", fault.code.to_string()))
     }

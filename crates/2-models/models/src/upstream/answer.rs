@@ -27,7 +27,8 @@ pub(crate) struct Answer {
 pub(crate) const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 pub(crate) struct AnswerBody {
-    incoming: Incoming,
+    /// `None` once it was stopped.
+    incoming: Option<Incoming>,
     /// For a body in [`EVENT_STREAM`], which leaves here as server-sent events.
     decoder: Option<Decoder>,
     /// Goes back to the pool at the end.
@@ -58,13 +59,42 @@ pub(crate) type Next = Result<Option<Bytes>, Stopped>;
 
 impl AnswerBody {
     pub(super) fn new(incoming: Incoming, pool: Pool, idle: Idle) -> Self {
-        Self { incoming, decoder: None, lease: Some((pool, idle)) }
+        Self { incoming: Some(incoming), decoder: None, lease: Some((pool, idle)) }
+    }
+
+    /// Nothing more is wanted: the connection ends, and with it the provider's work.
+    pub fn stop(&mut self) {
+        (self.incoming, self.lease) = (None, None);
     }
 
     /// The next piece, or the end that the provider meant.
     pub async fn piece(&mut self, until: Instant) -> Next {
         loop {
-            let frame = timeout_at(until, self.incoming.frame()).await.map_err(|_| Stopped::Idle)?;
+            let raw = self.raw(until).await;
+            if let Some(next) = self.decoded(raw) {
+                return next;
+            }
+        }
+    }
+
+    /// What came over the wire as the rest of us reads it. `None` of a piece that ends inside of a message.
+    fn decoded(&mut self, raw: Next) -> Option<Next> {
+        let Some(decoder) = &mut self.decoder else { return Some(raw) };
+        match raw {
+            Ok(Some(piece)) => match decoder.events(&piece) {
+                Ok(events) => (!events.is_empty()).then_some(Ok(Some(events))),
+                Err(damaged) => Some(Err(Stopped::Cut(damaged.to_string()))),
+            },
+            Ok(None) if decoder.is_torn() => Some(Err(Stopped::Cut("the stream ended inside of a message".into()))),
+            ended => Some(ended),
+        }
+    }
+
+    /// As it comes over the wire.
+    async fn raw(&mut self, until: Instant) -> Next {
+        loop {
+            let Some(incoming) = &mut self.incoming else { return Ok(None) };
+            let frame = timeout_at(until, incoming.frame()).await.map_err(|_| Stopped::Idle)?;
             if let Some(next) = self.next(frame) {
                 return next;
             }
@@ -74,33 +104,27 @@ impl AnswerBody {
     /// The same if it is here already. Waits for nothing.
     pub async fn come(&mut self) -> Option<Next> {
         loop {
-            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut self.incoming).poll_frame(context))).await;
+            let incoming = self.incoming.as_mut()?;
+            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut *incoming).poll_frame(context))).await;
             let Poll::Ready(frame) = polled else { return None };
-            if let Some(next) = self.next(frame) {
+            let raw = self.next(frame);
+            if let Some(next) = raw.and_then(|raw| self.decoded(raw)) {
                 return Some(next);
             }
         }
     }
 
-    /// `None` of a frame that holds nothing of the answer, or only a part of a message of Bedrock's.
+    /// `None` of a frame that holds nothing of the answer.
     fn next(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Option<Next> {
         match frame {
             None => {
                 if let Some((pool, idle)) = self.lease.take() {
                     pool.give_back(idle);
                 }
-                let is_torn = self.decoder.as_ref().is_some_and(Decoder::is_torn);
-                Some(if is_torn { Err(Stopped::Cut("it ended inside of a message".into())) } else { Ok(None) })
+                Some(Ok(None))
             }
             Some(Err(error)) => Some(Err(Stopped::Cut(error.to_string()))),
-            Some(Ok(frame)) => {
-                let data = frame.into_data().ok().filter(|data| !data.is_empty())?;
-                let Some(decoder) = &mut self.decoder else { return Some(Ok(Some(data))) };
-                match decoder.events(&data) {
-                    Ok(events) => (!events.is_empty()).then_some(Ok(Some(events))),
-                    Err(damaged) => Some(Err(Stopped::Cut(damaged.to_string()))),
-                }
-            }
+            Some(Ok(frame)) => frame.into_data().ok().filter(|data| !data.is_empty()).map(|data| Ok(Some(data))),
         }
     }
 
