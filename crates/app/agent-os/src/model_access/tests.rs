@@ -149,7 +149,11 @@ async fn an_attempt_that_is_still_asking_is_waited_for_and_never_an_answer() {
     let (caller, request) = {
         let says = Says { bytes: "{}".into(), is_stream: false, status: 200, asked: Mutex::default() };
         let says = Arc::new(says);
-        let served = ServedModels { models: LateModels::default(), ambient: Ambient::fake(1, Timestamp(1)).0 };
+        let served = ServedModels {
+            models: LateModels::default(),
+            ambient: Ambient::fake(1, Timestamp(1)).0,
+            room: Room::new(1_000),
+        };
         served.models.bind(says.clone());
         served.ask(ask(ModelProtocol::Chat, false), mpsc::channel(1).0).await.unwrap();
         says.asked.lock().unwrap().remove(0)
