@@ -29,6 +29,7 @@ mod failover;
 mod hard;
 mod hedges;
 mod house;
+mod keys;
 mod plain;
 mod probes;
 mod provider;
