@@ -142,7 +142,8 @@ impl Inner {
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
         let sent = Sent { inner: self, call, target, prepared, stake, at: Instant::now() };
         match self.upstream.send(outgoing, target.waits.connect, head).await {
-            Ok(answer) => sent.judge(answer, course).await,
+            // Boxed: what waits for a provider should be small.
+            Ok(answer) => Box::pin(sent.judge(answer, course)).await,
             Err(unanswered) => Err(sent.unanswered(&unanswered).into()),
         }
     }

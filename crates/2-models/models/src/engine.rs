@@ -105,20 +105,22 @@ impl Engine {
         let call = call.into_inner();
         let slot = match self.inner.enter(&call) {
             Ok(Ok(slot)) => slot,
-            Ok(Err(stored)) => return replayed(&call, record, stored).await,
-            Err(fault) => return self.failed(&call, record, Ended::Fault(fault)).await,
+            Ok(Err(stored)) => return Box::pin(replayed(&call, record, stored)).await,
+            Err(fault) => return Box::pin(self.failed(&call, record, Ended::Fault(fault))).await,
         };
         let so_far = record.so_far();
-        // Boxed: a call waits long, and what waits should be small.
+        // Boxed, as is what follows: a call waits long for its provider, and what waits should be small.
         let tried = record.beside(Box::pin(self.inner.tries(&call, &so_far))).await;
         match tried {
             // The log took no intent, so that nothing may leave.
             Err(fault) => reply_of(call.operation, &call.request_id, &fault),
-            Ok(Err(ended)) => self.failed(&call, record, ended).await,
-            Ok(Ok(Tried { given: Given::Whole(whole), .. })) => self.whole(&call, record, whole, slot).await,
-            Ok(Ok(Tried { given: Given::Stream(live), course, target })) => match record.begun().await {
-                Ok(()) => self.stream(&call, record, *live, (course, target), slot),
-                Err(fault) => reply_of(call.operation, &call.request_id, &fault),
+            Ok(Err(ended)) => Box::pin(self.failed(&call, record, ended)).await,
+            Ok(Ok(tried)) => match *tried {
+                Tried { given: Given::Whole(whole), .. } => Box::pin(self.whole(&call, record, whole, slot)).await,
+                Tried { given: Given::Stream(live), course, target } => match record.begun().await {
+                    Ok(()) => self.stream(&call, record, live, (course, target), slot),
+                    Err(fault) => reply_of(call.operation, &call.request_id, &fault),
+                },
             },
         }
     }
@@ -175,7 +177,7 @@ impl Engine {
         &self,
         call: &ModelCall,
         record: ModelRecord,
-        live: Live,
+        live: Box<Live>,
         (course, target): (Box<dyn Course>, Target),
         slot: Option<Slot>,
     ) -> Reply {
@@ -190,7 +192,7 @@ impl Engine {
         let (client, ambient) = (call.protocol(), self.inner.ambient.clone());
         let later = None;
         let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, slot, later };
-        self.inner.background.spawn("model-stream", pump.run());
+        self.inner.background.spawn("model-stream", Box::new(pump).run());
         reply
     }
 
@@ -224,14 +226,15 @@ impl Inner {
         Ok(entered.map(Some))
     }
 
-    async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Tried, Ended> {
+    async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Box<Tried>, Ended> {
         let deadline = Instant::now() + self.policy.deadline;
         let mut course = self.routing.plan(&self.asked(call)).map_err(Ended::Fault)?;
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
             let failure = last.as_ref().map(|failing| &failing.failure);
             let Some(target) = course.next(failure, self.ambient.now()) else { break };
-            let attempt = async {
+            // Boxed: the timer around it would hold room for it once more.
+            let attempt = Box::pin(async {
                 // A timer counts whole milliseconds: one of zero would hold each call up for one.
                 if !target.pause.is_zero() {
                     sleep(target.pause).await;
@@ -243,9 +246,9 @@ impl Inner {
                     so_far.attempts += 1;
                 }
                 self.attempt(call, &target, &mut *course, so_far).await
-            };
+            });
             match timeout_at(deadline, attempt).await {
-                Ok(Ok(given)) => return Ok(Tried { given, course, target }),
+                Ok(Ok(given)) => return Ok(Box::new(Tried { given, course, target })),
                 Ok(Err(Missed::Final(fault))) => {
                     course.report(&target, Observed::Nothing, self.ambient.now());
                     return Err(Ended::Fault(fault));

@@ -41,7 +41,7 @@ const JOINED_BYTES_MAX: usize = 64 * 1024;
 const DRAIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pump {
-    pub live: Live,
+    pub live: Box<Live>,
     pub client: Protocol,
     pub events: Sender<Bytes>,
     pub record: ModelRecord,
@@ -84,7 +84,8 @@ impl Kept {
 }
 
 impl Pump {
-    pub async fn run(mut self) {
+    /// Boxed: whoever moves it would hold room for it once more.
+    pub async fn run(mut self: Box<Self>) {
         let ending = self.carry().await;
         self.end(ending).await;
     }
@@ -293,9 +294,10 @@ impl Pump {
         matches!(timeout(CLIENT_STALL, self.events.send(bytes)).await, Ok(Ok(())))
     }
 
-    async fn end(self, ending: Ending) {
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, slot, later: _ } = self;
-        let Live { mut body, tap, stake, .. } = live;
+    async fn end(self: Box<Self>, ending: Ending) {
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, slot, later: _ } =
+            *self;
+        let Live { mut body, tap, stake, .. } = *live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {
             Ending::Whole(last) => {

@@ -73,6 +73,8 @@ async fn call(
 ) -> Answer<Response> {
     let id: RequestId = caller.context.request_id.clone();
     let request = request::request(operation, &headers, body, id, Some(context.to_string()))?;
+    // They hold the connection's buffer, and a call waits long.
+    drop(headers);
     let reply = port(&shared)?.call(who(&caller)?, request).await;
     let watch = Watch::new(Arc::clone(&shared), caller, Right::Whole(Scope::Models));
     Ok(answer::response(reply, Some(watch))?)

@@ -164,6 +164,8 @@ impl ModelEdge {
         let given = parts.headers.get("traceparent").and_then(|value| TraceContext::parse(value.to_str().ok()?));
         let context = given.map_or_else(|| self.ambient.root(), |parent| parent.child(&self.ambient));
         let request = request::request(operation, &parts.headers, body, id, Some(context.to_string()))?;
+        // They hold the connection's buffer, and a call waits long.
+        drop(parts);
         answer::response(self.models.call(who, request).await, None)
     }
 }
