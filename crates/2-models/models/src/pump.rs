@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelRecord, SoFar};
 use agentos_router::{Observed, Target};
 use agentos_types::{Code, Fault};
@@ -21,9 +22,10 @@ use tokio::{
 use crate::{
     Course,
     attempt::{Live, Translator},
-    engine::snapshot,
+    engine::{noted, snapshot},
     failing::{broken, fault_of, wire_error},
-    idempotency::Slot,
+    kept::Answer,
+    recall::Keeper,
     reply::wire_error_of,
     upstream::{Next, Stopped},
 };
@@ -51,7 +53,7 @@ pub(crate) struct Pump {
     pub so_far: SoFar,
     /// What was sent, if somebody wants it again.
     pub kept: Option<Kept>,
-    pub slot: Option<Slot>,
+    pub keeper: Keeper,
     /// How the provider's answer went on, found out while something before it had not left yet.
     pub later: Option<Next>,
 }
@@ -295,9 +297,10 @@ impl Pump {
     }
 
     async fn end(self: Box<Self>, ending: Ending) {
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, slot, later: _ } =
+        hit(Point::ModelsStreamEnded);
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } =
             *self;
-        let Live { mut body, tap, stake, .. } = *live;
+        let Live { mut body, tap, stake, notes, .. } = *live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {
             Ending::Whole(last) => {
@@ -308,11 +311,16 @@ impl Pump {
                 let mut outcome = snapshot(&so_far, ModelEnd::Done, 200);
                 let cost = cost(&outcome);
                 outcome.answer = record.is_step().then(|| answer_of(kept.as_ref(), &outcome));
+                let whole = kept.filter(|kept| kept.is_whole && keeper.wants_answer());
+                if let Some(kept) = whole {
+                    let answer =
+                        Answer::new(&outcome, "text/event-stream", noted(&notes, &outcome), kept.bytes.freeze());
+                    keeper.keep(&answer, &record, &mut outcome, ambient.now());
+                }
                 match record.close(outcome).await {
                     Ok(()) => {
-                        if let (Some(slot), Some(kept)) = (slot, kept.filter(|kept| kept.is_whole)) {
-                            slot.done(200, "text/event-stream", kept.bytes.freeze());
-                        }
+                        // Whoever asks again finds it in the store.
+                        drop(keeper);
                         let last = [cost.as_bytes(), &last].concat();
                         let _ = timeout(CLIENT_STALL, events.send(last.into())).await;
                     }

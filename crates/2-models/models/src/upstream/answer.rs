@@ -3,6 +3,7 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
+use agentos_wire::eventstream::Decoder;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{
@@ -22,10 +23,25 @@ pub(crate) struct Answer {
     pub body: AnswerBody,
 }
 
+/// How Bedrock frames the events of Messages.
+pub(crate) const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
+
 pub(crate) struct AnswerBody {
     incoming: Incoming,
+    /// For a body in [`EVENT_STREAM`], which leaves here as server-sent events.
+    decoder: Option<Decoder>,
     /// Goes back to the pool at the end.
     lease: Option<(Pool, Idle)>,
+}
+
+impl Answer {
+    /// It is a stream of events, in either framing.
+    pub fn begins_events(&mut self) -> bool {
+        let kind = self.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_framed = kind.starts_with(EVENT_STREAM);
+        self.body.decoder = is_framed.then(Decoder::default);
+        is_framed || kind.starts_with("text/event-stream")
+    }
 }
 
 /// Why there is no more.
@@ -42,11 +58,27 @@ pub(crate) type Next = Result<Option<Bytes>, Stopped>;
 
 impl AnswerBody {
     pub(super) fn new(incoming: Incoming, pool: Pool, idle: Idle) -> Self {
-        Self { incoming, lease: Some((pool, idle)) }
+        Self { incoming, decoder: None, lease: Some((pool, idle)) }
     }
 
     /// The next piece, or the end that the provider meant.
     pub async fn piece(&mut self, until: Instant) -> Next {
+        loop {
+            let piece = self.raw(until).await?;
+            let Some(decoder) = &mut self.decoder else { return Ok(piece) };
+            let Some(piece) = piece else {
+                let torn = || Stopped::Cut("the stream ended inside of a message".into());
+                return if decoder.is_torn() { Err(torn()) } else { Ok(None) };
+            };
+            let events = decoder.events(&piece).map_err(|damaged| Stopped::Cut(damaged.to_string()))?;
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+        }
+    }
+
+    /// As it comes over the wire.
+    async fn raw(&mut self, until: Instant) -> Result<Option<Bytes>, Stopped> {
         loop {
             let frame = timeout_at(until, self.incoming.frame()).await.map_err(|_| Stopped::Idle)?;
             if let Some(next) = self.next(frame) {

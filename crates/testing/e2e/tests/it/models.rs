@@ -9,9 +9,20 @@
 
 mod budgets;
 mod chat;
+mod clouds;
 mod crashes;
+mod deaths;
 mod faults;
+mod foreign;
 mod inside;
+mod limits;
 mod local_model;
-mod scene;
+mod nodes;
+pub mod outage;
+mod repeats;
+pub mod scene;
 mod sdks;
+mod socket;
+mod spending;
+mod syscall;
+mod tested;
