@@ -55,7 +55,7 @@ fn ask(protocol: ModelProtocol, stream: bool) -> ModelAsk {
 async fn asked(protocol: ModelProtocol, status: u16, bytes: &str, stream: bool) -> (Result<ModelCallResult>, String) {
     let says = Says { bytes: bytes.into(), is_stream: stream, status, asked: Mutex::default() };
     let (ambient, _) = Ambient::fake(1, Timestamp(1_800_000_000_000_000));
-    let served = ServedModels { models: LateModels::default(), ambient };
+    let served = ServedModels { models: LateModels::default(), ambient, room: Room::new(1_000) };
     served.models.bind(Arc::new(says));
     let ask = ask(protocol, stream);
     let (sender, mut pieces) = mpsc::channel::<String>(64);
