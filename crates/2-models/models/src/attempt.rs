@@ -169,7 +169,8 @@ impl Inner {
         let sent = Sent { call, target, prepared, stake, at: Instant::now() };
         hit(Point::ModelsRequestReady);
         match self.upstream.send(outgoing, target.waits.connect, head).await {
-            Ok(answer) => sent.judge(answer).await,
+            // Boxed: what waits for a provider should be small.
+            Ok(answer) => Box::pin(sent.judge(answer)).await,
             Err(unanswered) => Err(sent.unanswered(&unanswered).into()),
         }
     }

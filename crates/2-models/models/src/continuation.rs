@@ -189,7 +189,7 @@ pub(crate) async fn write_on(pump: &mut Pump, failure: &Failure) -> Option<Writt
     continuation.reader = None;
     let after_bytes = continuation.text.len();
     let reader = StreamReader::new(target.protocol);
-    pump.live = Live { translator: Some(Translator { reader, emulation: None, writer }), ..*live };
+    *pump.live = Live { translator: Some(Translator { reader, emulation: None, writer }), ..*live };
     pump.target = target;
     // Sums: whole after any panic.
     pump.so_far.lock().unwrap_or_else(PoisonError::into_inner).continued += 1;

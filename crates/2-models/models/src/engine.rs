@@ -133,21 +133,23 @@ impl Engine {
     pub async fn run(&self, pass: Box<ModelPass<ModelCall>>) -> Reply {
         let ModelPass { call, mut record } = *pass;
         let call = call.into_inner();
-        let keeper = match self.inner.recall(&call, &mut record).await {
+        let keeper = match Box::pin(self.inner.recall(&call, &mut record)).await {
             Recalled::Ask(keeper) => keeper,
-            Recalled::Known(known) => return self.known(&call, record, known).await,
+            Recalled::Known(known) => return Box::pin(self.known(&call, record, known)).await,
         };
         let so_far = record.so_far();
-        // Boxed: a call waits long, and what waits should be small.
+        // Boxed, as is what follows: a call waits long for its provider, and what waits should be small.
         let tried = record.beside(Box::pin(self.inner.tries(&call, &so_far))).await;
         match tried {
             // The log took no intent, so that nothing may leave.
             Err(fault) => withheld(&call, fault, keeper),
-            Ok(Err(ended)) => self.failed(&call, record, ended, keeper).await,
-            Ok(Ok(Tried { given: Given::Whole(whole), .. })) => self.whole(&call, record, whole, keeper).await,
-            Ok(Ok(Tried { given: Given::Stream(live), course, target })) => match record.begun().await {
-                Ok(()) => self.stream(&call, record, *live, (course, target), keeper),
-                Err(fault) => withheld(&call, fault, keeper),
+            Ok(Err(ended)) => Box::pin(self.failed(&call, record, ended, keeper)).await,
+            Ok(Ok(tried)) => match *tried {
+                Tried { given: Given::Whole(whole), .. } => Box::pin(self.whole(&call, record, whole, keeper)).await,
+                Tried { given: Given::Stream(live), course, target } => match record.begun().await {
+                    Ok(()) => self.stream(&call, record, live, (course, target), keeper),
+                    Err(fault) => withheld(&call, fault, keeper),
+                },
             },
         }
     }
@@ -210,7 +212,7 @@ impl Engine {
         &self,
         call: &ModelCall,
         record: ModelRecord,
-        live: Live,
+        live: Box<Live>,
         (course, target): (Box<dyn Course>, Target),
         keeper: Keeper,
     ) -> Reply {
@@ -240,7 +242,7 @@ impl Engine {
             later: None,
             continuation,
         };
-        self.inner.background.spawn("model-stream", pump.run());
+        self.inner.background.spawn("model-stream", Box::new(pump).run());
         reply
     }
 
@@ -271,7 +273,7 @@ impl Engine {
 }
 
 impl Inner {
-    async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Tried, Ended> {
+    async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Box<Tried>, Ended> {
         let deadline = Instant::now() + self.policy.deadline;
         let fates = Fates::default();
         let asking = Asking { call, so_far, fates: &fates, prefill: None };
@@ -281,7 +283,8 @@ impl Inner {
             let failure = last.as_ref().map(|failing| &failing.failure);
             let Some(target) = course.next(failure, self.ambient.now()) else { break };
             let begun = Instant::now() + target.pause;
-            let attempt = async {
+            // Boxed: the timer around it would hold room for it once more.
+            let attempt = Box::pin(async {
                 // A timer counts whole milliseconds: one of zero would hold each call up for one.
                 if !target.pause.is_zero() {
                     sleep(target.pause).await;
@@ -293,9 +296,9 @@ impl Inner {
                     so_far.attempts += 1;
                 }
                 self.race(&asking, &target, &mut *course).await
-            };
+            });
             match timeout_at(deadline, attempt).await {
-                Ok(Ok((given, target))) => return Ok(Tried { given, course, target }),
+                Ok(Ok((given, target))) => return Ok(Box::new(Tried { given, course, target })),
                 Ok(Err(Missed::Final(fault))) => {
                     course.report(&target, Observed::Nothing, self.ambient.now());
                     return Err(Ended::Fault(fault));

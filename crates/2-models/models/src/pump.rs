@@ -46,7 +46,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 const CONTINUATIONS_MAX: usize = 2;
 
 pub(crate) struct Pump {
-    pub live: Live,
+    pub live: Box<Live>,
     pub client: Protocol,
     pub events: Sender<Bytes>,
     pub record: ModelRecord,
@@ -91,7 +91,8 @@ impl Kept {
 }
 
 impl Pump {
-    pub async fn run(mut self) {
+    /// Boxed: whoever moves it would hold room for it once more.
+    pub async fn run(mut self: Box<Self>) {
         let mut ending = self.carry().await;
         for _ in 0..CONTINUATIONS_MAX {
             let Ending::Broken(failure) = &ending else { break };
@@ -316,10 +317,10 @@ impl Pump {
         matches!(timeout(CLIENT_STALL, self.events.send(bytes)).await, Ok(Ok(())))
     }
 
-    async fn end(self, ending: Ending) {
+    async fn end(self: Box<Self>, ending: Ending) {
         hit(Point::ModelsStreamEnded);
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, .. } = self;
-        let Live { mut body, tap, mut stake, notes, .. } = live;
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, .. } = *self;
+        let Live { mut body, tap, mut stake, notes, .. } = *live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {
             Ending::Whole(last) => {

@@ -16,6 +16,7 @@ use agentos_dialer::{CheckedUrl, HostPort, Reach, Tls};
 use agentos_types::{Fault, Result};
 use agentos_wire::Phase;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request,
@@ -100,7 +101,8 @@ impl Upstream {
         loop {
             let (mut sender, is_reused) = match self.pool.take(&place).await {
                 Some(sender) => (sender, true),
-                None => (self.connect(&place, connect).await?, false),
+                // Boxed: few calls make one, and all would hold its room.
+                None => (Box::pin(self.connect(&place, connect)).await?, false),
             };
             sent.store(true, Ordering::Relaxed);
             match timeout(head, sender.try_send_request(request)).await {
@@ -157,11 +159,11 @@ where
     builder.max_headers(HEADERS_MAX).max_buf_size(BUFFER_BYTES_MAX);
     let (sender, connection) = builder.handshake(io).await.map_err(|error| error.to_string())?;
     // It ends with its sender or its peer; there are as many as the pool keeps and calls use.
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
+    tokio::spawn(connection.map(|ended| {
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection to a provider ended");
         }
-    });
+    }));
     Ok(sender)
 }
 

@@ -74,6 +74,8 @@ async fn call(
     let id: RequestId = caller.context.request_id.clone();
     let HeldBody { bytes, share } = body;
     let request = request::request(operation, &headers, bytes, id, Some(context.to_string()))?;
+    // They hold the connection's buffer, and a call waits long.
+    drop(headers);
     let reply = port(&shared)?.call(who(&caller)?, request).await;
     // Of a stream only what is under way is left.
     drop(share);

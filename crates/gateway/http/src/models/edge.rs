@@ -166,6 +166,8 @@ impl ModelEdge {
         let given = parts.headers.get("traceparent").and_then(|value| TraceContext::parse(value.to_str().ok()?));
         let context = given.map_or_else(|| self.ambient.root(), |parent| parent.child(&self.ambient));
         let request = request::request(operation, &parts.headers, bytes, id, Some(context.to_string()))?;
+        // They hold the connection's buffer, and a call waits long.
+        drop(parts);
         let reply = self.models.call(who, request).await;
         // Of a stream only what is under way is left.
         drop(share);
