@@ -198,6 +198,10 @@ codes! {
     MODEL_ANSWER_NOT_KEPT = 2034, 409, "Answer was not kept", "An earlier attempt of the task got this answer, and it was too large for the journal. It is not asked for a second time.", "Ask for something else, or for less; a person can retry the task from its beginning.";
     MODEL_CALL_IN_FLIGHT = 2035, 409, "Request is in flight", "A request with this idempotency key is being answered at this moment.", "Wait as long as the answer says and ask again with the same key.";
     MODEL_STREAM_BROKEN = 2036, 502, "Stream broke off", "The provider's stream ended before its answer was whole. What had come was passed on and is billed.", "Ask again; the answer so far cannot be continued.";
+
+    // 205x: connections that were caught on their way to a provider of models
+    CAPTURED_PATH = 2051, 404, "Not served behind a provider's host", "A program inside of a sandbox asked the host of a provider of models for something that is no call of a model. Its agent has a grant `model:call`, so the host is reached through the models of this installation, and nothing else of it. Nothing was sent.", "Ask for chat completions, responses, messages, embeddings or the list of models. A program that needs the provider itself needs a grant `net:connect` to `tcp://HOST:443` that names the host without a star, and the provider's key as a credential; its calls then pass no router and no budget.";
+    CAPTURED_HOST = 2052, 421, "Another host than the connection's", "A request on a connection to a provider of models names another host than the one that the connection was opened for. Nothing was sent.", "Open a connection for each host; a client that is right about its hosts never sees this.";
 }
 
 impl Code {

@@ -14,6 +14,7 @@ mod config;
 mod document;
 mod explain;
 mod health;
+mod hosts;
 mod names;
 mod plan;
 mod record;
@@ -29,6 +30,7 @@ pub use document::{
     RouteTarget, Rule, Timeouts, UnknownPrice,
 };
 pub use health::{BreakerState, Change, HealthView, KeyView, LaneView, Observed};
+pub use hosts::ProviderHost;
 pub use plan::Plan;
 pub use record::{DecisionRecord, Mismatch, Step, replay};
 pub use refusal::NoTarget;

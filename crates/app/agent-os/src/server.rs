@@ -29,7 +29,7 @@ use agentos_ledger::{Ledger, LedgerOptions};
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
-use agentos_supervisor::{Commands, ModelDoors, Quarters, Supervisor, SupervisorOptions};
+use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
 use agentos_tasks::{
     Tasks, TasksOptions,
     retention::{Policy, Retention},
@@ -205,7 +205,9 @@ impl Server {
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
-        options.model_doors = Some(doors(&config, models.clone(), &ambient, &background));
+        let edge = edge(&config, models.clone(), &ambient, &background);
+        let model_edge = edge.counts.clone();
+        options.model_doors = Some(Arc::new(ServedDoors { edge, router: document.router.clone() }));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
@@ -243,6 +245,7 @@ impl Server {
             models: document,
             dialer,
             egress,
+            model_edge,
             witnesses,
             ambient: ambient.clone(),
             layout,
@@ -419,14 +422,15 @@ fn supervisor_options(
 }
 
 /// Where programs inside of sandboxes reach models.
-fn doors(config: &Config, models: Arc<dyn Models>, ambient: &Ambient, background: &Background) -> Arc<dyn ModelDoors> {
-    Arc::new(ServedDoors(ModelEdge {
+fn edge(config: &Config, models: Arc<dyn Models>, ambient: &Ambient, background: &Background) -> ModelEdge {
+    ModelEdge {
         models,
         ambient: ambient.clone(),
         background: background.clone(),
         body_bytes_max: config.models_body_bytes_max(),
         request_timeout: config.gateway_request_timeout(),
-    }))
+        counts: Arc::default(),
+    }
 }
 
 fn connections_max(config: &Config, limit: usize) -> usize {

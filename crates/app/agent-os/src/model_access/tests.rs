@@ -36,6 +36,8 @@ impl Models for Says {
     async fn list(&self, _: &ModelCaller) -> Result<Vec<ModelInfo>> {
         Ok(Vec::new())
     }
+
+    async fn refused(&self, _: &ModelCaller, _: &str, _: Code) {}
 }
 
 async fn asked(protocol: ModelProtocol, status: u16, bytes: &str, stream: bool) -> (Result<ModelCallResult>, String) {

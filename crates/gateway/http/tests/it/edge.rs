@@ -37,6 +37,7 @@ fn inside_at(address: &str) -> Inside {
         background: Background::default(),
         body_bytes_max: 64 * 1024,
         request_timeout: Duration::from_millis(500),
+        counts: Arc::default(),
     };
     let listener = std::net::TcpListener::bind(address).unwrap();
     let (address, until) = (listener.local_addr().unwrap(), CancellationToken::new());

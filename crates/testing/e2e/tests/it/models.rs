@@ -1,17 +1,15 @@
 //! Models, on the real program: what clients get through the gateway and inside of sandboxes, what providers get, how each
 //! fault ends, and that budgets and records hold.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::panic,
-    reason = "a story that is left out says why, and helpers fail by panicking"
-)]
+#![expect(clippy::panic, reason = "helpers fail by panicking")]
 
 mod budgets;
+mod captured;
 mod chat;
 mod crashes;
 mod faults;
 mod inside;
 mod local_model;
+mod mounted_sdks;
 mod scene;
 mod sdks;
