@@ -120,6 +120,7 @@ pub fn usual_limits() -> GroupLimits {
         cpu_percent: Some(100),
         processes: Some(64),
         disk_bytes_per_second: None,
+        disk: None,
     }
 }
 

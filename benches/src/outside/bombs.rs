@@ -131,7 +131,8 @@ fn taken(kind: &str, before: &Usage, lit: &Usage) -> f64 {
         "cpu" => lit.cpu_ms.saturating_sub(before.cpu_ms) as f64,
         "memory" => lit.oom_kills.saturating_sub(before.oom_kills) as f64,
         "fork" => lit.processes.saturating_sub(before.processes) as f64,
-        _ => lit.workspace_bytes.saturating_sub(before.workspace_bytes) as f64 / BYTES_PER_MIB,
+        // Not the size of the workspace, which may be full already since the bomb before.
+        _ => lit.disk_write_bytes.saturating_sub(before.disk_write_bytes) as f64 / BYTES_PER_MIB,
     }
 }
 
@@ -141,7 +142,7 @@ fn unit(kind: &str) -> &'static str {
         "cpu" => "ms of CPU",
         "memory" => "kills at its limit of memory",
         "fork" => "processes",
-        _ => "MiB in its workspace",
+        _ => "MiB of its disk, written",
     }
 }
 

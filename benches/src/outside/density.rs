@@ -1,13 +1,16 @@
 //! A thousand idle agents of one server: how soon all are ready, what each holds, how soon each does a task. Beside them as
-//! many sandboxes without server and agent, and as many of bubblewrap.
+//! many sandboxes without server and agent, and as many of bubblewrap. Once more with the workspaces that a server has without
+//! any setting, where each start makes or mounts a file system.
 
 use std::time::{Duration, Instant};
 
+use agentos_limits::quota::{QuotaChoice, WorkspaceOptions, Workspaces};
+use agentos_types::AgentName;
 use anyhow::Result;
 use tokio::time::sleep;
 
 use super::{
-    Installation,
+    Installation, Server,
     echo::echo,
     echo_manifest,
     memory::{Reading, processes},
@@ -23,16 +26,16 @@ use crate::{
 };
 
 const COUNT: u32 = 1_000;
-/// Of a machine that starts ten a second; more is a defect, and no figure.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// Of a machine that starts five a second; more is a defect, and no figure.
+const PATIENCE: Duration = Duration::from_secs(200);
 /// Idle means that nothing has happened for a while.
 const SETTLE: Duration = Duration::from_secs(2);
 const OVERHEAD_MAX_KIB: f64 = 1_024.0;
 const KIB_PER_MB: f64 = 1_000_000.0 / 1_024.0;
 /// In memory, so that agents are measured: a thousand file systems of their own, as root has them, would be most of it.
 const WORKSPACES: &[&str] = &["sandbox.workspace=tmpfs"];
-/// Of its workspace: the smallest that a person would give, so that a thousand of them are soon made.
-const WORKSPACE_BYTES: u64 = 16 << 20;
+/// From the first deployment to the last agent that is ready.
+const DEPLOYED_MAX_S: f64 = 60.0;
 
 pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let programs = place.sandbox_programs()?;
@@ -42,6 +45,7 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let wrapped = idle::bubblewraps(programs.path(), COUNT);
     let mut figures = of_sandboxes(&bare, wrapped.as_ref());
     figures.extend(agents(place, progress, &bare).await?);
+    figures.extend(with_own_disks(place, progress).await?);
     Ok(figures)
 }
 
@@ -64,30 +68,48 @@ fn of_sandboxes(bare: &Crowd, wrapped: Result<&Crowd, &anyhow::Error>) -> Vec<Fi
     vec![up, memory, Figure::times("a word to each sandbox and back", &bare.words, 0.95)]
 }
 
-async fn agents(place: &Place, progress: Progress, bare: &Crowd) -> Result<Vec<Figure>> {
-    let installation = Installation::make_with(place, WORKSPACES)?;
-    let (server, _) = installation.up()?;
-    progress.say(&format!("deploying {COUNT} agents"));
-    let manifests = (1..=COUNT)
-        .map(|number| format!("{}workspace_bytes = {WORKSPACE_BYTES}\n", echo_manifest(&format!("idle-{number}"), 1)));
-    let began = Instant::now();
-    let names = installation.deploy_all(&server, &installation.programs().echo, manifests).await?;
-    server.wait_until_up(names.len(), PATIENCE).await?;
-    let deployed_s = began.elapsed().as_secs_f64();
-    server.stop_within(PATIENCE)?;
+/// A server that has a thousand agents, and how long that took.
+struct Deployed {
+    installation: Installation,
+    names: Vec<AgentName>,
+    seconds: f64,
+}
 
+impl Deployed {
+    /// Leaves no server running.
+    async fn make(place: &Place, settings: &[&str]) -> Result<Self> {
+        let installation = Installation::make_with(place, settings)?;
+        let (server, _) = installation.up()?;
+        let manifests = (1..=COUNT).map(|number| echo_manifest(&format!("idle-{number}"), 1));
+        let began = Instant::now();
+        let names = installation.deploy_all(&server, &installation.programs().echo, manifests).await?;
+        server.wait_until_up(names.len(), PATIENCE).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        server.stop_within(PATIENCE)?;
+        Ok(Self { installation, names, seconds })
+    }
+
+    /// Seconds from exec to the first answer of `/ready`, and to the last agent that is ready.
+    async fn up(&self) -> Result<(Server, f64, f64)> {
+        let (server, answered) = self.installation.up()?;
+        let began = Instant::now();
+        server.wait_until_up(self.names.len(), PATIENCE).await?;
+        Ok((server, answered.as_secs_f64(), (answered + began.elapsed()).as_secs_f64()))
+    }
+}
+
+async fn agents(place: &Place, progress: Progress, bare: &Crowd) -> Result<Vec<Figure>> {
+    progress.say(&format!("deploying {COUNT} agents"));
+    let deployed = Deployed::make(place, WORKSPACES).await?;
     progress.say(&format!("a server with {COUNT} agents"));
     let machine = Memory::read()?;
-    let (server, ready) = installation.up()?;
-    let began = Instant::now();
-    server.wait_until_up(names.len(), PATIENCE).await?;
-    let up_s = ready.as_secs_f64() + began.elapsed().as_secs_f64();
+    let (server, _, up_s) = deployed.up().await?;
     sleep(SETTLE).await;
     let held_kib = machine.fall_to(&Memory::read()?) / f64::from(COUNT);
     let shares = Shares::of(&processes(server.pid())?, server.pid());
     let session = Session::open(&server).await?;
-    let mut tasks = Vec::with_capacity(names.len());
-    for (number, name) in names.iter().enumerate() {
+    let mut tasks = Vec::with_capacity(deployed.names.len());
+    for (number, name) in deployed.names.iter().enumerate() {
         let asked = Instant::now();
         echo(&session, name.as_str(), number, asked).await?;
         tasks.push(millis(asked));
@@ -98,11 +120,37 @@ async fn agents(place: &Place, progress: Progress, bare: &Crowd) -> Result<Vec<F
     let mut figures = vec![
         Figure::values(format!("{COUNT} idle agents: exec of up → all ready"), "s", vec![("", up_s)], &one(up_s))
             .beside("as many bare sandboxes", bare.up_s)
-            .note(format!("deployed, four at once, and ready in {} s; workspaces: tmpfs", number(deployed_s))),
+            .note(format!("deployed, four at once, and ready in {} s; workspaces: tmpfs", number(deployed.seconds))),
     ];
     figures.extend(shares.figures(held_kib, bare));
     figures.push(Figure::times("a task to each agent and its end, one after the other", &tasks, 0.95));
     Ok(figures)
+}
+
+/// As an operator has them who sets nothing.
+async fn with_own_disks(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
+    progress.say(&format!("deploying {COUNT} agents with workspaces on the disk"));
+    let deployed = Deployed::make(place, &[]).await?;
+    progress.say(&format!("a server with {COUNT} agents and workspaces on the disk"));
+    let (server, answered_s, up_s) = deployed.up().await?;
+    let began = Instant::now();
+    server.stop_within(PATIENCE)?;
+    let stopped_s = began.elapsed().as_secs_f64();
+    let driver = Workspaces::survey(&WorkspaceOptions {
+        root: deployed.installation.directory().join("work"),
+        choice: QuotaChoice::Automatic,
+        is_strict: false,
+    });
+    let driver = driver.driver().as_str();
+    let seconds = deployed.seconds;
+    let values = vec![("to /ready", answered_s), ("to the last agent", up_s), ("its stop", stopped_s)];
+    Ok(vec![
+        Figure::values(format!("{COUNT} agents deployed → all ready"), "s", vec![("", seconds)], &one(seconds))
+            .goal(Goal::at_most(DEPLOYED_MAX_S))
+            .note(format!("four deployments at once; workspaces: {driver}, of 1 GiB each")),
+        Figure::values(format!("{COUNT} agents: exec of up → ready"), "s", values, &one(up_s))
+            .note(format!("workspaces: {driver}")),
+    ])
 }
 
 /// Memory in KiB for each agent, by what holds it.

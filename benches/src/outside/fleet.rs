@@ -14,8 +14,9 @@ use super::{Installation, Server, is_up, manifest_name};
 
 /// Where `agent-os init` leaves the key that signs packages.
 const PUBLISHER_KEY: &str = "keys/publisher.key";
-/// All agents are asked for at once, which is a long answer.
+/// Between two looks at all agents, and as much more for each as keeps the answers from being most of what the server does.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY_OF_EACH: Duration = Duration::from_micros(250);
 
 /// Deployments under way at the same time: a package is copied while another one waits for the disk.
 const AT_ONCE: usize = 4;
@@ -58,6 +59,7 @@ impl Server {
         wanted: impl Fn(&Agent) -> bool,
     ) -> Result<Fleet> {
         let began = Instant::now();
+        let pause = LOOK_EVERY.max(LOOK_EVERY_OF_EACH * u32::try_from(count)?);
         loop {
             let agents = self.client.list_agents().await?;
             let waiting = agents.iter().filter(|agent| !wanted(agent)).count();
@@ -69,7 +71,7 @@ impl Server {
                 let why = late.map(|agent| format!("{} is {}: {:?}", agent.name, agent.state, agent.reason));
                 bail!("{waiting} of {} agents are not ready: {}", agents.len(), why.unwrap_or_default());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(pause).await;
         }
     }
 

@@ -62,7 +62,7 @@ impl fmt::Display for AgentState {
     }
 }
 
-/// Resources used over all lives of the agent's processes, unless a field says "now". From its cgroup where there is one,
+/// Resources used over all lives of the agent's processes, unless a field says "now". From its cgroup where that counts it,
 /// else from /proc while the process lives and from rusage when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]

@@ -18,6 +18,8 @@ pub enum Notice {
     Audit,
     /// Budgets were set or removed.
     Budgets,
+    /// A token was revoked or got another end.
+    Tokens,
     /// The document of providers and models has a new revision.
     Models,
     /// Announcements of other nodes may have been lost: like a receiver that lagged, read the state again.

@@ -1,7 +1,14 @@
 //! The registry of background work: the one place that spawns tasks, so that a shutdown can wait for all of them and a
 //! panic in one is logged instead of lost.
 
-use std::{future::Future, time::Duration};
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,10 +22,15 @@ pub struct Background {
 impl Background {
     /// Runs `work` until it ends by itself; it should watch [`Background::shutdown`].
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let handle = self.tracker.spawn(work);
+        // One task and not a second that watches it: there is one for each connection and each stream.
         self.tracker.spawn(async move {
-            if let Err(failure) = handle.await {
-                tracing::error!(task = name, %failure, "background task panicked");
+            let mut work = pin!(work);
+            let caught = poll_fn(|context| {
+                let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+                polled.map_or_else(|panic| Poll::Ready(Some(panic)), |polled| polled.map(|()| None))
+            });
+            if let Some(panic) = caught.await {
+                tracing::error!(task = name, failure = text_of(panic.as_ref()), "background task panicked");
             }
         });
     }
@@ -33,5 +45,43 @@ impl Background {
         self.shutdown.cancel();
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_work_alone_and_a_stop_waits_for_the_rest() {
+        let (background, ended) = (Background::default(), Arc::new(AtomicUsize::new(0)));
+        background.spawn("spoilt", async { panic!("meant by the test") });
+        for _ in 0..3 {
+            let (shutdown, ended) = (background.shutdown(), ended.clone());
+            background.spawn("sound", async move {
+                shutdown.cancelled().await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        assert!(background.stop(Duration::from_secs(20)).await);
+        assert_eq!(ended.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn what_a_panic_said_is_told() {
+        let said = |panic: Box<dyn Any + Send>| text_of(panic.as_ref()).to_owned();
+        assert_eq!(said(Box::new("a")), "a");
+        assert_eq!(said(Box::new("b".to_owned())), "b");
+        assert_eq!(said(Box::new(3)), "without a message");
     }
 }

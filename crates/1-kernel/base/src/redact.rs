@@ -50,6 +50,11 @@ impl Redactor {
         }
     }
 
+    /// Something of the text would be masked.
+    pub fn would_mask(&self, text: &str) -> bool {
+        self.current().is_some_and(|matcher| matcher.is_match(text))
+    }
+
     /// Masks inside every string of a JSON value, keys included.
     pub fn clean_json(&self, value: &mut serde_json::Value) {
         if self.current().is_none() {
@@ -153,13 +158,14 @@ mod tests {
             percent_encode(secret).1,
             hex::encode(secret.as_bytes()),
         ] {
-            let clean = redactor.clean(&format!("before {text} after"));
-            assert!(clean.contains(MASK), "{text} passed");
+            let text = format!("before {text} after");
+            assert!(redactor.clean(&text).contains(MASK) && redactor.would_mask(&text), "{text} passed");
         }
         for prefix in ["", "a", "ab", "user:"] {
             assert!(redactor.clean(&base64(prefix)).contains(MASK), "base64 after '{prefix}' passed");
         }
         assert_eq!(redactor.clean("nothing here"), "nothing here");
+        assert!(!redactor.would_mask("nothing here"));
     }
 
     #[test]

@@ -4,18 +4,28 @@
 //! from an unknown token without a look-up. Only its SHA-256 is stored: the token carries full entropy, so a slow hash
 //! would add cost and no strength. It is found by its hash, hence no timing difference depends on the secret.
 //!
+//! Valid tokens are remembered for a moment (`remembered`): a change of one ends that before it is acknowledged.
+//!
 //! What a token may do are its scopes. A role is only the name under which they were given.
 
 mod ended;
+mod remembered;
 mod request;
 mod rotate;
 mod token;
 
+use std::sync::Arc;
+
 use agentos_base::Ambient;
 use agentos_failpoint::{Point, hit};
 use agentos_store::{Arg, Row, Store, Tx};
-use agentos_types::{Actor, AgentName, Code, Fault, Result, Role, Scope, Timestamp, TokenId, audit::AuditEvent};
+use agentos_types::{
+    Actor, AgentName, Code, Fault, Result, Role, Scope, Timestamp, TokenId, audit::AuditEvent, notify::Notice,
+};
 pub use ended::{count_ended, prune_ended};
+use futures_util::{FutureExt, future::BoxFuture};
+pub use remembered::REMEMBERED_FOR;
+use remembered::{Hash, Looked, Remembered};
 pub use request::{AGENTS_MAX, LIFE_DEFAULT, LIFE_MAX, NewToken};
 pub use rotate::{OVERLAP_DEFAULT, OVERLAP_MAX, Rotation};
 pub use token::Token;
@@ -44,6 +54,7 @@ pub struct TokenRow {
 pub struct Tokens {
     store: Store,
     ambient: Ambient,
+    remembered: Arc<Remembered>,
 }
 
 /// The columns that [`read`] reads.
@@ -55,26 +66,35 @@ macro_rules! columns {
 
 impl Tokens {
     pub fn new(store: Store, ambient: Ambient) -> Self {
-        Self { store, ambient }
+        let remembered = Arc::new(Remembered::new(store.subscribe()));
+        Self { store, ambient, remembered }
     }
 
     /// The row behind a presented token, if it is known, not expired and not revoked.
     pub async fn authenticate(&self, presented: &str) -> Result<Option<TokenRow>> {
         let Some(token) = Token::parse(presented) else { return Ok(None) };
-        let (hash, now) = (token.hash(), self.ambient.now());
-        self.store
-            .read(move |conn| {
-                conn.query_one(
-                    concat!(
-                        "SELECT ",
-                        columns!(),
-                        " FROM token WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)"
-                    ),
-                    &[Arg::Bytes(&hash), now.into()],
-                    read,
-                )
-            })
-            .await
+        let hash = token.hash();
+        let found = self.remembered.find(hash, || self.look_up(hash)).await?;
+        // What is remembered may have ended since.
+        let now = self.ambient.now();
+        let living = found.filter(|row| row.expires_at.is_none_or(|end| end > now));
+        Ok(living.map(|row| TokenRow::clone(&row)))
+    }
+
+    fn look_up(&self, hash: Hash) -> BoxFuture<'static, Looked> {
+        let (store, now) = (self.store.clone(), self.ambient.now());
+        let query = move |conn: &agentos_store::Conn<'_>| {
+            conn.query_one(
+                concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM token WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)"
+                ),
+                &[Arg::Bytes(&hash), now.into()],
+                read,
+            )
+        };
+        async move { Ok(store.read(query).await?.map(Arc::new)) }.boxed()
     }
 
     /// Makes a token. The returned text is shown once and stored nowhere.
@@ -118,6 +138,7 @@ impl Tokens {
                     &[(&id).into(), ambient.now().into()],
                 )?;
                 let row = find(tx, &id)?;
+                tx.announce(Notice::Tokens);
                 tx.record(AuditEvent::new(ambient.event_id(), ambient.now(), actor, "token.revoke", id.as_str()));
                 Ok(row)
             })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentos_store::Tx;
-use agentos_types::{Actor, Code, Fault, Result, Timestamp, TokenId, audit::AuditEvent};
+use agentos_types::{Actor, Code, Fault, Result, Timestamp, TokenId, audit::AuditEvent, notify::Notice};
 
 use crate::{LIFE_DEFAULT, Token, TokenRow, Tokens, find, insert, request::check_life};
 
@@ -51,6 +51,7 @@ impl Tokens {
                 };
                 insert(tx, &successor, &hash)?;
                 tx.execute("UPDATE token SET expires_at = $2 WHERE id = $1", &[(&id).into(), old_ends_at.into()])?;
+                tx.announce(Notice::Tokens);
                 let event = AuditEvent::new(ambient.event_id(), now, actor, "token.rotate", id.as_str());
                 let event = event.fact("successor", successor.id.as_str()).fact("old_ends_at", old_ends_at.as_micros());
                 tx.record(crate::described(event, &successor));

@@ -31,6 +31,8 @@ pub struct SpendRow {
     pub nano_usd: i64,
     /// Requests whose usage the provider did not tell.
     pub estimated: i64,
+    /// Requests that a cache answered.
+    pub cached: i64,
 }
 
 type Place = (Timestamp, String, String);
@@ -71,7 +73,7 @@ impl Spend {
         conn.query(
             "SELECT payer, model, CAST(sum(requests) AS BIGINT), CAST(sum(failures) AS BIGINT),
                     CAST(sum(tokens_input) AS BIGINT), CAST(sum(tokens_output) AS BIGINT),
-                    CAST(sum(nano_usd) AS BIGINT), CAST(sum(estimated) AS BIGINT)
+                    CAST(sum(nano_usd) AS BIGINT), CAST(sum(estimated) AS BIGINT), CAST(sum(cached) AS BIGINT)
              FROM model_spend WHERE day >= $1 GROUP BY payer, model
              ORDER BY sum(nano_usd) DESC, sum(requests) DESC, payer, model LIMIT $2",
             &[since.day_start().0.into(), i64::try_from(limit).unwrap_or(TOP_MAX).min(TOP_MAX).into()],
@@ -84,7 +86,8 @@ impl Spend {
         let found = conn.query_one(
             "SELECT '', '', CAST(coalesce(sum(requests), 0) AS BIGINT), CAST(coalesce(sum(failures), 0) AS BIGINT),
                     CAST(coalesce(sum(tokens_input), 0) AS BIGINT), CAST(coalesce(sum(tokens_output), 0) AS BIGINT),
-                    CAST(coalesce(sum(nano_usd), 0) AS BIGINT), CAST(coalesce(sum(estimated), 0) AS BIGINT)
+                    CAST(coalesce(sum(nano_usd), 0) AS BIGINT), CAST(coalesce(sum(estimated), 0) AS BIGINT),
+                    CAST(coalesce(sum(cached), 0) AS BIGINT)
              FROM model_spend WHERE day >= $1",
             &[since.day_start().0.into()],
             read_sums,
@@ -101,6 +104,7 @@ fn read_sums(row: &Row<'_>) -> Result<SpendRow> {
         tokens_output: row.integer(5)?,
         nano_usd: row.integer(6)?,
         estimated: row.integer(7)?,
+        cached: row.integer(8)?,
         ..SpendRow::default()
     })
 }
@@ -113,6 +117,7 @@ fn add_to(sum: &mut SpendRow, call: &SpendRow) {
         (&mut sum.tokens_output, call.tokens_output),
         (&mut sum.nano_usd, call.nano_usd),
         (&mut sum.estimated, call.estimated),
+        (&mut sum.cached, call.cached),
     ] {
         *sum = sum.saturating_add(more.clamp(0, SUM_MAX)).min(SUM_MAX);
     }
@@ -121,8 +126,8 @@ fn add_to(sum: &mut SpendRow, call: &SpendRow) {
 fn put(tx: &Tx<'_>, (day, payer, model): &Place, row: &SpendRow) -> Result<()> {
     tx.execute(
         "INSERT INTO model_spend
-           (day, payer, model, requests, failures, tokens_input, tokens_output, nano_usd, estimated)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+           (day, payer, model, requests, failures, tokens_input, tokens_output, nano_usd, estimated, cached)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $11)
          ON CONFLICT (day, payer, model) DO UPDATE SET
            requests = CASE WHEN model_spend.requests > $10 THEN $10 ELSE model_spend.requests + excluded.requests END,
            failures = CASE WHEN model_spend.failures > $10 THEN $10 ELSE model_spend.failures + excluded.failures END,
@@ -131,7 +136,8 @@ fn put(tx: &Tx<'_>, (day, payer, model): &Place, row: &SpendRow) -> Result<()> {
            tokens_output =
              CASE WHEN model_spend.tokens_output > $10 THEN $10 ELSE model_spend.tokens_output + excluded.tokens_output END,
            nano_usd = CASE WHEN model_spend.nano_usd > $10 THEN $10 ELSE model_spend.nano_usd + excluded.nano_usd END,
-           estimated = CASE WHEN model_spend.estimated > $10 THEN $10 ELSE model_spend.estimated + excluded.estimated END",
+           estimated = CASE WHEN model_spend.estimated > $10 THEN $10 ELSE model_spend.estimated + excluded.estimated END,
+           cached = CASE WHEN model_spend.cached > $10 THEN $10 ELSE model_spend.cached + excluded.cached END",
         &[
             day.0.into(),
             payer.into(),
@@ -143,6 +149,7 @@ fn put(tx: &Tx<'_>, (day, payer, model): &Place, row: &SpendRow) -> Result<()> {
             row.nano_usd.into(),
             row.estimated.into(),
             SUM_MAX.into(),
+            row.cached.into(),
         ],
     )
     .map(drop)

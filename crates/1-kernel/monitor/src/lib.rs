@@ -18,5 +18,5 @@ mod rate;
 pub use bounds::{Bounds, Rules};
 pub use call::{Call, CallRequest, Executors};
 pub use class::class_of;
-pub use model::{ModelEnd, ModelOutcome, ModelPass, ModelRecord, ModelRequest, ModelStart, SoFar, Told};
+pub use model::{Beside, ModelEnd, ModelOutcome, ModelPass, ModelRecord, ModelRequest, ModelStart, SoFar, Told};
 pub use monitor::Monitor;

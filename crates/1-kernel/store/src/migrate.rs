@@ -111,6 +111,18 @@ pub const MIGRATIONS: &[Migration] = &[
         runs_from: 1,
         loses: "budgets and what was used of them, the configuration of models, what they cost, and which of them a token may call",
     },
+    Migration {
+        number: 7,
+        name: "model_answers",
+        up: include_str!("../migrations/0007_model_answers.up.sql"),
+        up_sqlite: "",
+        up_postgres: "",
+        down: include_str!("../migrations/0007_model_answers.down.sql"),
+        down_sqlite: "",
+        down_postgres: "",
+        runs_from: 1,
+        loses: "answers of models under idempotency keys and in caches, how targets were chosen, and how often a cache answered",
+    },
 ];
 
 /// Number of the newest of these migrations.

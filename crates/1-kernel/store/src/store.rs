@@ -22,7 +22,7 @@ use crate::{
     migrate,
     migrator::{self, Order},
     postgres,
-    writer::{Operation, Pending, Writer, overloaded},
+    writer::{Operation, Pending, Records, Writer, overloaded},
 };
 
 /// Notices that a slow subscriber may fall behind before it is told that it missed some (and reads everything again).
@@ -138,8 +138,12 @@ impl Store {
         operation: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        self.queued(Box::new(Pending::new(operation, reply)), answer).await
+    }
+
+    async fn queued<T>(&self, operation: Box<dyn Operation>, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
         let queue = self.inner.queue.as_ref().ok_or_else(|| Fault::internal("the store is closed"))?;
-        queue.try_send(Box::new(Pending::new(operation, reply))).map_err(|_| overloaded(self.inner.queue_max))?;
+        queue.try_send(operation).map_err(|_| overloaded(self.inner.queue_max))?;
         let outcome = answer.await.map_err(|_| Fault::internal("the store's writer has stopped"))?;
         if outcome.as_ref().is_err_and(|fault: &Fault| fault.code == Code::STORE_UNAVAILABLE) {
             self.inner.refused.store(true, Ordering::Relaxed);
@@ -169,11 +173,13 @@ impl Store {
 
     /// Puts one event into the audit log and returns when it is durable. For what is recorded without another write.
     pub async fn record(&self, event: AuditEvent) -> Result<()> {
-        self.write(move |tx| {
-            tx.record(event);
-            Ok(())
-        })
-        .await
+        self.record_all(vec![event]).await
+    }
+
+    /// The same with several, of which all are durable or none is.
+    pub async fn record_all(&self, events: Vec<AuditEvent>) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.queued(Box::new(Records::new(events, reply)), answer).await
     }
 
     /// Runs `query` on a reader, in one snapshot, off the async threads.

@@ -69,6 +69,10 @@ impl<'c> std::ops::Deref for Tx<'c> {
 
 /// One waiting write, its result type erased.
 pub(crate) trait Operation: Send {
+    /// Whether it may run a statement. What cannot needs no savepoint.
+    fn has_statements(&self) -> bool {
+        true
+    }
     /// Runs inside a savepoint; false rolls it back.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
     /// Takes back what `run` said: a statement of it failed, and it did not say so.
@@ -113,6 +117,36 @@ impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Operation for Pending<
         };
         // The caller may have gone away; its write is done all the same.
         let _ = self.reply.send(outcome);
+    }
+}
+
+/// Records and nothing else: what is written for each call of a model, twice.
+pub(crate) struct Records {
+    events: Vec<AuditEvent>,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+impl Records {
+    pub(crate) fn new(events: Vec<AuditEvent>, reply: oneshot::Sender<Result<()>>) -> Self {
+        Self { events, reply }
+    }
+}
+
+impl Operation for Records {
+    fn has_statements(&self) -> bool {
+        false
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        tx.events.append(&mut self.events);
+        true
+    }
+
+    fn refuse(&mut self, _: Fault) {}
+
+    fn answer(self: Box<Self>, commit: Result<()>) {
+        // The caller may have gone away; its records are written all the same.
+        let _ = self.reply.send(commit);
     }
 }
 
@@ -206,7 +240,11 @@ impl Writer {
             traced: Vec::new(),
         };
         for operation in batch {
-            run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
+            if operation.has_statements() {
+                run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
+            } else {
+                operation.run(&mut tx);
+            }
         }
         let Tx { conn, events, mut notices, here, spans, traced } = tx;
         match &mut self.sequencer {

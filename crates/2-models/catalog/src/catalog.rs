@@ -1,9 +1,14 @@
-//! The snapshot, read once, and looking a model up in it.
+//! The snapshot, and looking a model up in it. Each family is read when it is first asked for: an installation uses two or three of
+//! eighteen, and its start waits for none.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use agentos_types::{Fault, Result};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::{Capabilities, Capability, Family, Mode, ModelFacts, Price, Snapshot, Source, source::SHA256};
 
@@ -21,8 +26,15 @@ pub struct Catalog {
 #[derive(Debug)]
 struct Shared {
     snapshot: Snapshot,
+    families: HashMap<Family, Rows>,
+}
+
+/// A family as it stands in the snapshot, and what was read of it.
+#[derive(Debug)]
+struct Rows {
+    text: &'static RawValue,
     /// By the lower-case name.
-    models: HashMap<Family, HashMap<String, Known>>,
+    models: OnceLock<HashMap<String, Known>>,
 }
 
 #[derive(Debug)]
@@ -34,11 +46,12 @@ struct Known {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct File<'a> {
     format: u32,
     date: String,
     sources: Vec<Source>,
-    families: HashMap<Family, Vec<Row>>,
+    #[serde(borrow)]
+    families: HashMap<Family, &'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -59,16 +72,17 @@ struct Row {
 }
 
 impl Catalog {
-    /// The snapshot that this program carries. Reads it anew at each call: once at the start is enough.
+    /// The snapshot that this program carries.
     pub fn vendored() -> Result<Self> {
-        let file: File = serde_json::from_str(VENDORED)
+        let file: File<'static> = serde_json::from_str(VENDORED)
             .map_err(|error| Fault::internal(format!("the table of models in this program is damaged: {error}")))?;
         if file.format != FORMAT {
             return Err(Fault::internal(format!("the table of models has form {}, not {FORMAT}", file.format)));
         }
-        let models = file.families.into_iter().map(|(family, rows)| (family, by_name(rows))).collect();
+        let rows = |text| Rows { text, models: OnceLock::new() };
+        let families = file.families.into_iter().map(|(family, text)| (family, rows(text))).collect();
         let snapshot = Snapshot { date: file.date, sha256: SHA256.to_owned(), sources: file.sources };
-        Ok(Self { shared: Arc::new(Shared { snapshot, models }) })
+        Ok(Self { shared: Arc::new(Shared { snapshot, families }) })
     }
 
     /// Where prices come from, and of which day they are.
@@ -79,7 +93,7 @@ impl Catalog {
     /// By the name that the provider knows it under, in any case. Google's `models/` aside, a name is
     /// taken literally: a version that the table does not have is not taken for its neighbour, unless the table says so.
     pub fn facts(&self, family: Family, model: &str) -> Option<&Arc<ModelFacts>> {
-        let models = self.shared.models.get(&family)?;
+        let models = self.models(family)?;
         let name = model.strip_prefix("models/").unwrap_or(model).to_ascii_lowercase();
         if let Some(known) = models.get(&name) {
             return Some(&known.facts);
@@ -91,9 +105,21 @@ impl Catalog {
     /// All names of a family, in order.
     pub fn names(&self, family: Family) -> Vec<&str> {
         let mut names: Vec<&str> =
-            self.shared.models.get(&family).into_iter().flat_map(HashMap::keys).map(String::as_str).collect();
+            self.models(family).into_iter().flat_map(HashMap::keys).map(String::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    fn models(&self, family: Family) -> Option<&HashMap<String, Known>> {
+        let rows = self.shared.families.get(&family)?;
+        Some(rows.models.get_or_init(|| match serde_json::from_str(rows.text.get()) {
+            Ok(rows) => by_name(rows),
+            // A test reads them all. A model without a price is refused where a budget holds.
+            Err(error) => {
+                tracing::error!(%family, %error, "the table of models in this program is damaged");
+                HashMap::new()
+            }
+        }))
     }
 }
 

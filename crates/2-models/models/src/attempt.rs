@@ -3,9 +3,10 @@
 
 use std::sync::PoisonError;
 
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::SoFar;
-use agentos_router::{Observed, Target};
-use agentos_types::{Fault, Result};
+use agentos_router::{Kind, Observed, Target};
+use agentos_types::{Code, Fault, Result};
 use agentos_wire::{
     Phase, Protocol, Refusal, Seen, StreamReader, StreamWriter, Tap, emulate, input_tokens_max,
     sse::{Frame, Scanner},
@@ -110,10 +111,11 @@ impl Inner {
         course: &mut dyn Course,
         so_far: &SoFar,
     ) -> Result<Given, Missed> {
-        if call.operation == Operation::CountTokens && target.protocol != Protocol::Messages {
+        if call.operation == Operation::CountTokens && !counts(target) {
             return Ok(Given::Whole(self.count(call, course, target, so_far)));
         }
         let Held { stake, max_output } = self.hold(call, target, so_far).await?;
+        hit(Point::ModelsAttemptHeld);
         let prepared = match prepare(call, target, max_output) {
             Ok(prepared) => prepared,
             Err(refusal) => {
@@ -132,15 +134,20 @@ impl Inner {
                 }
             },
         };
-        let outgoing = match outgoing(call, target, &prepared, key.as_ref()) {
+        let outgoing = match outgoing(call, target, &prepared, key.as_ref(), self.ambient.now()) {
             Ok(outgoing) => outgoing,
             Err(fault) => {
                 stake.release();
-                return Err(fault.into());
+                return Err(match (&target.key, fault.code) {
+                    // As a key that is not there: another one may do.
+                    (Some(name), Code::SECRET_KEY_UNUSABLE) => Failing::keyless(name, &fault).into(),
+                    _ => fault.into(),
+                });
             }
         };
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
         let sent = Sent { inner: self, call, target, prepared, stake, at: Instant::now() };
+        hit(Point::ModelsRequestReady);
         match self.upstream.send(outgoing, target.waits.connect, head).await {
             Ok(answer) => sent.judge(answer, course).await,
             Err(unanswered) => Err(sent.unanswered(&unanswered).into()),
@@ -181,8 +188,7 @@ impl Sent<'_> {
             }
             .into());
         }
-        let content_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
-        if self.prepared.is_stream && content_type.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        if self.prepared.is_stream && answer.begins_events() {
             return self.first_event(answer, course).await;
         }
         self.whole(answer, course).await
@@ -210,6 +216,7 @@ impl Sent<'_> {
             self.stake.settle(counted, true);
             return Err(failing.into());
         }
+        hit(Point::ModelsAnswerReturned);
         let counted = match operation {
             Operation::CountTokens => Counted::default(),
             _ => self.stake.counted(&tap, true),
@@ -263,6 +270,7 @@ impl Sent<'_> {
             _ => {}
         }
         course.report(self.target, Observed::Answered { first_byte: self.at.elapsed() }, self.inner.ambient.now());
+        hit(Point::ModelsStreamBegun);
         let notes = notes_of(self.prepared.translation.as_ref(), &self.prepared.dropped);
         let translator = self.prepared.translation.as_ref().map(|translation| Translator {
             reader: StreamReader::new(protocol),
@@ -282,6 +290,11 @@ impl Sent<'_> {
             notes,
         })))
     }
+}
+
+/// It has an operation that counts tokens for nothing. Bedrock's speaks another protocol.
+fn counts(target: &Target) -> bool {
+    target.protocol == Protocol::Messages && target.kind != Kind::Bedrock
 }
 
 /// The first frame that is no comment. `Err(None)`: comments without end.

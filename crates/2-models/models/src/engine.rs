@@ -9,6 +9,7 @@ use agentos_base::{Ambient, Background};
 use agentos_ledger::Ledger;
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelPass, ModelRecord, SoFar};
 use agentos_router::{Asked, Observed, Target};
+use agentos_store::Store;
 use agentos_types::{Code, Fault, RequestId, Result, limits::PAYLOAD_BYTES_MAX};
 use agentos_wire::{Object, input_tokens_max};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -22,9 +23,13 @@ use tokio::{
 use crate::{
     Body, Course, Keys, ModelCall, Operation, Reply, Routing, Upstream,
     attempt::{Given, Live, Missed, Notes, Whole},
+    decisions::Decisions,
     failing::{Failing, fault_of, is_told_verbatim, wire_error},
-    idempotency::{Idempotency, Slot, Stored},
+    flights::Flights,
+    given::CACHE_HEADER,
+    kept::Answer,
     pump::{Kept, Pump},
+    recall::{Keeper, Recalled},
     reply::{error_reply, reply_of},
 };
 
@@ -55,6 +60,10 @@ pub struct EngineOptions {
     pub ledger: Ledger,
     pub keys: Arc<dyn Keys>,
     pub upstream: Upstream,
+    /// Of answers that are given again, and of how targets were chosen.
+    pub store: Store,
+    /// As the store knows this node.
+    pub node: String,
     pub ambient: Ambient,
     pub background: Background,
     pub policy: Policy,
@@ -63,18 +72,20 @@ pub struct EngineOptions {
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    routing: Arc<dyn Routing>,
+    pub routing: Arc<dyn Routing>,
     pub ledger: Ledger,
     pub keys: Arc<dyn Keys>,
     pub upstream: Upstream,
     pub ambient: Ambient,
     background: Background,
     pub policy: Policy,
-    idempotency: Idempotency,
+    pub store: Store,
+    pub flights: Flights,
+    pub decisions: Decisions,
 }
 
 /// Attempts that came to something.
@@ -85,7 +96,7 @@ struct Tried {
 }
 
 /// Attempts that came to nothing.
-enum Ended {
+pub(crate) enum Ended {
     /// The last provider's failure.
     Failing(Box<Failing>),
     Fault(Fault),
@@ -93,9 +104,10 @@ enum Ended {
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Self {
-        let EngineOptions { routing, ledger, keys, upstream, ambient, background, policy } = options;
-        let idempotency = Idempotency::default();
-        let inner = Inner { routing, ledger, keys, upstream, ambient, background, policy, idempotency };
+        let EngineOptions { routing, ledger, keys, upstream, store, node, ambient, background, policy } = options;
+        let flights = Flights::default();
+        let decisions = Decisions::new(&node, store.clone(), ambient.clone(), background.clone());
+        let inner = Inner { routing, ledger, keys, upstream, ambient, background, policy, store, flights, decisions };
         Self { inner: Arc::new(inner) }
     }
 
@@ -103,22 +115,21 @@ impl Engine {
     pub async fn run(&self, pass: Box<ModelPass<ModelCall>>) -> Reply {
         let ModelPass { call, mut record } = *pass;
         let call = call.into_inner();
-        let slot = match self.inner.enter(&call) {
-            Ok(Ok(slot)) => slot,
-            Ok(Err(stored)) => return replayed(&call, record, stored).await,
-            Err(fault) => return self.failed(&call, record, Ended::Fault(fault)).await,
+        let keeper = match self.inner.recall(&call, &mut record).await {
+            Recalled::Ask(keeper) => keeper,
+            Recalled::Known(known) => return self.known(&call, record, known).await,
         };
         let so_far = record.so_far();
         // Boxed: a call waits long, and what waits should be small.
         let tried = record.beside(Box::pin(self.inner.tries(&call, &so_far))).await;
         match tried {
             // The log took no intent, so that nothing may leave.
-            Err(fault) => reply_of(call.operation, &call.request_id, &fault),
-            Ok(Err(ended)) => self.failed(&call, record, ended).await,
-            Ok(Ok(Tried { given: Given::Whole(whole), .. })) => self.whole(&call, record, whole, slot).await,
+            Err(fault) => withheld(&call, fault, keeper),
+            Ok(Err(ended)) => self.failed(&call, record, ended, keeper).await,
+            Ok(Ok(Tried { given: Given::Whole(whole), .. })) => self.whole(&call, record, whole, keeper).await,
             Ok(Ok(Tried { given: Given::Stream(live), course, target })) => match record.begun().await {
-                Ok(()) => self.stream(&call, record, *live, (course, target), slot),
-                Err(fault) => reply_of(call.operation, &call.request_id, &fault),
+                Ok(()) => self.stream(&call, record, *live, (course, target), keeper),
+                Err(fault) => withheld(&call, fault, keeper),
             },
         }
     }
@@ -150,24 +161,30 @@ impl Engine {
         self.inner.routing.names()
     }
 
-    async fn whole(&self, call: &ModelCall, record: ModelRecord, whole: Whole, slot: Option<Slot>) -> Reply {
+    async fn whole(&self, call: &ModelCall, record: ModelRecord, whole: Whole, keeper: Keeper) -> Reply {
         let Whole { status, body, is_stream, notes } = whole;
         let mut outcome = snapshot(&record.so_far(), ModelEnd::Done, status);
         let content_type = if is_stream { "text/event-stream" } else { "application/json" };
         outcome.answer = record.is_step().then(|| recorded(&outcome, content_type, Some(&body)));
         let told = outcome.clone();
-        if let Err(fault) = record.close(outcome).await {
-            return reply_of(call.operation, &call.request_id, &fault);
+        let mut noted = noted(&notes, &outcome);
+        if is_stream {
+            noted.push(("x-agent-os-stream".into(), "whole".into()));
         }
-        if let Some(slot) = slot {
-            slot.done(status, content_type, body.clone());
+        let answer = keeper.wants_answer().then(|| Answer::new(&outcome, content_type, noted.clone(), body.clone()));
+        if let Some(answer) = &answer {
+            keeper.keep(answer, &record, &mut outcome, self.inner.ambient.now());
+        }
+        if let Err(fault) = record.close(outcome).await {
+            return withheld(call, fault, keeper);
         }
         let mut reply = Reply::new(status, content_type, Body::Whole(body));
         reply.facts(&call.request_id, &told);
-        if is_stream {
-            reply.header("x-agent-os-stream", "whole");
+        reply.headers.extend(noted);
+        asked_for(&mut reply, &keeper);
+        if let Some(answer) = answer {
+            keeper.answered(Arc::new(answer));
         }
-        noted(&mut reply, &notes);
         reply
     }
 
@@ -177,23 +194,26 @@ impl Engine {
         record: ModelRecord,
         live: Live,
         (course, target): (Box<dyn Course>, Target),
-        slot: Option<Slot>,
+        keeper: Keeper,
     ) -> Reply {
         let so_far = record.so_far();
         let (events, receiver) = mpsc::channel(STREAM_PIECES_MAX);
         let mut reply = Reply::new(200, "text/event-stream", Body::Stream(receiver));
         reply.header("cache-control", "no-cache");
-        reply.facts(&call.request_id, &snapshot(&so_far, ModelEnd::Done, 200));
-        noted(&mut reply, &live.notes);
-        let is_kept = record.is_step() || slot.is_some();
+        let facts = snapshot(&so_far, ModelEnd::Done, 200);
+        reply.facts(&call.request_id, &facts);
+        reply.headers.extend(noted(&live.notes, &facts));
+        asked_for(&mut reply, &keeper);
+        let is_kept = record.is_step() || keeper.wants_answer();
         let kept = is_kept.then(|| Kept::new(PAYLOAD_BYTES_MAX));
         let (client, ambient) = (call.protocol(), self.inner.ambient.clone());
-        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, slot };
+        let later = None;
+        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, keeper, later };
         self.inner.background.spawn("model-stream", pump.run());
         reply
     }
 
-    async fn failed(&self, call: &ModelCall, record: ModelRecord, ended: Ended) -> Reply {
+    pub(crate) async fn failed(&self, call: &ModelCall, record: ModelRecord, ended: Ended, keeper: Keeper) -> Reply {
         let mut reply = match &ended {
             Ended::Fault(fault) => reply_of(call.operation, &call.request_id, fault),
             Ended::Failing(failing) => failing_reply(call, failing),
@@ -208,24 +228,21 @@ impl Engine {
         }
         reply.headers.retain(|(name, _)| name != "x-agent-os-request-id");
         reply.facts(&call.request_id, &outcome);
+        let (fault, class) = (outcome.fault.clone(), outcome.class);
         match record.close(outcome).await {
-            Ok(()) => reply,
-            Err(fault) => reply_of(call.operation, &call.request_id, &fault),
+            Ok(()) => {
+                keeper.failed(&reply, fault, class);
+                reply
+            }
+            Err(fault) => withheld(call, fault, keeper),
         }
     }
 }
 
 impl Inner {
-    /// The right to answer, or the answer of before. A task's calls are its journal's matter.
-    fn enter(&self, call: &ModelCall) -> Result<Result<Option<Slot>, Stored>> {
-        let Some(key) = &call.idempotency_key else { return Ok(Ok(None)) };
-        let entered = self.idempotency.enter(call.payer.shown(), key, call.sha256(), self.ambient.now())?;
-        Ok(entered.map(Some))
-    }
-
     async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Tried, Ended> {
         let deadline = Instant::now() + self.policy.deadline;
-        let mut course = self.routing.plan(&self.asked(call)).map_err(Ended::Fault)?;
+        let mut course = self.planned(call).map_err(Ended::Fault)?;
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
             let failure = last.as_ref().map(|failing| &failing.failure);
@@ -263,7 +280,7 @@ impl Inner {
         })
     }
 
-    fn asked<'c>(&self, call: &'c ModelCall) -> Asked<'c> {
+    pub fn asked<'c>(&self, call: &'c ModelCall) -> Asked<'c> {
         let now = self.ambient.now();
         Asked {
             model: &call.peek.model,
@@ -299,29 +316,29 @@ fn failing_reply(call: &ModelCall, failing: &Failing) -> Reply {
     error_reply(call.operation, &error)
 }
 
-async fn replayed(call: &ModelCall, record: ModelRecord, stored: Stored) -> Reply {
-    let mut outcome = ModelOutcome::new(ModelEnd::Replayed, stored.status);
-    outcome.answer = record.is_step().then(|| recorded(&outcome, stored.content_type, Some(&stored.body)));
-    let told = outcome.clone();
-    if let Err(fault) = record.close(outcome).await {
-        return reply_of(call.operation, &call.request_id, &fault);
-    }
-    let mut reply = Reply::new(stored.status, stored.content_type, Body::Whole(stored.body));
-    reply.facts(&call.request_id, &told);
-    reply.header("x-agent-os-replayed", "idempotency-key");
+/// The log did not take what has to stand in it before anything leaves.
+pub(crate) fn withheld(call: &ModelCall, fault: Fault, keeper: Keeper) -> Reply {
+    let reply = reply_of(call.operation, &call.request_id, &fault);
+    keeper.failed(&reply, Some(fault), None);
     reply
 }
 
 /// What a client is told that asked for something its model has not, or gets it in another way.
-fn noted(reply: &mut Reply, notes: &Notes) {
-    if !notes.dropped.is_empty() {
-        reply.header("x-agent-os-dropped-fields", notes.dropped.join(","));
-    }
-    if !notes.emulated.is_empty() {
-        reply.header("x-agent-os-emulated", notes.emulated.join(","));
-    }
-    if !notes.left.is_empty() {
-        reply.header("x-agent-os-left-to-provider", notes.left.join(","));
+pub(crate) fn noted(notes: &Notes, outcome: &ModelOutcome) -> Vec<(String, String)> {
+    let notes = [
+        ("x-agent-os-dropped-fields", notes.dropped.join(",")),
+        ("x-agent-os-emulated", notes.emulated.join(",")),
+        ("x-agent-os-left-to-provider", notes.left.join(",")),
+        ("x-agent-os-shortened-to", outcome.shortened_to.map(|tokens| tokens.to_string()).unwrap_or_default()),
+    ];
+    let told = notes.into_iter().filter(|(_, text)| !text.is_empty());
+    told.map(|(name, text)| (name.to_owned(), text)).collect()
+}
+
+/// The cache was asked first, and takes the answer if it comes whole.
+fn asked_for(reply: &mut Reply, keeper: &Keeper) {
+    if keeper.is_for_cache() {
+        reply.header(CACHE_HEADER, "miss");
     }
 }
 

@@ -57,6 +57,7 @@ impl Failing {
             retry_after: header("retry-after"),
             retry_after_ms: header("retry-after-ms"),
             date: header("date"),
+            error_type: header("x-amzn-errortype"),
             body: &body,
         };
         let failure = classify(protocol, &evidence);

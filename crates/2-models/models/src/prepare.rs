@@ -3,10 +3,9 @@
 
 use std::borrow::Cow;
 
-use agentos_dialer::CheckedUrl;
 use agentos_router::{Kind, Operation, Target};
-use agentos_secrets::{ExposeSecret, SecretString};
-use agentos_types::{Code, Fault, Result};
+use agentos_secrets::SecretString;
+use agentos_types::{Code, Fault, Result, Timestamp};
 use agentos_wire::{
     Ask, Changes, Dialect, Object, Peek, Protocol, Refusal,
     emulate::{Emulation, emulate},
@@ -19,8 +18,10 @@ use hyper::{
 };
 
 use crate::{
+    bedrock::invocation,
     call::{ModelCall, peeked},
-    upstream::Outgoing,
+    place::{ToSign, key_headers, url_of},
+    upstream::{EVENT_STREAM, Outgoing},
 };
 
 /// The version of its API that Anthropic's providers are asked in, if the client names none.
@@ -48,6 +49,15 @@ pub(crate) struct Translation {
 
 /// `max`: a limit of the output that has to be written, because a budget ends there.
 pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Result<Prepared, Refusal> {
+    let prepared = in_its_protocol(call, target, max)?;
+    if target.kind != Kind::Bedrock || prepared.protocol != Protocol::Messages {
+        return Ok(prepared);
+    }
+    let betas = call.headers.iter().find(|(name, _)| name == "anthropic-beta").map(|(_, value)| value.as_str());
+    Ok(Prepared { body: invocation(&prepared.body, betas)?, ..prepared })
+}
+
+fn in_its_protocol(call: &ModelCall, target: &Target, max: Option<u64>) -> Result<Prepared, Refusal> {
     let protocol = target.protocol;
     let Reduced { body, peek, dropped } = without(call, &target.drop_fields)?;
     let dialect = dialect_of(target.kind);
@@ -110,7 +120,7 @@ fn without<'c>(call: &'c ModelCall, fields: &[String]) -> Result<Reduced<'c>, Re
 
 fn dialect_of(kind: Kind) -> Dialect {
     match kind {
-        Kind::Openai | Kind::Azure => Dialect::Current,
+        Kind::Openai | Kind::Azure | Kind::Bedrock => Dialect::Current,
         _ => Dialect::Compatible,
     }
 }
@@ -121,11 +131,16 @@ pub(crate) fn outgoing(
     target: &Target,
     prepared: &Prepared,
     key: Option<&SecretString>,
+    at: Timestamp,
 ) -> Result<Outgoing> {
-    let url = CheckedUrl::parse(&url_of(call.operation, target, prepared))?;
+    let url = url_of(call.operation, target, prepared.protocol, prepared.is_stream)?;
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let accept = if prepared.is_stream { "text/event-stream" } else { "application/json" };
+    let accept = match (prepared.is_stream, target.kind, prepared.protocol) {
+        (false, ..) => "application/json",
+        (true, Kind::Bedrock, Protocol::Messages) => EVENT_STREAM,
+        (true, ..) => "text/event-stream",
+    };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("agent-os/", env!("CARGO_PKG_VERSION"))));
     for (name, value) in call.headers.iter().filter(|(name, _)| is_for(target.kind, name)) {
@@ -137,52 +152,11 @@ pub(crate) fn outgoing(
     for (name, value) in target.headers.iter() {
         put(&mut headers, name, value)?;
     }
+    let mut outgoing = Outgoing { url, headers, body: prepared.body.clone(), key_group: target.key_group.clone() };
     if let Some(key) = key {
-        put_key(&mut headers, target.kind, key)?;
+        put_key(&mut outgoing, target, key, at)?;
     }
-    Ok(Outgoing { url, headers, body: prepared.body.clone(), key_group: target.key_group.clone() })
-}
-
-/// The base of a provider is written with its version where its own documents do so, and without it elsewhere.
-fn url_of(operation: Operation, target: &Target, prepared: &Prepared) -> String {
-    let base = target.base_url.trim_end_matches('/');
-    let path = match (prepared.protocol, operation) {
-        (_, Operation::Embeddings) => "/embeddings".to_owned(),
-        (Protocol::Chat, _) => "/chat/completions".to_owned(),
-        (Protocol::Responses, _) => "/responses".to_owned(),
-        (Protocol::Messages, Operation::CountTokens) => format!("{}/messages/count_tokens", version(base, "/v1")),
-        (Protocol::Messages, _) => format!("{}/messages", version(base, "/v1")),
-        (Protocol::Gemini, _) => {
-            let verb = if prepared.is_stream { "streamGenerateContent" } else { "generateContent" };
-            format!("{}/models/{}:{verb}", version(base, "/v1beta"), encoded(&target.model))
-        }
-    };
-    let is_events = prepared.protocol == Protocol::Gemini && prepared.is_stream;
-    let mut query = String::new();
-    if is_events {
-        query.push_str("?alt=sse");
-    }
-    if let Some(version) = &target.api_version {
-        query.push_str(if is_events { "&api-version=" } else { "?api-version=" });
-        query.push_str(&encoded(version));
-    }
-    format!("{base}{path}{query}")
-}
-
-fn version<'v>(base: &str, version: &'v str) -> &'v str {
-    if base.ends_with(version) { "" } else { version }
-}
-
-/// One segment of a path, whatever the name holds.
-fn encoded(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    Ok(outgoing)
 }
 
 /// A client's header that this provider knows.
@@ -202,31 +176,14 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn put_key(headers: &mut HeaderMap, kind: Kind, key: &SecretString) -> Result<()> {
-    let key = key.expose_secret();
-    let (name, value) = match kind {
-        Kind::Anthropic => ("x-api-key", key.to_owned()),
-        Kind::Gemini => ("x-goog-api-key", key.to_owned()),
-        Kind::Azure => ("api-key", key.to_owned()),
-        Kind::Openai | Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => {
-            ("authorization", format!("Bearer {key}"))
-        }
-    };
-    // Not in the message: the value is a secret.
-    let mut value = HeaderValue::from_str(&value)
-        .map_err(|_| Fault::new(Code::SECRET_KEY_UNUSABLE, "the provider's key holds what no header can"))?;
-    value.set_sensitive(true);
-    headers.insert(HeaderName::from_static(name), value);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_models_name_is_one_segment_of_the_path() {
-        assert_eq!(encoded("gemini-2.5-pro"), "gemini-2.5-pro");
-        assert_eq!(encoded("../a b?c#d"), "..%2Fa%20b%3Fc%23d");
+fn put_key(outgoing: &mut Outgoing, target: &Target, key: &SecretString, at: Timestamp) -> Result<()> {
+    let request = ToSign { method: "POST", url: &outgoing.url, body: &outgoing.body, at };
+    for (name, value) in key_headers(target.kind, target.sigv4_region.as_deref(), key, request)? {
+        // Not in the message: the value is a secret.
+        let mut value = HeaderValue::from_str(&value)
+            .map_err(|_| Fault::new(Code::SECRET_KEY_UNUSABLE, "the provider's key holds what no header can"))?;
+        value.set_sensitive(true);
+        outgoing.headers.insert(HeaderName::from_static(name), value);
     }
+    Ok(())
 }

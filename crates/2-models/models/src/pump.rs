@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelRecord, SoFar};
 use agentos_router::{Observed, Target};
 use agentos_types::{Code, Fault};
@@ -14,17 +15,19 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::{
     sync::mpsc::Sender,
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
     Course,
     attempt::{Live, Translator},
-    engine::snapshot,
+    engine::{noted, snapshot},
     failing::{broken, fault_of, wire_error},
-    idempotency::Slot,
+    kept::Answer,
+    recall::Keeper,
     reply::wire_error_of,
-    upstream::Stopped,
+    upstream::{Next, Stopped},
 };
 
 /// Silence after which a client is told that somebody is still there.
@@ -33,6 +36,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const CLIENT_STALL: Duration = Duration::from_secs(300);
 /// A stream lives no longer, however it trickles.
 const STREAM_MAX: Duration = Duration::from_secs(3_600);
+/// Pieces of a stream that leave together, and their bytes: what one read of a connection brings.
+const JOINED_MAX: usize = 128;
+const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// The last bytes of a connection that is to be used again.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -47,7 +53,9 @@ pub(crate) struct Pump {
     pub so_far: SoFar,
     /// What was sent, if somebody wants it again.
     pub kept: Option<Kept>,
-    pub slot: Option<Slot>,
+    pub keeper: Keeper,
+    /// How the provider's answer went on, found out while something before it had not left yet.
+    pub later: Option<Next>,
 }
 
 /// The bytes of a stream, up to a limit.
@@ -95,8 +103,15 @@ impl Pump {
                 return ending;
             }
             let until = (Instant::now() + self.live.idle).min(over);
-            match self.next_piece(until).await {
-                Some(Ok(Some(piece))) => self.live.scanner.push(&piece),
+            let next = match self.later.take() {
+                Some(later) => Some(later),
+                None => self.next_piece(until).await,
+            };
+            match next {
+                Some(Ok(Some(piece))) => {
+                    self.live.scanner.push(&piece);
+                    self.join(piece.len()).await;
+                }
                 Some(Ok(None)) => return self.at_end(&mut out).await,
                 Some(Err(stopped)) => return self.stopped(&stopped),
                 None => return Ending::ClientGone,
@@ -104,8 +119,31 @@ impl Pump {
         }
     }
 
+    /// Takes what has come together with a piece, so that it leaves together: a provider that is read in one gulp costs the
+    /// client one write and not one for each event. Waits for nothing but the turn of the connection's own task.
+    async fn join(&mut self, mut bytes: usize) {
+        for _ in 0..JOINED_MAX {
+            yield_now().await;
+            match self.live.body.come().await {
+                Some(Ok(Some(piece))) => {
+                    bytes += piece.len();
+                    self.live.scanner.push(&piece);
+                }
+                // Its turn comes when everything before it has left.
+                Some(ended) => {
+                    self.later = Some(ended);
+                    return;
+                }
+                None => return,
+            }
+            if bytes >= JOINED_BYTES_MAX {
+                return;
+            }
+        }
+    }
+
     /// `None`: the client is gone.
-    async fn next_piece(&mut self, until: Instant) -> Option<Result<Option<Bytes>, Stopped>> {
+    async fn next_piece(&mut self, until: Instant) -> Option<Next> {
         loop {
             let beat = Instant::now() + HEARTBEAT;
             tokio::select! {
@@ -258,8 +296,10 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, slot } = self;
-        let Live { mut body, tap, stake, .. } = live;
+        hit(Point::ModelsStreamEnded);
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } =
+            self;
+        let Live { mut body, tap, stake, notes, .. } = live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {
             Ending::Whole(last) => {
@@ -270,11 +310,16 @@ impl Pump {
                 let mut outcome = snapshot(&so_far, ModelEnd::Done, 200);
                 let cost = cost(&outcome);
                 outcome.answer = record.is_step().then(|| answer_of(kept.as_ref(), &outcome));
+                let whole = kept.filter(|kept| kept.is_whole && keeper.wants_answer());
+                if let Some(kept) = whole {
+                    let answer =
+                        Answer::new(&outcome, "text/event-stream", noted(&notes, &outcome), kept.bytes.freeze());
+                    keeper.keep(&answer, &record, &mut outcome, ambient.now());
+                }
                 match record.close(outcome).await {
                     Ok(()) => {
-                        if let (Some(slot), Some(kept)) = (slot, kept.filter(|kept| kept.is_whole)) {
-                            slot.done(200, "text/event-stream", kept.bytes.freeze());
-                        }
+                        // Whoever asks again finds it in the store.
+                        drop(keeper);
                         let last = [cost.as_bytes(), &last].concat();
                         let _ = timeout(CLIENT_STALL, events.send(last.into())).await;
                     }

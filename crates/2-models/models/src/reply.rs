@@ -44,9 +44,13 @@ impl Reply {
         }
         self.header("x-agent-os-attempts", outcome.attempts);
         if matches!(self.body, Body::Whole(_)) {
-            self.header("x-agent-os-cost-nano-usd", outcome.nano_usd);
-            self.header("x-agent-os-estimated", outcome.estimated);
+            self.costs(outcome);
         }
+    }
+
+    pub(crate) fn costs(&mut self, outcome: &ModelOutcome) {
+        self.header("x-agent-os-cost-nano-usd", outcome.nano_usd);
+        self.header("x-agent-os-estimated", outcome.estimated);
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the engine needs of whoever chooses: a target to try, the next one after a failure, and somebody to tell how it went.
 //! The router is the one; a test may be another.
 
-use agentos_router::{Asked, Observed, Plan, Router, Target};
+use agentos_ledger::Payer;
+use agentos_router::{Act, Asked, Caching, DecisionRecord, Decisions, Observed, Plan, Router, Target};
 use agentos_types::{Fault, Result, Timestamp};
 use agentos_wire::Failure;
 
@@ -11,6 +12,16 @@ pub trait Routing: Send + Sync {
 
     /// What can be named, and whose it is.
     fn names(&self) -> Vec<(String, String)>;
+
+    /// Why nothing can answer, as it stands right after [`Self::plan`] has refused, if that is to be kept.
+    fn refused(&self, _asked: &Asked<'_>) -> Option<DecisionRecord> {
+        None
+    }
+
+    /// How answers to this caller are cached, if somebody wants it.
+    fn caching(&self, _payer: &Payer) -> Option<Caching> {
+        None
+    }
 }
 
 /// The attempts of one request. Dropped, it gives back what it holds and says nothing about its target.
@@ -21,6 +32,11 @@ pub trait Course: Send {
 
     /// How it goes. A failure that [`Course::next`] is told of needs no report.
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp);
+
+    /// How its targets were chosen so far, if that is to be kept.
+    fn decision(&self) -> Option<&DecisionRecord> {
+        None
+    }
 }
 
 impl Routing for Router {
@@ -33,6 +49,19 @@ impl Routing for Router {
         let names = config.names().into_iter();
         names.map(|(id, provider)| (id, provider.unwrap_or("agent-os").to_owned())).collect()
     }
+
+    fn refused(&self, asked: &Asked<'_>) -> Option<DecisionRecord> {
+        let is_kept = self.config().document().decisions == Decisions::Keep;
+        let record = is_kept.then(|| self.explain(asked).ok()).flatten()?;
+        // A target that has opened in between is not why this request was refused.
+        matches!(record.steps.last()?.act, Act::Stop(_)).then_some(record)
+    }
+
+    fn caching(&self, payer: &Payer) -> Option<Caching> {
+        let config = self.config();
+        // Where nobody has a cache, no call pays for the look.
+        if config.document().cache.is_empty() { None } else { config.caching(&payer.shown()) }
+    }
 }
 
 impl Course for Plan {
@@ -44,5 +73,9 @@ impl Course for Plan {
         if let Some(change) = Plan::report(self, target, observed, now) {
             tracing::warn!(target = target.id, ?change, "the health of a target of models changed");
         }
+    }
+
+    fn decision(&self) -> Option<&DecisionRecord> {
+        self.is_kept().then(|| self.record())
     }
 }

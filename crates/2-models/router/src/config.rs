@@ -10,7 +10,7 @@ use agentos_types::{Fault, Result, SecretName};
 use agentos_wire::{Needs, Protocol, emulate::Lacks};
 
 use crate::{
-    Asked, Document, Emulate, Exclusion, Kind, Operation, Policy, Rules, UnknownPrice, Waits,
+    Asked, Caching, Document, Emulate, Exclusion, Kind, Operation, Policy, Rules, UnknownPrice, Waits,
     document::{Model, Provider, Route},
     health::{Buckets, HealthKey, Healths, TargetHealth},
     hosts::{self, ProviderHost},
@@ -40,7 +40,6 @@ pub(crate) struct Place {
     /// Without a slash at its end.
     pub base_url: String,
     pub headers: Arc<Vec<(String, String)>>,
-    pub protocols: Vec<Protocol>,
     /// Group and secret.
     pub keys: Vec<(String, Option<SecretName>)>,
     pub said: Provider,
@@ -68,6 +67,7 @@ pub(crate) struct Member {
     /// The catalog or the operator has said something of it.
     pub mode: Option<Mode>,
     pub facts: ModelFacts,
+    protocols: Vec<Protocol>,
     pub emulate: Vec<Emulate>,
     pub drop_fields: Arc<Vec<String>>,
     pub is_whole_only: bool,
@@ -125,6 +125,11 @@ impl Config {
         &self.hosts
     }
 
+    /// How answers to this caller are cached, if the operator wants it.
+    pub fn caching(&self, owner: &str) -> Option<Caching> {
+        self.document.cache.get(owner).map(|cache| cache.under(self.revision))
+    }
+
     /// What is known of a model after the operator's overrides.
     pub fn facts(&self, provider: &str, model: &str) -> Option<ModelFacts> {
         Some(self.member(self.providers.get(provider)?, model).facts)
@@ -177,9 +182,12 @@ impl Config {
         let of_place = || place.said.price.map(|price| Arc::new(price.into()));
         let free = || place.kind.is_free().then(|| Arc::new(Price::free()));
         facts.price = own.or(facts.price).or_else(of_place).or_else(free);
+        let upstream = said.upstream.clone().unwrap_or_else(|| name.to_owned());
+        let protocols = place.protocols(said, &upstream);
         Member {
             id: format!("{}/{name}", place.name),
-            upstream: said.upstream.clone().unwrap_or_else(|| name.to_owned()),
+            upstream,
+            protocols,
             weight: 1,
             is_disabled: said.disabled || place.said.disabled,
             mode,
@@ -215,13 +223,11 @@ impl Place {
         if keys.is_empty() {
             keys.push((String::new(), None));
         }
-        let protocols = if said.protocols.is_empty() { said.kind.protocols().to_vec() } else { said.protocols.clone() };
         Ok(Self {
             name: name.to_owned(),
             kind: said.kind,
             base_url: base_url.trim_end_matches('/').to_owned(),
             headers: Arc::new(said.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()),
-            protocols,
             keys,
             said: said.clone(),
             buckets: OnceLock::new(),
@@ -232,14 +238,17 @@ impl Place {
         self.buckets.get_or_init(|| healths.buckets(&self.name))
     }
 
-    fn protocol(&self, operation: Operation) -> Option<Protocol> {
-        let wanted = operation.protocol();
-        if self.protocols.contains(&wanted) {
-            return Some(wanted);
-        }
-        match operation {
-            Operation::Embeddings => None,
-            _ => self.protocols.first().copied(),
+    /// The operator's word for the model, then for the provider, then what its kind speaks.
+    fn protocols(&self, model: &Model, upstream: &str) -> Vec<Protocol> {
+        let said = [&model.protocols, &self.said.protocols].into_iter().find(|said| !said.is_empty());
+        let is_old_azure = self.kind == Kind::Azure && self.said.is_dated();
+        match (said, model.like.as_deref()) {
+            (Some(said), _) => said.clone(),
+            // Of the dated versions only previews have more.
+            (None, _) if is_old_azure => vec![Protocol::Chat],
+            // A name of one's own, such as that of an inference profile, is like one that tells its vendor.
+            (None, Some(like)) if self.kind == Kind::Bedrock => self.kind.protocols_of(like).to_vec(),
+            (None, _) => self.kind.protocols_of(upstream).to_vec(),
         }
     }
 }
@@ -271,7 +280,7 @@ impl Member {
         if self.mode.is_some_and(|mode| (mode == Mode::Embedding) != embeds) {
             return Err(Exclusion::WrongMode);
         }
-        let protocol = self.place.protocol(asked.operation).ok_or(Exclusion::WrongMode)?;
+        let protocol = self.protocol(asked.operation).ok_or(Exclusion::WrongMode)?;
         let needs = &asked.needs;
         if (needs.stored_input || needs.hosted_tools) && protocol != asked.operation.protocol() {
             return Err(Exclusion::OtherProtocol);
@@ -288,6 +297,16 @@ impl Member {
             return Err(Exclusion::PriceUnknown);
         }
         Ok(Fit { protocol, emulate })
+    }
+
+    fn protocol(&self, operation: Operation) -> Option<Protocol> {
+        let wanted = operation.protocol();
+        match operation {
+            Operation::Embeddings if !self.place.kind.embeds() => None,
+            _ if self.protocols.contains(&wanted) => Some(wanted),
+            Operation::Embeddings => None,
+            _ => self.protocols.first().copied(),
+        }
     }
 
     /// What of the needs is done by prompt. What can be neither done nor emulated excludes it.

@@ -7,9 +7,11 @@ use agentos_types::{Code, Fault, Result};
 use agentos_wire::{Class, Protocol};
 use serde::{Deserialize, Serialize};
 
+mod cache;
 mod check;
 mod kind;
 
+pub use cache::{Cache, Caching, Decisions};
 pub use check::Problem;
 pub use kind::Kind;
 
@@ -21,9 +23,15 @@ pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 pub struct Document {
     /// What a call costs whose model has no price, if somebody pays for it from a budget.
     pub unknown_price: UnknownPrice,
+    /// Whether it is kept with each call how its target was chosen.
+    #[serde(skip_serializing_if = "Decisions::is_default")]
+    pub decisions: Decisions,
     pub providers: BTreeMap<String, Provider>,
     /// Aliases: what clients name, and who answers.
     pub routes: BTreeMap<String, Route>,
+    /// Whose answers are given again: `agent:NAME`, `token:ID`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cache: BTreeMap<String, Cache>,
 }
 
 /// `"refuse"`, or `{ input = "30", output = "150" }`.
@@ -102,9 +110,13 @@ pub struct Provider {
     pub emulate: Vec<Emulate>,
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Azure's `api-version`.
+    /// Azure's `api-version`: a date, and the older addresses with one of each deployment; without one, or with a word, those
+    /// of `v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
+    /// Bedrock alone: requests are signed for this region (SigV4), and the secrets hold access keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigv4_region: Option<String>,
     /// Models that are not listed here are refused.
     #[serde(default)]
     pub only_listed: bool,
@@ -179,6 +191,9 @@ pub struct Model {
     /// The name in the catalog whose facts hold: for Azure's deployments and own names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
+    /// What it is spoken to in, if that is not what its provider speaks: for names of Bedrock that do not tell their vendor.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<Protocol>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<FlatPrice>,
     #[serde(skip_serializing_if = "Option::is_none")]

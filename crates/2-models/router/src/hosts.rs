@@ -11,9 +11,9 @@ use url::{Host, Url};
 
 use crate::{Kind, config::Place};
 
-/// Where the OpenAI-compatible operations of Google and Azure lie; their own lie elsewhere.
+/// Where the OpenAI-compatible operations of Google lie, and those of Azure and Bedrock; their own lie elsewhere.
 const GEMINI_COMPATIBLE: &str = "/v1beta/openai";
-const AZURE_COMPATIBLE: &str = "/openai/v1";
+const CLOUD_COMPATIBLE: &str = "/openai/v1";
 const VERSION: &str = "/v1";
 
 /// What is known of one host.
@@ -34,7 +34,11 @@ pub(crate) fn hosts<'p>(places: impl Iterator<Item = &'p Place>) -> BTreeMap<Str
         }
     }
     for place in places {
-        add(&mut hosts, place.kind, &place.base_url, &place.protocols);
+        let said = &place.said;
+        let own = if said.protocols.is_empty() { place.kind.protocols() } else { &said.protocols };
+        let of_models = said.models.values().flat_map(|model| &model.protocols);
+        let protocols: Vec<Protocol> = own.iter().chain(of_models).copied().collect();
+        add(&mut hosts, place.kind, &place.base_url, &protocols);
     }
     hosts
 }
@@ -61,21 +65,17 @@ fn named(base_url: &str) -> Option<(String, String)> {
 
 /// As the engine puts paths behind a base URL.
 fn bases(kind: Kind, path: &str, protocols: &[Protocol]) -> Vec<String> {
-    let versioned = || if path.ends_with(VERSION) { path.to_owned() } else { format!("{path}{VERSION}") };
-    let mut bases: Vec<String> = protocols
-        .iter()
-        .filter_map(|protocol| match protocol {
-            Protocol::Chat | Protocol::Responses => Some(path.to_owned()),
-            Protocol::Messages => Some(versioned()),
-            Protocol::Gemini => None,
-        })
-        .collect();
-    match kind {
-        Kind::Gemini => bases.push(GEMINI_COMPATIBLE.to_owned()),
-        Kind::Azure => bases.push(AZURE_COMPATIBLE.to_owned()),
-        _ => {}
+    if let Kind::Azure | Kind::Bedrock = kind {
+        let root = path.strip_suffix(CLOUD_COMPATIBLE).or_else(|| path.strip_suffix("/openai")).unwrap_or(path);
+        return vec![format!("{root}{CLOUD_COMPATIBLE}")];
     }
-    bases
+    let versioned = || if path.ends_with(VERSION) { path.to_owned() } else { format!("{path}{VERSION}") };
+    let base = |protocol: &Protocol| match protocol {
+        Protocol::Chat | Protocol::Responses => path.to_owned(),
+        Protocol::Messages => versioned(),
+        Protocol::Gemini => GEMINI_COMPATIBLE.to_owned(),
+    };
+    protocols.iter().map(base).collect()
 }
 
 #[cfg(test)]
@@ -98,7 +98,10 @@ mod tests {
         check(compatible, "https://models.example/api/v1", Some(("models.example", &["/api/v1"])));
         check(compatible, "https://models.example", Some(("models.example", &[""])));
         check(compatible, "https://MODELS.example.:443/v1", Some(("models.example", &["/v1"])));
-        check(Kind::Azure, "https://own.openai.azure.com", Some(("own.openai.azure.com", &["", "/openai/v1"])));
+        for base_url in ["https://own.openai.azure.com", "https://own.openai.azure.com/openai/v1/"] {
+            check(Kind::Azure, base_url, Some(("own.openai.azure.com", &["/openai/v1"])));
+            check(Kind::Bedrock, base_url, Some(("own.openai.azure.com", &["/openai/v1"])));
+        }
         check(Kind::Anthropic, "https://a.example/v1", Some(("a.example", &["/v1"])));
         check(Kind::Anthropic, "https://a.example/claude", Some(("a.example", &["/claude/v1"])));
         for other in

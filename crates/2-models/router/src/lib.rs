@@ -26,8 +26,8 @@ pub use asked::{Asked, Operation};
 pub use choose::{Act, Candidate, Exclusion, Lane, LaneState, Rules, Situation, Stop, Tried};
 pub use config::Config;
 pub use document::{
-    Document, Emulate, FailureClass, FlatPrice, KeyGroup, Keys, Kind, Model, Policy, Problem, Provider, Refuse, Route,
-    RouteTarget, Rule, Timeouts, UnknownPrice,
+    Cache, Caching, Decisions, Document, Emulate, FailureClass, FlatPrice, KeyGroup, Keys, Kind, Model, Policy,
+    Problem, Provider, Refuse, Route, RouteTarget, Rule, Timeouts, UnknownPrice,
 };
 pub use health::{BreakerState, Change, HealthView, KeyView, LaneView, Observed};
 pub use hosts::ProviderHost;

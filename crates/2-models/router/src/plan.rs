@@ -7,8 +7,8 @@ use agentos_types::Timestamp;
 use agentos_wire::Failure;
 
 use crate::{
-    Act, Asked, Candidate, Change, DecisionRecord, Exclusion, Lane, LaneState, NoTarget, Observed, Situation, Step,
-    Stop, Target,
+    Act, Asked, Candidate, Change, DecisionRecord, Decisions, Exclusion, Lane, LaneState, NoTarget, Observed,
+    Situation, Step, Stop, Target,
     choose::decide,
     config::{Config, Fit, Group, Member},
     health::{BreakerState, Healths, State},
@@ -137,6 +137,11 @@ impl Plan {
     /// Of all choices so far.
     pub fn record(&self) -> &DecisionRecord {
         &self.record
+    }
+
+    /// The operator wants it kept with the call.
+    pub fn is_kept(&self) -> bool {
+        self.config.document().decisions == Decisions::Keep
     }
 
     /// Another target beside the one that is slow: if the route wants it, if it is not one that was asked, and if its provider
@@ -288,6 +293,7 @@ impl Plan {
             model: member.upstream.clone(),
             protocol: fit.protocol,
             api_version: place.said.api_version.clone(),
+            sigv4_region: place.said.sigv4_region.clone(),
             key: key.clone(),
             key_group: key_group.clone(),
             headers: place.headers.clone(),

@@ -45,6 +45,8 @@ pub struct Target {
     /// What it is spoken to in: the client's protocol if it can be.
     pub protocol: Protocol,
     pub api_version: Option<String>,
+    /// Signed for this region, with an access key.
+    pub sigv4_region: Option<String>,
     pub key: Option<SecretName>,
     pub key_group: String,
     pub headers: Arc<Vec<(String, String)>>,

@@ -127,6 +127,8 @@ pub struct Evidence<'a> {
     pub retry_after: Option<&'a str>,
     pub retry_after_ms: Option<&'a str>,
     pub date: Option<&'a str>,
+    /// The header `x-amzn-errortype` of AWS, whose bodies have a sentence alone.
+    pub error_type: Option<&'a str>,
     /// Of a stream: the data of the event.
     pub body: &'a [u8],
 }
@@ -134,7 +136,7 @@ pub struct Evidence<'a> {
 impl<'a> Evidence<'a> {
     /// Evidence without headers.
     pub fn new(phase: Phase, status: Option<u16>, body: &'a [u8]) -> Self {
-        Self { phase, status, retry_after: None, retry_after_ms: None, date: None, body }
+        Self { phase, status, retry_after: None, retry_after_ms: None, date: None, error_type: None, body }
     }
 }
 
@@ -151,7 +153,8 @@ pub struct Failure {
 
 /// Any evidence has a class: what nobody has seen yet falls to its status, and what has none to its phase.
 pub fn classify(protocol: Protocol, evidence: &Evidence<'_>) -> Failure {
-    let said = ErrorBody::read(evidence.body);
+    let mut said = ErrorBody::read(evidence.body);
+    said.is_typed(evidence.error_type);
     let class = match evidence.phase {
         Phase::Connect => Class::Connect,
         Phase::TimedOut => Class::Timeout,

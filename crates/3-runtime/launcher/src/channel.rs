@@ -1,7 +1,7 @@
 //! What a sandbox's first process and the launcher say to each other, from the clone to the end. Each message is one packet
 //! on a socket pair that no program inside ever holds. Not the protocol with the server: these two are the same program.
 
-use crate::sys::process::Status;
+use crate::sys::process::{Reaped, Status};
 
 /// Where the first process finds its side after it has sorted its descriptors.
 pub const CHANNEL: i32 = 4;
@@ -32,8 +32,25 @@ pub enum Message {
     Listeners,
     /// The program runs.
     Started,
-    /// The program has ended like this.
+    /// The program has ended like this. Others may be left, and end with the first process.
     Ended(Status),
+    /// The program has ended, and so had everything else but the first process.
+    Over { status: Status, spent: Spent },
+}
+
+/// What all processes of a sandbox but the first have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    pub cpu_us: u64,
+    /// The highest of any of them.
+    pub memory_peak_bytes: u64,
+}
+
+impl Spent {
+    pub fn add(&mut self, reaped: &Reaped) {
+        self.cpu_us += reaped.cpu_us;
+        self.memory_peak_bytes = self.memory_peak_bytes.max(reaped.memory_peak_bytes);
+    }
 }
 
 impl Message {
@@ -46,14 +63,16 @@ impl Message {
             }
             Message::Listeners => b"L".to_vec(),
             Message::Started => b"S".to_vec(),
-            Message::Ended(Status::Exited(code)) => [b"E".as_slice(), &code.to_ne_bytes()].concat(),
-            Message::Ended(Status::Signaled(signal)) => [b"X".as_slice(), &signal.to_ne_bytes()].concat(),
+            Message::Ended(status) => [b"E".as_slice(), &encode_status(*status)].concat(),
+            Message::Over { status, spent } => {
+                let spent = [spent.cpu_us.to_ne_bytes(), spent.memory_peak_bytes.to_ne_bytes()].concat();
+                [b"O".as_slice(), &encode_status(*status), &spent].concat()
+            }
         }
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
-        let number = || <[u8; 4]>::try_from(rest).ok().map(i32::from_ne_bytes);
         match kind {
             b'F' => {
                 let text = String::from_utf8_lossy(rest);
@@ -62,10 +81,37 @@ impl Message {
             }
             b'L' if rest.is_empty() => Some(Message::Listeners),
             b'S' if rest.is_empty() => Some(Message::Started),
-            b'E' => number().map(|code| Message::Ended(Status::Exited(code))),
-            b'X' => number().map(|signal| Message::Ended(Status::Signaled(signal))),
+            b'E' => decode_status(rest).map(Message::Ended),
+            b'O' => {
+                let (status, spent) = rest.split_at_checked(STATUS_BYTES)?;
+                let (cpu, memory) = spent.split_at_checked(8)?;
+                let number = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).ok().map(u64::from_ne_bytes);
+                let spent = Spent { cpu_us: number(cpu)?, memory_peak_bytes: number(memory)? };
+                decode_status(status).map(|status| Message::Over { status, spent })
+            }
             _ => None,
         }
+    }
+}
+
+/// A letter and a number.
+const STATUS_BYTES: usize = 5;
+
+fn encode_status(status: Status) -> Vec<u8> {
+    let (letter, number) = match status {
+        Status::Exited(code) => (b'e', code),
+        Status::Signaled(signal) => (b's', signal),
+    };
+    [[letter].as_slice(), &number.to_ne_bytes()].concat()
+}
+
+fn decode_status(bytes: &[u8]) -> Option<Status> {
+    let (letter, number) = bytes.split_first()?;
+    let number = i32::from_ne_bytes(number.try_into().ok()?);
+    match letter {
+        b'e' => Some(Status::Exited(number)),
+        b's' => Some(Status::Signaled(number)),
+        _ => None,
     }
 }
 
@@ -81,10 +127,11 @@ mod tests {
             Message::Started,
             Message::Ended(Status::Exited(-1)),
             Message::Ended(Status::Signaled(31)),
+            Message::Over { status: Status::Exited(0), spent: Spent { cpu_us: 1, memory_peak_bytes: u64::MAX } },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
-        for bytes in [&b""[..], b"F", b"Fx", b"L1", b"E", b"E123", b"E12345", b"?"] {
+        for bytes in [&b""[..], b"F", b"Fx", b"L1", b"E", b"Ee123", b"Ex1234", b"Es12345", b"Oe1234", b"?"] {
             assert_eq!(Message::decode(bytes), None, "{bytes:?}");
         }
         let long = Message::Failed { stage: "x".into(), message: "y".repeat(2 * MESSAGE_BYTES_MAX) };

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use agentos_protocol::sandbox::Profile;
 
 use crate::{
-    channel::{CHANNEL, Message, PLAN, ROOT},
+    channel::{CHANNEL, Message, PLAN, ROOT, Spent},
     child::{self, die_with_parent, still_wanted},
     left_out,
     order::Plan,
@@ -31,9 +31,8 @@ pub fn run(profile: Profile) -> ExitCode {
         Err(message) => child::fail("init", message),
     };
     PROGRAM_DESCRIPTORS.for_each(files::close);
-    let status = attend(program);
     // A launcher that is gone needs no message, and this process does not outlive it.
-    let _ = packets::send(CHANNEL, &Message::Ended(status).encode(), &[], true);
+    let _ = packets::send(CHANNEL, &attend(program).encode(), &[], true);
     ExitCode::SUCCESS
 }
 
@@ -108,13 +107,15 @@ fn execute(profile: Profile, plan: &Plan) -> (&'static str, String) {
 }
 
 /// Until the program has ended. Whatever else is left then dies with this process.
-fn attend(program: i32) -> Status {
+fn attend(program: i32) -> Message {
     let signals: Vec<i32> = HANDED_ON.into_iter().chain([libc::SIGCHLD]).collect();
+    let mut spent = Spent::default();
     loop {
         // Ends: every child is reaped once, and none is made here.
         while let Ok(Some(reaped)) = process::reap(-1, false) {
+            spent.add(&reaped);
             if reaped.pid == program {
-                return reaped.status;
+                return last_word(reaped.status, spent);
             }
         }
         match process::wait_for_signal(&signals) {
@@ -123,6 +124,19 @@ fn attend(program: i32) -> Status {
                 // A program that has just ended is reaped in the next round.
                 let _ = process::kill(program, signal);
             }
+        }
+    }
+}
+
+/// Whoever is left without a parent in here comes to this process, so that one without children is alone.
+fn last_word(status: Status, mut spent: Spent) -> Message {
+    // Ends: with the last child there is an error, and a child that lives is none.
+    loop {
+        match process::reap(-1, false) {
+            Ok(Some(reaped)) => spent.add(&reaped),
+            Ok(None) => return Message::Ended(status),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Message::Over { status, spent },
+            Err(_) => return Message::Ended(status),
         }
     }
 }

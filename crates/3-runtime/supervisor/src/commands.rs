@@ -172,7 +172,7 @@ fn prepare(
     let limits = GroupLimits {
         memory_bytes: Some(share(quarter.limits.memory_bytes, MEMORY_SHARE)),
         processes: Some(processes),
-        ..GroupLimits::of_manifest(&quarter.limits)
+        ..surroundings.limits(&quarter.limits)
     };
     let group = surroundings.group().child("command", &limits)?;
     let bounds = |resource: Resource| group.missing().iter().all(|(missing, _)| *missing != resource);

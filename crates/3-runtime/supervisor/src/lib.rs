@@ -37,6 +37,6 @@ pub use logs::LogLine;
 pub use model_doors::{ModelDoors, Visitor};
 pub use options::SupervisorOptions;
 pub use quarters::Quarters;
-pub use supervisor::{AgentCommand, Deployment, Supervisor};
+pub use supervisor::{AgentCommand, Deployment, STARTS_AT_ONCE, Supervisor};
 pub use syscalls::Syscalls;
 pub use ways_out::WaysOut;

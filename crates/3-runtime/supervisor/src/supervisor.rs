@@ -17,7 +17,7 @@ use agentos_types::{
     notify::Notice,
 };
 use tokio::{
-    sync::{Mutex, broadcast, mpsc, oneshot},
+    sync::{Mutex, Semaphore, broadcast, mpsc, oneshot},
     task::spawn_blocking,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -40,6 +40,9 @@ pub use crate::agents::Deployment;
 const ORDERS_MAX: usize = 16;
 /// An actor that checks a large package or ends a life takes seconds, never this long.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Agents that are being started. A launcher makes one sandbox after the other and has seconds for each that waits, and what
+/// else needs a thread that may block gets one beside them; as few as this keep any machine busy.
+pub const STARTS_AT_ONCE: usize = 32;
 /// On top of the grace that workers get: kill, last readings, last writes.
 const SHUTDOWN_SLACK: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) ends: Ends,
     /// Fires when all agents are to end, leases left as they are.
     pub(crate) stop: CancellationToken,
+    /// Whose turn it is to start: a whole server full of agents may want to at once.
+    pub(crate) starts: Arc<Semaphore>,
     actors: TaskTracker,
     agents: RwLock<BTreeMap<AgentName, Handle>>,
     /// One deployment at a time: the row and the actor change together.
@@ -110,6 +115,7 @@ impl Supervisor {
             syscalls,
             ends: Ends::default(),
             stop,
+            starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
             actors: TaskTracker::new(),
             agents: RwLock::default(),
             deploying: Mutex::default(),

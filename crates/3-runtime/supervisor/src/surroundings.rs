@@ -15,7 +15,7 @@ use agentos_sandbox::Evidence;
 use agentos_types::{
     Code, Fault, Manifest, Result,
     agent::{Control, Enforcement, Usage},
-    manifest::LimitEnforcement,
+    manifest::{LimitEnforcement, Limits},
 };
 
 use tokio::{
@@ -67,7 +67,7 @@ impl Surroundings {
             .hint("agent-os doctor says what the machine lacks; sandbox.workspace = tmpfs is exact everywhere and does not last"));
         }
         let workspace = options.workspaces.prepare(name, bytes, host_id)?;
-        let limits = GroupLimits::of_manifest(&manifest.limits);
+        let limits = GroupLimits::of_manifest(&manifest.limits).writing_to(workspace.path());
         let group = options.cgroups.create(name, &limits, enforcement)?;
         let gone = CancellationToken::new();
         Ok(Self {
@@ -126,6 +126,11 @@ impl Surroundings {
     /// Onto `/workspace`.
     pub(crate) fn mount(&self) -> Mount {
         self.workspace.mount()
+    }
+
+    /// For a group below this one.
+    pub(crate) fn limits(&self, limits: &Limits) -> GroupLimits {
+        GroupLimits::of_manifest(limits).writing_to(self.workspace.path())
     }
 
     /// What the sandbox is born into.

@@ -14,6 +14,7 @@ use agentos_models::{
 use agentos_monitor::{ModelStart, Monitor};
 use agentos_router::Router;
 use agentos_secrets::Secrets;
+use agentos_store::Store;
 use agentos_supervisor::Quarters;
 use agentos_types::{Category, Code, Fault, Grant, Result, TaskId};
 use async_trait::async_trait;
@@ -122,7 +123,7 @@ fn grants(resources: Vec<String>) -> Result<GrantSet> {
 
 /// The engine as the settings say, on the ways out of the dialer.
 pub fn open_engine(config: &Settings, parts: EngineParts) -> Result<Engine> {
-    let EngineParts { router, ledger, secrets, ambient, background } = parts;
+    let EngineParts { router, ledger, secrets, store, node, ambient, background } = parts;
     let dialer = crate::server::dialer_options(config)?;
     let upstream = Upstream::new(UpstreamOptions {
         reach: Reach::default(),
@@ -134,6 +135,8 @@ pub fn open_engine(config: &Settings, parts: EngineParts) -> Result<Engine> {
         ledger,
         keys: Arc::new(SealedKeys::new(secrets)),
         upstream,
+        store,
+        node,
         ambient,
         background,
         policy: Policy {
@@ -149,6 +152,8 @@ pub struct EngineParts {
     pub router: Router,
     pub ledger: Ledger,
     pub secrets: Secrets,
+    pub store: Store,
+    pub node: String,
     pub ambient: Ambient,
     pub background: Background,
 }

@@ -194,6 +194,8 @@ impl Server {
             router: document.router.clone(),
             ledger: ledger.clone(),
             secrets: secrets.clone(),
+            store: store.clone(),
+            node: installation.node.clone(),
             ambient: ambient.clone(),
             background: background.clone(),
         };

@@ -103,6 +103,9 @@ pub struct SpendInfo {
     pub nano_usd: i64,
     /// Requests whose usage the provider did not tell.
     pub estimated: i64,
+    /// Requests of these that a cache answered.
+    #[serde(default)]
+    pub cached: i64,
 }
 
 /// Part of the port.

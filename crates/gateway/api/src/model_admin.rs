@@ -1,7 +1,7 @@
 //! Models and providers as operators see and set them: bodies, and their part of the port. Names of secrets pass here, keys
 //! never do.
 
-use agentos_types::{Result, Timestamp};
+use agentos_types::{RequestId, Result, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -158,6 +158,23 @@ pub struct ModelReplay {
     pub text: String,
 }
 
+/// `GET /api/v1/model-calls/{id}`: how the target of a call was chosen, made again by this program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelCallDecision {
+    /// The call's request id.
+    pub id: String,
+    pub at: Timestamp,
+    /// That made the call.
+    pub node: String,
+    /// This program makes the same choices.
+    pub same: bool,
+    /// For people: the first choice that differs, if one does, then all of them with their reasons.
+    pub text: String,
+    /// Everything that the choices depended on.
+    #[schema(value_type = Object)]
+    pub record: Value,
+}
+
 /// `POST /api/v1/models/test`: one real generation of a few tokens, which costs what the model costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -249,6 +266,7 @@ pub trait ModelAdmin: Send + Sync + 'static {
     async fn switch_model(&self, context: &Context, id: &str, disabled: bool) -> Result<ModelEntry>;
     async fn explain_model(&self, id: &str, query: ExplainModel) -> Result<ModelExplanation>;
     async fn replay_model(&self, body: ReplayModel) -> Result<ModelReplay>;
+    async fn model_call_decision(&self, id: &RequestId) -> Result<ModelCallDecision>;
     async fn list_providers(&self) -> Result<Vec<ProviderInfo>>;
     async fn set_provider(
         &self,

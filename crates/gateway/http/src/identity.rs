@@ -1,6 +1,6 @@
 //! Who asks, and whether they may: the steps that HTTP requests and WebSocket messages share.
 //!
-//! Every check asks the kernel anew. A valid token is looked up before any limit applies, so that a stranger who shares
+//! Every check asks the kernel anew, which remembers valid tokens for a moment. A valid token is looked up before any limit applies, so that a stranger who shares
 //! an address with an operator cannot lock the operator out by failing often.
 
 use std::{net::IpAddr, time::Duration};

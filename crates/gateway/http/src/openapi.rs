@@ -43,7 +43,7 @@ const BEARER: &str = "bearer";
         witnesses::remove_witnessed_log,
         model_admin::get_model_config, model_admin::set_model_config, model_admin::list_known_models,
         model_admin::get_model, model_admin::explain_model, model_admin::disable_model, model_admin::enable_model,
-        model_admin::replay_model, model_admin::test_model, model_admin::list_providers, model_admin::set_provider,
+        model_admin::replay_model, model_admin::model_call_decision, model_admin::test_model, model_admin::list_providers, model_admin::set_provider,
         model_admin::remove_provider, model_admin::test_provider,
         budgets::list_budgets, budgets::set_budget, budgets::remove_budget, budgets::spend,
         retention::get_retention, retention::preview_retention, retention::run_retention,

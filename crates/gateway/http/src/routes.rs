@@ -152,6 +152,7 @@ routes! {
     GET "/api/v1/models/{id}/explain" Access::Scope(Scope::Read) => model_admin::explain_model;
     POST "/api/v1/models/{id}/disable" Access::Scope(Scope::Agents) => model_admin::disable_model;
     POST "/api/v1/models/{id}/enable" Access::Scope(Scope::Agents) => model_admin::enable_model;
+    GET "/api/v1/model-calls/{id}" Access::Scope(Scope::Read) => model_admin::model_call_decision;
     GET "/api/v1/providers" Access::Scope(Scope::Read) => model_admin::list_providers;
     PUT "/api/v1/providers/{name}" Access::Scope(Scope::Admin) => model_admin::set_provider;
     DELETE "/api/v1/providers/{name}" Access::Scope(Scope::Admin) => model_admin::remove_provider;

@@ -11,8 +11,8 @@ pub mod seeds;
 mod targets;
 
 pub use targets::{
-    bodies, cadence, checkpoint, client_hello, dns, envelope, frames, grants, http_head, json, manifest, model_answer,
-    model_request, model_stream, record, sandbox, segment, url,
+    bodies, cadence, checkpoint, client_hello, dns, envelope, event_stream, frames, grants, http_head, json, manifest,
+    model_answer, model_request, model_stream, record, sandbox, segment, url,
 };
 
 /// One reader of bytes from outside.
@@ -46,4 +46,5 @@ pub const TARGETS: &[Target] = &[
     target("model_request", model_request),
     target("model_answer", model_answer),
     target("model_stream", model_stream),
+    target("event_stream", event_stream),
 ];

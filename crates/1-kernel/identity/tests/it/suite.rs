@@ -1,86 +1,14 @@
 //! Tokens on a real store: what is refused, and that nothing usable lies on disk.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use agentos_base::{Ambient, ambient::FakeClock};
 use agentos_identity::{NewToken, OVERLAP_MAX, Rotation, Tokens};
-use agentos_scratch::Scratch;
-use agentos_store::{Conn, Database, Sequencer, Store, StoreOptions};
-use agentos_types::{Actor, Code, Result, Role, Scope, Timestamp, audit::AuditEvent};
-use tempfile::TempDir;
+use agentos_types::{Actor, Code, Role, Scope, Timestamp};
 
-use super::BACKEND;
-
-/// A log that keeps the actions of its records and nothing else.
-#[derive(Clone, Default)]
-struct NoLog(Arc<Mutex<Vec<(String, String)>>>);
-
-impl Sequencer for NoLog {
-    fn load(&mut self, _: &Conn<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn seal(&mut self, _: &Conn<'_>, events: &[AuditEvent]) -> Result<()> {
-        self.0.lock().unwrap().extend(events.iter().map(|event| (event.action.clone(), event.resource.clone())));
-        Ok(())
-    }
-    fn settled(&mut self, _: bool) {}
-}
+use super::house::{house, open, open_store, open_with_log};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// A place that outlives the stores that are opened in it.
-struct House {
-    directory: TempDir,
-    scratch: Scratch,
-}
-
-fn house() -> House {
-    House { directory: tempfile::tempdir().unwrap(), scratch: BACKEND.scratch() }
-}
-
-impl House {
-    fn database(&self) -> Option<Database> {
-        self.scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap())
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Everything that lies on disk, in files or in tables.
-    fn bytes_at_rest(&self) -> Vec<u8> {
-        let files = std::fs::read_dir(self.path()).unwrap();
-        let mut bytes: Vec<u8> = files.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
-        if self.scratch.urls().is_some() {
-            bytes.extend(self.scratch.postgres().data_dump());
-        }
-        bytes
-    }
-}
-
-fn open(house: &House) -> (Tokens, Arc<FakeClock>) {
-    let (tokens, clock, _) = open_with_log(house);
-    (tokens, clock)
-}
-
-fn open_with_log(house: &House) -> (Tokens, Arc<FakeClock>, NoLog) {
-    let log = NoLog::default();
-    let (ambient, clock) = Ambient::fake(3, Timestamp::from_millis(5));
-    let options = StoreOptions {
-        directory: house.path().into(),
-        database: house.database(),
-        queue_max: 64,
-        readers: 1,
-        sequencer: Some(Box::new(log.clone())),
-        ambient: ambient.clone(),
-    };
-    (Tokens::new(Store::open(options).unwrap(), ambient), clock, log)
-}
 
 #[tokio::test]
 async fn a_token_works_until_it_expires_or_is_revoked() {
@@ -212,6 +140,7 @@ async fn an_overlap_never_lengthens_a_life_and_may_be_nothing() {
     let (successor, next) = tokens.rotate(&Actor::System, &row.id, rotation).await.unwrap();
     clock.advance(HOUR / 2);
     assert_eq!(tokens.authenticate(old.expose()).await.unwrap(), None, "its own end came first");
+    assert!(tokens.authenticate(successor.expose()).await.unwrap().is_some());
     let at_once = Rotation { overlap: Duration::ZERO, life: None };
     let (last, _) = tokens.rotate(&Actor::System, &next.id, at_once).await.unwrap();
     assert_eq!(tokens.authenticate(successor.expose()).await.unwrap(), None, "replaced at once");
@@ -246,16 +175,8 @@ async fn only_the_living_end_of_a_line_is_rotated() {
 #[tokio::test]
 async fn ended_tokens_go_when_their_time_is_over_and_others_stay() {
     let house = house();
-    let (ambient, clock) = Ambient::fake(3, Timestamp::from_millis(5));
-    let store = Store::open(StoreOptions {
-        directory: house.path().into(),
-        database: house.database(),
-        queue_max: 64,
-        readers: 1,
-        sequencer: Some(Box::new(NoLog::default())),
-        ambient: ambient.clone(),
-    });
-    let (store, actor) = (store.unwrap(), Actor::System);
+    let (store, ambient, clock, _) = open_store(&house);
+    let actor = Actor::System;
     let tokens = Tokens::new(store.clone(), ambient);
     let short = NewToken { life: Some(HOUR), ..NewToken::of_role("short", Role::Viewer) };
     tokens.create(&actor, short).await.unwrap();

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 pub(crate) use self::ordinals::Ordinals;
 pub use self::{
-    outcome::{ModelEnd, ModelOutcome},
+    outcome::{Beside, ModelEnd, ModelOutcome},
     pass::{ModelPass, ModelRecord, SoFar},
 };
 use crate::{

@@ -1,7 +1,10 @@
 //! What came of a call of a model, as its record says it.
 
+use std::{fmt, sync::Arc};
+
+use agentos_store::Tx;
 use agentos_types::{
-    Fault,
+    Fault, Result,
     audit::{AuditEvent, Decision, Phase},
 };
 use serde_json::Value;
@@ -13,6 +16,8 @@ pub enum ModelEnd {
     Done,
     /// From memory: the provider was not asked.
     Replayed,
+    /// From the exact cache of its caller: the provider was not asked.
+    Cached,
     /// No answer: refused before anything was sent, or every attempt failed.
     Failed,
     /// The answer began and broke off.
@@ -28,6 +33,7 @@ impl ModelEnd {
         match self {
             ModelEnd::Done => "done",
             ModelEnd::Replayed => "replayed",
+            ModelEnd::Cached => "cached",
             ModelEnd::Failed => "failed",
             ModelEnd::Broken => "broken",
             ModelEnd::ClientGone => "client-gone",
@@ -37,10 +43,16 @@ impl ModelEnd {
 
     fn decision(self) -> Decision {
         match self {
-            ModelEnd::Done | ModelEnd::Replayed => Decision::Succeeded,
+            ModelEnd::Done | ModelEnd::Replayed | ModelEnd::Cached => Decision::Succeeded,
             _ => Decision::Failed,
         }
     }
+}
+
+/// What is written in the transaction of an outcome, such as an answer that is kept. Asked again for the same outcome, when nobody
+/// knows whether a try came through, it has to come to the same.
+pub trait Beside: fmt::Debug + Send + Sync {
+    fn write(&self, tx: &mut Tx<'_>) -> Result<()>;
 }
 
 /// Sums over all attempts.
@@ -57,12 +69,15 @@ pub struct ModelOutcome {
     pub nano_usd: i64,
     /// Some of the usage was counted by us.
     pub estimated: bool,
+    /// Tokens to which a budget has lowered the longest answer.
+    pub shortened_to: Option<u64>,
     /// Class of the failure, if a provider was involved.
     pub class: Option<&'static str>,
-    /// Of everything but `Done` and `Replayed`.
+    /// Of everything but `Done`, `Replayed` and `Cached`.
     pub fault: Option<Fault>,
     /// What the journal keeps of an answer; a step without it has failed.
     pub answer: Option<Value>,
+    pub beside: Vec<Arc<dyn Beside>>,
 }
 
 impl ModelOutcome {
@@ -76,9 +91,11 @@ impl ModelOutcome {
             tokens_output: 0,
             nano_usd: 0,
             estimated: false,
+            shortened_to: None,
             class: None,
             fault: None,
             answer: None,
+            beside: Vec::new(),
         }
     }
 
@@ -93,6 +110,7 @@ impl ModelOutcome {
             .fact("nano_usd", self.nano_usd)
             .fact("estimated", self.estimated);
         let record = self.target.iter().fold(record, |record, target| record.fact("target", target.clone()));
+        let record = self.shortened_to.iter().fold(record, |record, tokens| record.fact("shortened_to", *tokens));
         let record = self.class.iter().fold(record, |record, class| record.fact("class", *class));
         self.fault.iter().fold(record, |record, fault| record.fact("code", fault.code.to_string()))
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use agentos_authority::{Authorized, Party};
+use agentos_failpoint::{Point, hit};
 use agentos_store::Tx;
 use agentos_tasks::Lease;
 use agentos_types::{Code, Fault, Result, audit::AuditEvent};
@@ -69,6 +70,11 @@ impl ModelRecord {
         self.open.as_ref().is_some_and(|open| open.step.is_some())
     }
 
+    /// Nothing of a secret stands in it, so that it may be kept as it is.
+    pub fn may_be_kept(&self, text: &str) -> bool {
+        !self.inner.redactor.would_mask(text)
+    }
+
     /// Does the work while the intent becomes durable. If the log takes no intent, the work is stopped and its answer withheld.
     /// Work that is done within a millisecond leaves the intent to [`Self::close`] or [`Self::begun`], one of which has to come
     /// before anything of the answer leaves.
@@ -102,6 +108,8 @@ impl ModelRecord {
         if durable.is_err() {
             // There is nothing in the log that an outcome could belong to.
             self.open = None;
+        } else {
+            hit(Point::MonitorModelIntentDurable);
         }
         durable
     }
@@ -140,17 +148,18 @@ async fn close(inner: Arc<Inner>, intent: Option<AuditEvent>, open: Open, mut ou
     let (give_up_at, mut wait) = (Instant::now() + inner.hold, HOLD_FIRST);
     let mut again = false;
     loop {
-        let (this, held, told, begun) = (inner.clone(), open.clone(), outcome.clone(), intent.clone());
-        let write = move |tx: &mut Tx<'_>| {
-            // Under an id of its own, should an earlier try have come through and its answer have been lost.
-            begun.into_iter().for_each(|intent| tx.record(AuditEvent { id: this.ambient.event_id(), ..intent }));
-            this.write_model_outcome(tx, held, &told, again)
-        };
-        match inner.store.write(write).await {
+        // Under an id of its own, should an earlier try have come through and its answer have been lost.
+        let begun = intent.clone().map(|intent| AuditEvent { id: inner.ambient.event_id(), ..intent });
+        match inner.write_model_end(begun, &open, &outcome, again).await {
             Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
                 tracing::warn!(%fault, "the end of a model call is held until the log takes it");
             }
-            written => return written?,
+            written => {
+                if written.is_ok() {
+                    hit(Point::MonitorModelOutcomeDurable);
+                }
+                return written?;
+            }
         }
         // Shortened by chance, so that not everything that waited comes back at the same instant.
         let longest_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -160,30 +169,41 @@ async fn close(inner: Arc<Inner>, intent: Option<AuditEvent>, open: Open, mut ou
 }
 
 impl Inner {
-    /// The inner error is a value, so that the record commits whatever became of the lease: it happened.
-    fn write_model_outcome(
-        &self,
-        tx: &mut Tx<'_>,
-        open: Open,
-        outcome: &ModelOutcome,
+    /// The inner error of a step is a value, so that the record commits whatever became of the lease: it happened.
+    async fn write_model_end(
+        self: &Arc<Self>,
+        begun: Option<AuditEvent>,
+        open: &Open,
+        outcome: &Arc<ModelOutcome>,
         again: bool,
     ) -> Result<Result<()>> {
-        let Open { record, step } = open;
-        // The answer to the last try may have been lost, and not the try itself.
-        if again
-            && let Some((lease, key)) = &step
-            && self.tasks.is_step_settled(tx, lease, key)?
-        {
-            return Ok(Ok(()));
+        let Open { record, step } = open.clone();
+        let ended = outcome.record(self.stamped(record));
+        if step.is_none() && outcome.beside.is_empty() {
+            return self.store.record_all(begun.into_iter().chain([ended]).collect()).await.map(Ok);
         }
-        tx.record(outcome.record(self.stamped(record)));
-        let Some((lease, key)) = step else { return Ok(Ok(())) };
-        let unanswered = || Fault::new(Code::CONNECTION_LOST, "the model gave no answer");
-        let result = match (&outcome.answer, &outcome.fault) {
-            (Some(answer), _) => Ok(answer.clone()),
-            (None, fault) => Err(fault.clone().unwrap_or_else(unanswered)),
+        let (this, outcome) = (self.clone(), outcome.clone());
+        let write = move |tx: &mut Tx<'_>| {
+            // The answer to the last try may have been lost, and not the try itself.
+            if again
+                && let Some((lease, key)) = &step
+                && this.tasks.is_step_settled(tx, lease, key)?
+            {
+                return Ok(Ok(()));
+            }
+            begun.into_iter().for_each(|intent| tx.record(intent));
+            tx.record(ended);
+            hit(Point::MonitorModelOutcomeRecorded);
+            outcome.beside.iter().try_for_each(|beside| beside.write(tx))?;
+            let Some((lease, key)) = step else { return Ok(Ok(())) };
+            let unanswered = || Fault::new(Code::CONNECTION_LOST, "the model gave no answer");
+            let result = match (&outcome.answer, &outcome.fault) {
+                (Some(answer), _) => Ok(answer.clone()),
+                (None, fault) => Err(fault.clone().unwrap_or_else(unanswered)),
+            };
+            Ok(this.tasks.finish_step(tx, &lease, &key, result.as_ref()))
         };
-        Ok(self.tasks.finish_step(tx, &lease, &key, result.as_ref()))
+        self.store.write(write).await
     }
 }
 

@@ -48,6 +48,7 @@ fn word(notice: &Notice) -> String {
         Notice::Schedules => "schedules".to_owned(),
         Notice::Audit => "audit".to_owned(),
         Notice::Budgets => "budgets".to_owned(),
+        Notice::Tokens => "tokens".to_owned(),
         Notice::Models => "models".to_owned(),
         Notice::Missed => "missed".to_owned(),
     }
@@ -65,6 +66,7 @@ fn notice(word: &str) -> Notice {
         ["schedules"] => Some(Notice::Schedules),
         ["audit"] => Some(Notice::Audit),
         ["budgets"] => Some(Notice::Budgets),
+        ["tokens"] => Some(Notice::Tokens),
         ["models"] => Some(Notice::Models),
         _ => None,
     };
@@ -96,6 +98,7 @@ mod tests {
             Notice::Schedules,
             Notice::Audit,
             Notice::Budgets,
+            Notice::Tokens,
             Notice::Models,
         ];
         let told = payloads(&statements(&[&all[..], &all[..]].concat()));

@@ -1,11 +1,15 @@
 //! A provider's answer, read piece by piece. Dropped before its end it takes its connection with it, which is how a provider is
 //! told to stop.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
+use agentos_wire::eventstream::Decoder;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::{HeaderMap, body::Incoming};
+use hyper::{
+    HeaderMap,
+    body::{Body, Frame, Incoming},
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::pool::{Idle, Pool};
@@ -19,10 +23,25 @@ pub(crate) struct Answer {
     pub body: AnswerBody,
 }
 
+/// How Bedrock frames the events of Messages.
+pub(crate) const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
+
 pub(crate) struct AnswerBody {
     incoming: Incoming,
+    /// For a body in [`EVENT_STREAM`], which leaves here as server-sent events.
+    decoder: Option<Decoder>,
     /// Goes back to the pool at the end.
     lease: Option<(Pool, Idle)>,
+}
+
+impl Answer {
+    /// It is a stream of events, in either framing.
+    pub fn begins_events(&mut self) -> bool {
+        let kind = self.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_framed = kind.starts_with(EVENT_STREAM);
+        self.body.decoder = is_framed.then(Decoder::default);
+        is_framed || kind.starts_with("text/event-stream")
+    }
 }
 
 /// Why there is no more.
@@ -34,31 +53,62 @@ pub(crate) enum Stopped {
     TooLarge,
 }
 
+/// A piece, or the end.
+pub(crate) type Next = Result<Option<Bytes>, Stopped>;
+
 impl AnswerBody {
     pub(super) fn new(incoming: Incoming, pool: Pool, idle: Idle) -> Self {
-        Self { incoming, lease: Some((pool, idle)) }
+        Self { incoming, decoder: None, lease: Some((pool, idle)) }
     }
 
     /// The next piece, or the end that the provider meant.
-    pub async fn piece(&mut self, until: Instant) -> Result<Option<Bytes>, Stopped> {
+    pub async fn piece(&mut self, until: Instant) -> Next {
+        loop {
+            let piece = self.raw(until).await?;
+            let Some(decoder) = &mut self.decoder else { return Ok(piece) };
+            let Some(piece) = piece else {
+                let torn = || Stopped::Cut("the stream ended inside of a message".into());
+                return if decoder.is_torn() { Err(torn()) } else { Ok(None) };
+            };
+            let events = decoder.events(&piece).map_err(|damaged| Stopped::Cut(damaged.to_string()))?;
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+        }
+    }
+
+    /// As it comes over the wire.
+    async fn raw(&mut self, until: Instant) -> Result<Option<Bytes>, Stopped> {
         loop {
             let frame = timeout_at(until, self.incoming.frame()).await.map_err(|_| Stopped::Idle)?;
-            match frame {
-                None => {
-                    if let Some((pool, idle)) = self.lease.take() {
-                        pool.give_back(idle);
-                    }
-                    return Ok(None);
-                }
-                Some(Err(error)) => return Err(Stopped::Cut(error.to_string())),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data()
-                        && !data.is_empty()
-                    {
-                        return Ok(Some(data));
-                    }
-                }
+            if let Some(next) = self.next(frame) {
+                return next;
             }
+        }
+    }
+
+    /// The same if it is here already. Waits for nothing.
+    pub async fn come(&mut self) -> Option<Next> {
+        loop {
+            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut self.incoming).poll_frame(context))).await;
+            let Poll::Ready(frame) = polled else { return None };
+            if let Some(next) = self.next(frame) {
+                return Some(next);
+            }
+        }
+    }
+
+    /// `None` of a frame that holds nothing of the answer.
+    fn next(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Option<Next> {
+        match frame {
+            None => {
+                if let Some((pool, idle)) = self.lease.take() {
+                    pool.give_back(idle);
+                }
+                Some(Ok(None))
+            }
+            Some(Err(error)) => Some(Err(Stopped::Cut(error.to_string()))),
+            Some(Ok(frame)) => frame.into_data().ok().filter(|data| !data.is_empty()).map(|data| Ok(Some(data))),
         }
     }
 

@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-pub(crate) use self::answer::{Answer, AnswerBody, Stopped};
+pub(crate) use self::answer::{Answer, AnswerBody, EVENT_STREAM, Next, Stopped};
 use self::pool::{Idle, Place, Pool, Sender};
 
 /// Lines of an answer's head. Providers send some thirty.

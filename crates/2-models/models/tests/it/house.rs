@@ -7,7 +7,7 @@ use std::{
 
 use agentos_authority::{Authorized, GrantSet, Party, Program};
 use agentos_base::{Ambient, Background, ambient::FakeClock, redact::Redactor};
-use agentos_catalog::{Price, Rates};
+use agentos_catalog::{Catalog, Price, Rates};
 use agentos_dialer::{Reach, SystemResolver, Tls};
 use agentos_ledger::{Budget, Ledger, LedgerOptions, Origin, Payer};
 use agentos_models::{
@@ -15,9 +15,10 @@ use agentos_models::{
     reply_of,
 };
 use agentos_monitor::{Call, Executors, ModelStart, Monitor, Rules};
-use agentos_router::{Asked, Kind, Observed, Target, Waits};
+use agentos_router::{Asked, Caching, Config, Document, Kind, Observed, Router, Target, Waits};
+use agentos_scratch::{Backend, Scratch};
 use agentos_secrets::SecretString;
-use agentos_store::{Conn, Sequencer, Store, StoreOptions, Tx};
+use agentos_store::{Conn, Database, Sequencer, Store, StoreOptions, Tx};
 use agentos_tasks::{Tasks, TasksOptions};
 use agentos_types::{
     Actor, Category, Code, Fault, Grant, Result, SecretName, TaskId, Timestamp,
@@ -33,6 +34,9 @@ use super::provider::Provider;
 
 const NOON: Timestamp = Timestamp(1_795_428_030_000_000);
 pub const TOKEN: &str = "tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E";
+
+/// What the secret `access-key` holds: the key of AWS's own examples.
+pub const ACCESS_KEY: &str = "AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 /// What the audit log was given; refuses when told so.
 #[derive(Clone, Default)]
@@ -74,7 +78,10 @@ struct OneKey;
 #[async_trait]
 impl Keys for OneKey {
     async fn reveal(&self, name: &SecretName) -> Result<SecretString> {
-        Ok(SecretString::from(format!("the-value-of-{name}")))
+        Ok(SecretString::from(match name.as_str() {
+            "access-key" => ACCESS_KEY.to_owned(),
+            name => format!("the-value-of-{name}"),
+        }))
     }
 }
 
@@ -83,6 +90,7 @@ impl Keys for OneKey {
 pub struct InOrder {
     pub targets: Vec<Target>,
     pub reports: Reports,
+    pub caching: Arc<Mutex<Option<Caching>>>,
 }
 
 /// What was told of the targets: `answered`, `nothing`, or the class of a failure.
@@ -99,6 +107,9 @@ impl Routing for InOrder {
     }
     fn names(&self) -> Vec<(String, String)> {
         self.targets.iter().map(|target| (target.id.clone(), target.provider.clone())).collect()
+    }
+    fn caching(&self, _: &Payer) -> Option<Caching> {
+        *self.caching.lock().unwrap()
     }
 }
 
@@ -133,7 +144,24 @@ pub struct House {
     pub background: Background,
     pub tasks: Tasks,
     pub store: Store,
+    pub redactor: Redactor,
+    /// What the operator says about answers that are given again.
+    pub caching: Arc<Mutex<Option<Caching>>>,
+    routing: Arc<dyn Routing>,
+    urls: Vec<String>,
+    policy: Policy,
+    _scratch: Scratch,
     _directory: tempfile::TempDir,
+}
+
+/// What a house is made of.
+struct Plan {
+    backend: Backend,
+    /// Without it the targets are tried in their order.
+    router: Option<Router>,
+    targets: Vec<Target>,
+    policy: Policy,
+    upstream: Upstream,
 }
 
 pub fn target(kind: Kind, provider: &Provider) -> Target {
@@ -146,6 +174,7 @@ pub fn target(kind: Kind, provider: &Provider) -> Target {
         kind,
         protocol: kind.protocols()[0],
         api_version: None,
+        sigv4_region: None,
         key_group: "main".into(),
         drop_fields: Arc::default(),
         price_is_assumed: false,
@@ -177,29 +206,40 @@ impl House {
     }
 
     pub async fn with(targets: Vec<Target>, policy: Policy) -> Self {
-        let private_exceptions = targets.iter().map(|target| {
-            let rest = target.base_url.split_once("://").unwrap().1;
-            rest.split('/').next().unwrap().parse().unwrap()
-        });
-        let upstream = Upstream::new(UpstreamOptions {
-            reach: Reach::new(Arc::new(SystemResolver::default())),
-            tls: Tls::new(&[]).unwrap(),
-            private_exceptions: private_exceptions.collect(),
-        });
-        Self::open(targets, policy, upstream).await
+        let upstream = upstream_to(targets.iter().map(|target| target.base_url.as_str()));
+        Self::open(Plan { backend: Backend::Sqlite, router: None, targets, policy, upstream }).await
     }
 
     pub async fn through(targets: Vec<Target>, upstream: Upstream) -> Self {
-        Self::open(targets, Policy::default(), upstream).await
+        Self::open(Plan { backend: Backend::Sqlite, router: None, targets, policy: Policy::default(), upstream }).await
     }
 
-    async fn open(targets: Vec<Target>, policy: Policy, upstream: Upstream) -> Self {
+    pub async fn on(backend: Backend, targets: Vec<Target>) -> Self {
+        let upstream = upstream_to(targets.iter().map(|target| target.base_url.as_str()));
+        Self::open(Plan { backend, router: None, targets, policy: Policy::default(), upstream }).await
+    }
+
+    /// With the real router over this document.
+    pub async fn routed(backend: Backend, document: &str) -> Self {
+        let document = Document::from_toml(document).unwrap();
+        let upstream = upstream_to(urls_of(&document).iter().map(String::as_str));
+        let router = Some(Router::new(Config::new(document, Catalog::vendored().unwrap(), 1).unwrap()));
+        Self::open(Plan { backend, router, targets: Vec::new(), policy: Policy::default(), upstream }).await
+    }
+
+    async fn open(plan: Plan) -> Self {
+        let Plan { backend, router, targets, policy, upstream } = plan;
+        let scratch = backend.scratch();
+        let urls = match &router {
+            None => targets.iter().map(|target| target.base_url.clone()).collect(),
+            Some(router) => urls_of(router.config().document()),
+        };
         let (ambient, clock) = Ambient::fake(7, NOON);
         let directory = tempfile::tempdir().unwrap();
         let log = Log::default();
         let store = Store::open(StoreOptions {
             directory: directory.path().to_owned(),
-            database: None,
+            database: scratch.urls().map(|(url, admin)| Database::parse(url, Some(admin)).unwrap()),
             queue_max: 1_024,
             readers: 2,
             sequencer: Some(Box::new(log.clone())),
@@ -207,22 +247,29 @@ impl House {
         })
         .unwrap();
         let tasks = Tasks::new(store.clone(), ambient.clone(), tasks_options());
-        let tools = Box::new(NoTools);
+        let (tools, redactor) = (Box::new(NoTools), Redactor::default());
         let monitor =
-            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), tools, Redactor::default(), Rules::default())
+            Monitor::new(store.clone(), tasks.clone(), ambient.clone(), tools, redactor.clone(), Rules::default())
                 .holding(Duration::from_millis(300));
         let options = LedgerOptions { store: store.clone(), ambient: ambient.clone(), node: "a".into() };
         let ledger = Ledger::open(options).await.unwrap();
         let reports = Arc::new(Mutex::default());
         let background = Background::default();
+        let caching = Arc::new(Mutex::new(None));
+        let routing: Arc<dyn Routing> = match router {
+            Some(router) => Arc::new(router),
+            None => Arc::new(InOrder { targets, reports: reports.clone(), caching: caching.clone() }),
+        };
         let engine = Engine::new(EngineOptions {
-            routing: Arc::new(InOrder { targets, reports: reports.clone() }),
+            routing: routing.clone(),
             ledger: ledger.clone(),
             keys: Arc::new(OneKey),
             upstream,
+            store: store.clone(),
+            node: "a".into(),
             ambient: ambient.clone(),
             background: background.clone(),
-            policy,
+            policy: policy.clone(),
         });
         let grant = Grant { category: Category::Model, actions: vec!["call".into()], resources: vec!["*".into()] };
         let party = Party::Program(Program {
@@ -242,14 +289,48 @@ impl House {
             background,
             tasks,
             store,
+            redactor,
+            caching,
+            routing,
+            urls,
+            policy,
+            _scratch: scratch,
             _directory: directory,
         }
+    }
+
+    /// An engine that knows nothing but what the store holds, as after a restart or on another node.
+    pub fn other_engine(&self, node: &str) -> Engine {
+        Engine::new(EngineOptions {
+            routing: self.routing.clone(),
+            ledger: self.ledger.clone(),
+            keys: Arc::new(OneKey),
+            upstream: upstream_to(self.urls.iter().map(String::as_str)),
+            store: self.store.clone(),
+            node: node.into(),
+            ambient: self.ambient.clone(),
+            background: self.background.clone(),
+            policy: self.policy.clone(),
+        })
+    }
+
+    /// A call under an idempotency key.
+    pub fn keyed(&self, key: &str, body: &Value) -> ModelCall {
+        let mut call = self.call(Operation::Chat, &body.to_string());
+        call.idempotency_key = Some(key.to_owned());
+        call
     }
 
     pub fn call(&self, operation: Operation, body: &str) -> ModelCall {
         let payer = Payer { token: Some(TOKEN.parse().unwrap()), ..Payer::default() };
         let body = Bytes::copy_from_slice(body.as_bytes());
         ModelCall::read(operation, body, self.ambient.request_id(), payer).unwrap()
+    }
+
+    /// As somebody else's.
+    pub fn call_of(&self, token: &str, mut call: ModelCall) -> ModelCall {
+        call.payer = Payer { token: Some(token.parse().unwrap()), ..Payer::default() };
+        call
     }
 
     pub async fn ask(&self, operation: Operation, body: &str) -> Reply {
@@ -306,6 +387,23 @@ impl House {
         assert_eq!(records.iter().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>(), ["intent", "outcome"]);
         records[1].1.clone()
     }
+}
+
+fn urls_of(document: &Document) -> Vec<String> {
+    document.providers.values().filter_map(|place| place.base_url.clone()).collect()
+}
+
+/// Which goes to the hosts of these addresses, though they are private.
+fn upstream_to<'a>(urls: impl Iterator<Item = &'a str>) -> Upstream {
+    let private_exceptions = urls.map(|url| {
+        let rest = url.split_once("://").unwrap().1;
+        rest.split('/').next().unwrap().parse().unwrap()
+    });
+    Upstream::new(UpstreamOptions {
+        reach: Reach::new(Arc::new(SystemResolver::default())),
+        tls: Tls::new(&[]).unwrap(),
+        private_exceptions: private_exceptions.collect(),
+    })
 }
 
 pub fn hello(stream: bool) -> Value {

@@ -116,25 +116,6 @@ async fn an_intent_is_in_the_log_while_the_provider_thinks() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_asks_once() {
-    let provider = Provider::start(vec![Play::Whole(200, "", answer())]).await;
-    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
-    let keyed = |body: &Value| {
-        let mut call = house.call(Operation::Chat, &body.to_string());
-        call.idempotency_key = Some("k1".into());
-        call
-    };
-    assert_eq!(whole(house.run(keyed(&hello(false))).await), answer());
-    let again = house.run(keyed(&hello(false))).await;
-    assert_eq!(header(&again, "x-agent-os-replayed"), Some("idempotency-key"));
-    assert_eq!(header(&again, "x-agent-os-cost-nano-usd"), Some("0"));
-    assert_eq!(whole(again), answer());
-    let other = house.run(keyed(&json!({"model": "fast", "messages": []}))).await;
-    assert_eq!(other.status, 409);
-    assert_eq!(provider.got().len(), 1);
-}
-
-#[tokio::test]
 async fn what_was_not_granted_reaches_no_provider() {
     let provider = Provider::start(Vec::new()).await;
     let house = House::new(vec![target(Kind::Openai, &provider)]).await;

@@ -19,12 +19,16 @@ pub enum Play {
     Whole(u16, &'static str, String),
     /// A stream of events; each piece is a chunk of its own.
     Events(Vec<Piece>),
+    /// A stream of Bedrock's messages, in pieces; whole, or cut behind the last.
+    Framed(Vec<Vec<u8>>, bool),
     /// Bytes as they are, then the end of the connection.
     Raw(String),
     /// The connection ends without a byte.
     Hangup,
     /// Nothing comes, ever.
     Silence,
+    /// As [`Play::Whole`], once the test lets it.
+    Held(u16, String),
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +62,8 @@ struct State {
     connections: Mutex<usize>,
     /// The other side closed a connection while it was being answered.
     left: Notify,
+    released: Notify,
+    asked: Notify,
 }
 
 impl Provider {
@@ -92,12 +98,23 @@ impl Provider {
     pub async fn left(&self) {
         self.state.left.notified().await;
     }
+
+    /// Lets one held answer go.
+    pub fn release(&self) {
+        self.state.released.notify_one();
+    }
+
+    /// Returns when a request has come since it returned last.
+    pub async fn asked(&self) {
+        self.state.asked.notified().await;
+    }
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
     stream.set_nodelay(true).unwrap();
     while let Some(got) = read(&mut stream).await {
         state.got.lock().unwrap().push(got);
+        state.asked.notify_one();
         let play = state.plays.lock().unwrap().pop_front().or_else(|| state.always.lock().unwrap().clone());
         if !play_out(&mut stream, play.expect("a request that no script expects"), &state).await {
             return;
@@ -107,6 +124,13 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
 
 /// Whether the connection lives on.
 async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
+    let play = match play {
+        Play::Held(status, body) => {
+            state.released.notified().await;
+            Play::Whole(status, "", body)
+        }
+        play => play,
+    };
     match play {
         Play::Whole(status, head, body) => {
             let text = format!(
@@ -119,7 +143,19 @@ async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
             let _ = stream.write_all(text.as_bytes()).await;
             false
         }
-        Play::Hangup => false,
+        Play::Framed(pieces, is_whole) => {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for piece in pieces {
+                let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
+                if stream.write_all(&chunk).await.is_err() {
+                    state.left.notify_one();
+                    return false;
+                }
+            }
+            is_whole && stream.write_all(b"0\r\n\r\n").await.is_ok()
+        }
+        Play::Hangup | Play::Held(..) => false,
         Play::Silence => {
             wait_for_end(stream, state).await;
             false

@@ -131,3 +131,70 @@ fn a_route_can_want_a_window() {
     let small = |context| Some(Exclusion::SmallWindow { context });
     assert_eq!(fits, [None, small(Some(9_000)), small(None)]);
 }
+
+#[test]
+fn models_of_bedrock_are_spoken_to_as_their_vendor_wants_it() {
+    let document = r#"
+        [providers.aws]
+        kind = "bedrock"
+        base_url = "https://bedrock-runtime.us-east-1.amazonaws.com"
+        keys = ["k"]
+        models."arn:aws:bedrock:us-east-1:1:application-inference-profile/abc" = { like = "anthropic.claude-haiku-4-5-20251001-v1:0" }
+        models.claude = { upstream = "us.anthropic.claude-haiku-4-5-20251001-v1:0" }
+        models.opaque = { protocols = ["messages"] }
+        models.gpt = { upstream = "us.openai.gpt-5.6-sol", protocols = ["chat", "responses"] }
+    "#;
+    let config = config(document);
+    let fit = |model: &str, operation: Operation| {
+        let group = config.single(&config.providers["aws"], model);
+        let asked = Asked { budgeted: false, ..asked(operation) };
+        group.members[0].fit(&asked, &group, false).map(|fit| fit.protocol)
+    };
+    for (model, protocol) in [
+        ("openai.gpt-oss-20b-1:0", Protocol::Chat),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", Protocol::Messages),
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-sonnet-5", Protocol::Messages),
+        ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", Protocol::Messages),
+        ("claude", Protocol::Messages),
+        ("opaque", Protocol::Messages),
+        ("gpt", Protocol::Chat),
+    ] {
+        assert_eq!(fit(model, Operation::Chat), Ok(protocol), "{model}");
+    }
+    assert_eq!(fit("gpt", Operation::Responses), Ok(Protocol::Responses));
+    assert_eq!(fit("claude", Operation::Responses), Ok(Protocol::Messages), "translated");
+    assert_eq!(fit("opaque", Operation::Embeddings), Err(Exclusion::WrongMode), "there is no such endpoint");
+    let known = config.facts("aws", "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc").unwrap();
+    assert!(known.price.is_some() && known.context == Some(200_000), "{known:?}");
+}
+
+#[test]
+fn only_the_addresses_of_v1_of_azure_have_responses_unless_said_otherwise() {
+    let document = r#"
+        [providers.new]
+        kind = "azure"
+        base_url = "https://r.openai.azure.com"
+        keys = ["k"]
+        models.chat-eu = { like = "gpt-4.1-mini" }
+        [providers.old]
+        kind = "azure"
+        base_url = "https://r.openai.azure.com"
+        keys = ["k"]
+        api_version = "2024-10-21"
+        [providers.preview]
+        kind = "azure"
+        base_url = "https://r.openai.azure.com"
+        keys = ["k"]
+        api_version = "2025-04-01-preview"
+        protocols = ["chat", "responses"]
+    "#;
+    let config = config(document);
+    for (provider, protocol) in
+        [("new", Protocol::Responses), ("old", Protocol::Chat), ("preview", Protocol::Responses)]
+    {
+        let group = config.single(&config.providers[provider], "m");
+        let asked = Asked { budgeted: false, ..asked(Operation::Responses) };
+        assert_eq!(group.members[0].fit(&asked, &group, false).unwrap().protocol, protocol, "{provider}");
+    }
+    assert_eq!(config.facts("new", "chat-eu").unwrap().price.unwrap().shown().unwrap().input, 400_000);
+}

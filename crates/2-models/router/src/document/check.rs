@@ -7,7 +7,12 @@ use agentos_wire::Class;
 use serde::Serialize;
 use url::{Host, Url};
 
-use super::{Document, FailureClass, Policy, Provider, Route, Rule, Timeouts};
+use super::{
+    Document, FailureClass, Policy, Provider, Route, Rule, Timeouts,
+    cache::{BYTES_MAX, TTL_S_MAX, is_owner},
+};
+
+mod clouds;
 
 /// Providers and routes of a document; targets of a route, keys and headers of a provider; models of a provider.
 const PROVIDERS_MAX: usize = 64;
@@ -16,6 +21,8 @@ const TARGETS_MAX: usize = 16;
 const KEYS_MAX: usize = 16;
 const HEADERS_MAX: usize = 16;
 const MODELS_MAX: usize = 1_024;
+/// Callers with a cache. Each of them can fill its own bound.
+const CACHES_MAX: usize = 1_024;
 const NAME_BYTES_MAX: usize = 64;
 const MODEL_BYTES_MAX: usize = 256;
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
@@ -40,6 +47,9 @@ const OUR_HEADERS: &[&str] = &[
     "accept-encoding",
     "proxy-authorization",
     "cookie",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
 ];
 
 /// One mistake.
@@ -92,7 +102,23 @@ impl Document {
             }
             self.check_route(&mut problems, &field, route);
         }
+        self.check_cache(&mut problems);
         problems.0
+    }
+
+    fn check_cache(&self, problems: &mut Problems) {
+        problems.at_most("cache", self.cache.len(), CACHES_MAX);
+        for (owner, cache) in &self.cache {
+            let field = format!("cache.{owner}");
+            if !is_owner(owner) {
+                problems.add(&field, "answers belong to `agent:NAME` or `token:ID`");
+            }
+            for (name, value, max) in [("ttl_s", cache.ttl_s, TTL_S_MAX), ("bytes_max", cache.bytes_max, BYTES_MAX)] {
+                if value == 0 || value > max {
+                    problems.add(format!("{field}.{name}"), format!("{value} is outside 1..={max}"));
+                }
+            }
+        }
     }
 
     pub fn check(&self) -> Result<()> {
@@ -172,6 +198,7 @@ fn check_provider(problems: &mut Problems, field: &str, provider: &Provider) {
         }
     }
     check_keys(problems, field, provider);
+    clouds::check(problems, field, provider);
     if !provider.keys.is_empty() && provider.base_url.as_deref().is_some_and(is_in_the_clear) {
         problems.add(format!("{field}.base_url"), "keys would travel in the clear; use https");
     }

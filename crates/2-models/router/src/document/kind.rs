@@ -55,6 +55,20 @@ impl Kind {
         }
     }
 
+    /// What a provider of several vendors speaks with one of their models: Bedrock's own form of Messages with Anthropic's,
+    /// Chat with all others that it has an endpoint for.
+    pub fn protocols_of(self, model: &str) -> &'static [Protocol] {
+        match self {
+            Kind::Bedrock if model.contains("anthropic.") => &[Protocol::Messages],
+            _ => self.protocols(),
+        }
+    }
+
+    /// Bedrock's endpoint of OpenAI's API has no embeddings.
+    pub fn embeds(self) -> bool {
+        self != Kind::Bedrock
+    }
+
     pub fn family(self) -> Option<Family> {
         match self {
             Kind::Openai => Some(Family::Openai),

@@ -1,5 +1,7 @@
 //! Reads a provider's stream, chunk by chunk.
 
+use serde_json::value::RawValue;
+
 use super::{finish, usage};
 use crate::{
     Delta, Finish, Object, Raw, Refusal,
@@ -10,11 +12,16 @@ use crate::{
 const CHOICES_MAX: usize = 128;
 /// Calls of one choice. OpenAI stops at 128.
 const CALLS_MAX: usize = 1_024;
+/// Chunks before the answer that say only what a filter found. Azure sends one for the prompt and, where it filters beside
+/// the stream, a few more.
+const NAMELESS_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub struct Reader {
     begun: bool,
     ended: bool,
+    /// What was said before the answer had a name.
+    held: Vec<Delta>,
     choices: Vec<Said>,
     /// What was told last of each extra: some stand in every chunk.
     told: Vec<(String, String)>,
@@ -64,17 +71,25 @@ impl Reader {
         chunk.take("object");
         // Random letters against who guesses words by the length of chunks.
         chunk.take("obfuscation");
-        let id = optional(chunk, "event", "id")?.unwrap_or_default();
-        let model = optional(chunk, "event", "model")?.unwrap_or_default();
+        let id: String = optional(chunk, "event", "id")?.unwrap_or_default();
+        let model: String = optional(chunk, "event", "model")?.unwrap_or_default();
         let created_s = optional(chunk, "event", "created")?;
-        if !std::mem::replace(&mut self.begun, true) {
-            deltas.push(Delta::Begin { id, model, created_s });
-        }
         let choices: Option<Vec<Raw>> = optional(chunk, "event", "choices")?;
         if choices.is_none() && chunk.get("usage").is_none() {
             return Err(malformed("event.choices", "the field is missing"));
         }
         let choices = choices.unwrap_or_default();
+        let is_nameless = choices.is_empty() && id.is_empty() && model.is_empty();
+        if !self.begun && is_nameless && self.held.len() < NAMELESS_MAX && chunk.get("usage").is_none_or(is_null) {
+            chunk.take("usage");
+            let news = self.news(chunk, "").map(Delta::Extra);
+            self.held.extend(news);
+            return Ok(deltas);
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            deltas.push(Delta::Begin { id, model, created_s });
+            deltas.append(&mut self.held);
+        }
         for (at, choice) in choices.iter().enumerate() {
             self.choice(choice, &format!("event.choices[{at}]"), &mut deltas)?;
         }
@@ -142,6 +157,10 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
 }
 
 fn read_delta(

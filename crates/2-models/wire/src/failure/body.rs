@@ -56,6 +56,14 @@ impl ErrorBody {
         self.words.first().map(String::as_str)
     }
 
+    /// A word that came beside the body: `ThrottlingException:http://…`.
+    pub fn is_typed(&mut self, kind: Option<&str>) {
+        if let Some(word) = kind.and_then(|kind| kind.split(':').next()).and_then(clean) {
+            self.is_error = true;
+            self.words.insert(0, word);
+        }
+    }
+
     fn root(&mut self, root: &Map<String, Value>) {
         if let Some(reason) = root.get("promptFeedback").and_then(|feedback| feedback.get("blockReason")) {
             self.blocked = true;
@@ -107,9 +115,12 @@ impl ErrorBody {
         }
         self.is_error = true;
         self.message = message;
-        for name in ["code", "__type", "type"] {
+        for name in ["code", "type"] {
             self.word(root.get(name));
         }
+        // `com.amazon.coral.service#UnrecognizedClientException`.
+        let kind = root.get("__type").and_then(Value::as_str).and_then(|kind| kind.rsplit('#').next());
+        self.word(kind.map(Value::from).as_ref());
     }
 
     /// Google's details: a reason, the delay, the quotas that were hit.

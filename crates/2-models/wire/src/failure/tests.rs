@@ -39,6 +39,20 @@ const ROUTER: &str = r#"{"error":{"code":402,"message":"Insufficient credits","m
 const BEDROCK: &str =
     r#"{"message":"Too many requests, please wait before trying again.","__type":"ThrottlingException"}"#;
 
+const BEDROCK_SIGNATURE: &str = r#"{"__type":"com.amazon.coral.service#UnrecognizedClientException","message":"The security token included in the request is invalid."}"#;
+const BEDROCK_LONG: &str = r#"{"message":"Input is too long for requested model."}"#;
+const BEDROCK_DAY: &str =
+    r#"{"__type":"ThrottlingException","message":"Too many tokens per day, please wait before trying again."}"#;
+const BEDROCK_MODEL: &str =
+    r#"{"message":"The model returned an error","originalStatusCode":500,"resourceName":"anthropic.claude"}"#;
+const BEDROCK_EVENT: &str =
+    r#"{"type":"error","error":{"type":"serviceUnavailableException","message":"Bedrock is unable to process it."}}"#;
+const AZURE_MODE: &str = r#"{"error":{"code":"OperationNotSupported","message":"The chatCompletion operation does not work with the specified model, text-embedding-3-small. Please choose different model and try again."}}"#;
+const AZURE_GONE: &str =
+    r#"{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}"#;
+const AZURE_KEY: &str =
+    r#"{"error":{"code":"401","message":"Access denied due to invalid subscription key or wrong API endpoint."}}"#;
+
 /// Protocol, status, body, class.
 const ANSWERED: &[(Protocol, u16, &str, Class)] = &[
     (Protocol::Chat, 429, NO_QUOTA, Class::QuotaExhausted),
@@ -73,6 +87,14 @@ const ANSWERED: &[(Protocol, u16, &str, Class)] = &[
     (Protocol::Chat, 400, VLLM, Class::ContextOverflow),
     (Protocol::Chat, 402, ROUTER, Class::QuotaExhausted),
     (Protocol::Chat, 400, BEDROCK, Class::RateLimited),
+    (Protocol::Messages, 403, BEDROCK_SIGNATURE, Class::Auth),
+    (Protocol::Messages, 400, BEDROCK_LONG, Class::ContextOverflow),
+    (Protocol::Messages, 429, BEDROCK_DAY, Class::QuotaExhausted),
+    (Protocol::Messages, 424, BEDROCK_MODEL, Class::Server),
+    (Protocol::Messages, 200, BEDROCK_EVENT, Class::Overloaded),
+    (Protocol::Chat, 400, AZURE_MODE, Class::NotCapable),
+    (Protocol::Chat, 404, AZURE_GONE, Class::BadRequest),
+    (Protocol::Chat, 401, AZURE_KEY, Class::Auth),
     // Bodies that say nothing.
     (Protocol::Chat, 500, "", Class::Server),
     (Protocol::Chat, 502, "<html>Bad Gateway</html>", Class::Server),
@@ -147,6 +169,21 @@ fn code_message_and_delay_are_the_providers() {
     assert_eq!(failure.retry_after, Some(Duration::from_secs(3)), "the header wins");
     let failure = classify(Protocol::Chat, &Evidence::new(Phase::Answered, Some(404), OLLAMA_MODEL.as_bytes()));
     assert_eq!(failure.message, "model 'llama9' not found, try pulling it first");
+}
+
+#[test]
+fn a_word_beside_the_body_counts_like_one_in_it() {
+    let body = br#"{"message":"it is not ready"}"#;
+    let evidence = Evidence::new(Phase::Answered, Some(429), body);
+    assert_eq!(classify(Protocol::Messages, &evidence).class, Class::RateLimited);
+    let typed = Evidence { error_type: Some("ModelNotReadyException:http://internal.example/coral/"), ..evidence };
+    let failure = classify(Protocol::Messages, &typed);
+    assert_eq!((failure.class, failure.code.as_deref()), (Class::Overloaded, Some("ModelNotReadyException")));
+    assert_eq!(failure.message, "it is not ready");
+    for nothing in ["", ":", "x".repeat(5_000).as_str()] {
+        let untold = Evidence { error_type: Some(nothing), ..evidence };
+        assert_eq!(classify(Protocol::Messages, &untold).class, Class::RateLimited);
+    }
 }
 
 #[test]

@@ -14,14 +14,16 @@ pub fn strong(word: &str) -> Option<Class> {
         | "enforced_spend_limit_reached"
         | "exceeded_current_quota_error"
         | "insufficient_balance"
-        | "access_terminated" => Class::QuotaExhausted,
+        | "access_terminated"
+        | "ServiceQuotaExceededException" => Class::QuotaExhausted,
         "rate_limit_exceeded"
         | "rate_limit_error"
         | "too_many_requests"
         | "RateLimitReached"
         | "RESOURCE_EXHAUSTED"
         | "RATE_LIMIT_EXCEEDED"
-        | "ThrottlingException" => Class::RateLimited,
+        | "ThrottlingException"
+        | "throttlingException" => Class::RateLimited,
         "context_length_exceeded"
         | "exceed_context_size_error"
         | "context_window_exceeded"
@@ -39,6 +41,7 @@ pub fn strong(word: &str) -> Option<Class> {
         | "unavailable_error"
         | "UNAVAILABLE"
         | "ServiceUnavailableException"
+        | "serviceUnavailableException"
         | "ModelNotReadyException" => Class::Overloaded,
         "invalid_api_key"
         | "authentication_error"
@@ -50,9 +53,15 @@ pub fn strong(word: &str) -> Option<Class> {
         | "UNAUTHENTICATED"
         | "PERMISSION_DENIED"
         | "AccessDeniedException"
-        | "UnrecognizedClientException" => Class::Auth,
-        "timeout_error" | "DEADLINE_EXCEEDED" | "ModelTimeoutException" => Class::Timeout,
-        "not_supported_error" | "UNIMPLEMENTED" => Class::NotCapable,
+        | "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "IncompleteSignatureException"
+        | "ExpiredTokenException"
+        | "MissingAuthenticationTokenException" => Class::Auth,
+        "timeout_error" | "DEADLINE_EXCEEDED" | "ModelTimeoutException" | "modelTimeoutException" => Class::Timeout,
+        // With status 424, which is nobody else's.
+        "ModelErrorException" | "ModelStreamErrorException" | "modelStreamErrorException" => Class::Server,
+        "not_supported_error" | "UNIMPLEMENTED" | "OperationNotSupported" => Class::NotCapable,
         "model_not_found" | "DeploymentNotFound" | "ResourceNotFoundException" => Class::BadRequest,
         _ => return None,
     };
@@ -71,10 +80,16 @@ pub fn weak(word: &str) -> Option<Class> {
         | "NOT_FOUND"
         | "invalid_prompt"
         | "BadRequestError"
-        | "ValidationException" => Class::BadRequest,
-        "api_error" | "server_error" | "internal_error" | "internal_server_error" | "INTERNAL" | "UNKNOWN" => {
-            Class::Server
-        }
+        | "ValidationException"
+        | "validationException" => Class::BadRequest,
+        "api_error"
+        | "server_error"
+        | "internal_error"
+        | "internal_server_error"
+        | "INTERNAL"
+        | "UNKNOWN"
+        | "InternalServerException"
+        | "internalServerException" => Class::Server,
         _ => return None,
     };
     Some(class)
@@ -97,6 +112,7 @@ const SENTENCES: &[(&str, Class)] = &[
     ("exceeds the context window", Class::ContextOverflow),
     ("exceeds your context window", Class::ContextOverflow),
     ("input is too long for requested model", Class::ContextOverflow),
+    ("too many tokens per day", Class::QuotaExhausted),
     // Anthropic tells of spent money with status 400.
     ("credit balance is too low", Class::QuotaExhausted),
     ("specified api usage limits", Class::QuotaExhausted),
@@ -134,8 +150,8 @@ pub fn status(status: u16) -> Option<Class> {
         401 | 403 => Class::Auth,
         402 => Class::QuotaExhausted,
         408 => Class::Timeout,
-        // A conflict of the provider's own making, and "too early": its SDKs try again.
-        409 | 425 => Class::Server,
+        // A conflict of the provider's own making, "too early", and Bedrock's word for a model that failed: SDKs try again.
+        409 | 424 | 425 => Class::Server,
         429 => Class::RateLimited,
         499 => Class::Server,
         501 => Class::NotCapable,

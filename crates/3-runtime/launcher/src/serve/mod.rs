@@ -24,7 +24,7 @@ pub fn run(options: &ServeOptions) -> Result<(), Failure> {
     let watch = packets::Watch::new().map_err(failed)?;
     watch.add(crate::sys::STDIN, SERVER).map_err(failed)?;
     let mut post = Post::new(setup.greeting());
-    let mut sandboxes = Sandboxes::default();
+    let mut sandboxes = Sandboxes::new(setup.is_for_one);
     let mut ready = Vec::new();
     // Whether the socket is watched for orders, and for room.
     let mut watched = (true, false);

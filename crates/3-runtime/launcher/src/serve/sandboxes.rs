@@ -10,7 +10,7 @@ use agentos_protocol::sandbox::{End, FromLauncher, Rusage};
 
 use crate::{
     Failure,
-    channel::{MESSAGE_BYTES_MAX, Message},
+    channel::{MESSAGE_BYTES_MAX, Message, Spent},
     sys::{
         packets::{self, Packet, Watch},
         process::{self, Reaped, Status},
@@ -41,12 +41,18 @@ struct Sandbox {
     is_running: bool,
     failure: Option<(String, String)>,
     ended: Option<Status>,
+    /// With the end, where nothing of it runs any more.
+    spent: Option<Spent>,
+    is_told: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sandboxes {
     by_number: BTreeMap<u64, Sandbox>,
     last_number: u64,
+    /// The server of a single sandbox takes nothing away after it, so it hears of the end as soon as nothing of it runs.
+    /// Until the kernel has taken the namespaces apart takes as long again as some commands do.
+    is_for_one: bool,
 }
 
 /// Two tokens a sandbox: its channel, and its process.
@@ -55,6 +61,10 @@ fn tokens(number: u64) -> (u64, u64) {
 }
 
 impl Sandboxes {
+    pub fn new(is_for_one: bool) -> Self {
+        Self { by_number: BTreeMap::new(), last_number: 0, is_for_one }
+    }
+
     pub fn has_room(&self) -> bool {
         self.by_number.len() < SANDBOXES_MAX
     }
@@ -69,7 +79,15 @@ impl Sandboxes {
             let _ = process::reap(born.pid, true);
             return Err(Failure { stage: "watch", message: format!("the sandbox could not be watched: {error}") });
         }
-        let sandbox = Sandbox { born, listeners: Vec::new(), is_running: false, failure: None, ended: None };
+        let sandbox = Sandbox {
+            born,
+            listeners: Vec::new(),
+            is_running: false,
+            failure: None,
+            ended: None,
+            spent: None,
+            is_told: false,
+        };
         self.by_number.insert(self.last_number, sandbox);
         Ok(())
     }
@@ -80,6 +98,9 @@ impl Sandboxes {
         // The process may have been reaped earlier in the same round.
         let Some(sandbox) = self.by_number.get_mut(&number) else { return };
         sandbox.listen(watch, post);
+        if self.is_for_one {
+            sandbox.tell_early(post);
+        }
         if token == tokens(number).0 {
             return;
         }
@@ -122,6 +143,9 @@ impl Sandbox {
                 self.announce(packet.sender, post);
             }
             Some(Message::Ended(status)) if self.is_running => self.ended = Some(status),
+            Some(Message::Over { status, spent }) if self.is_running => {
+                (self.ended, self.spent) = (Some(status), Some(spent));
+            }
             _ => {}
         }
     }
@@ -153,16 +177,28 @@ impl Sandbox {
         }
     }
 
-    fn bury(self, reaped: &Reaped, post: &mut Post) {
+    fn tell_early(&mut self, post: &mut Post) {
+        if let Some(spent) = self.spent.take() {
+            self.tell(Rusage { cpu_us: spent.cpu_us, memory_peak_bytes: spent.memory_peak_bytes }, post);
+        }
+    }
+
+    /// Once.
+    fn tell(&mut self, rusage: Rusage, post: &mut Post) {
+        let end = match self.ended {
+            Some(Status::Exited(code)) => End::Exited(code),
+            Some(Status::Signaled(signal)) => End::Signaled(signal),
+            None => End::Killed,
+        };
+        if !std::mem::replace(&mut self.is_told, true) {
+            post.say(&FromLauncher::Ended { id: self.born.id, end, rusage }, Vec::new());
+        }
+    }
+
+    fn bury(mut self, reaped: &Reaped, post: &mut Post) {
         let id = self.born.id;
         if self.is_running {
-            let end = match self.ended {
-                Some(Status::Exited(code)) => End::Exited(code),
-                Some(Status::Signaled(signal)) => End::Signaled(signal),
-                None => End::Killed,
-            };
-            let rusage = Rusage { cpu_us: reaped.cpu_us, memory_peak_bytes: reaped.memory_peak_bytes };
-            return post.say(&FromLauncher::Ended { id, end, rusage }, Vec::new());
+            return self.tell(Rusage { cpu_us: reaped.cpu_us, memory_peak_bytes: reaped.memory_peak_bytes }, post);
         }
         let (stage, message) = self.failure.unwrap_or_else(|| {
             let complaint = self.born.complaints.as_ref().map(super::spawn::text_of).unwrap_or_default();

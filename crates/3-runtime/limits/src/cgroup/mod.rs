@@ -74,6 +74,9 @@ pub struct GroupLimits {
     pub processes: Option<u64>,
     /// In each direction.
     pub disk_bytes_per_second: Option<u64>,
+    /// `MAJOR:MINOR` of the disk that is written to, where it is not the one of all workspaces: an image is a disk of its own,
+    /// and what passes through it reaches the other one in the kernel's name.
+    pub disk: Option<String>,
 }
 
 impl GroupLimits {
@@ -85,7 +88,19 @@ impl GroupLimits {
             cpu_percent: some(limits.cpu_percent),
             processes: some(u64::from(limits.processes)),
             disk_bytes_per_second: some(limits.disk_bytes_per_second),
+            disk: None,
         }
+    }
+
+    /// The speed limit holds for the disk of this directory too.
+    #[must_use]
+    pub fn writing_to(self, directory: Option<&Path>) -> Self {
+        Self { disk: directory.and_then(|directory| disk::of(directory).ok()), ..self }
+    }
+
+    /// The disks whose speed is limited, `all` being that of all workspaces.
+    fn disks<'a>(&'a self, all: &'a str) -> impl Iterator<Item = &'a str> {
+        std::iter::once(all).chain(self.disk.as_deref().filter(move |own| *own != all))
     }
 
     fn wants(&self, resource: Resource) -> bool {

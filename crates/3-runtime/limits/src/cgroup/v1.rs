@@ -143,10 +143,12 @@ impl Version1 {
             set(Resource::Processes, "pids", &[("pids.max", processes.to_string())]);
         }
         if let (Some(bytes), Some(disk)) = (limits.disk_bytes_per_second, &self.disk) {
-            let value = format!("{disk} {bytes}");
-            let values =
-                [("blkio.throttle.read_bps_device", value.clone()), ("blkio.throttle.write_bps_device", value)];
-            set(Resource::DiskSpeed, "blkio", &values);
+            for disk in limits.disks(disk) {
+                let value = format!("{disk} {bytes}");
+                let values =
+                    [("blkio.throttle.read_bps_device", value.clone()), ("blkio.throttle.write_bps_device", value)];
+                set(Resource::DiskSpeed, "blkio", &values);
+            }
         }
         failed
     }
@@ -208,8 +210,13 @@ fn memory(directory: &Path) -> Option<MemoryUsage> {
     })
 }
 
-/// Lines such as `254:0 Read 4096`, one for each disk and direction.
+/// Lines such as `254:0 Read 4096`, one for each disk and direction. Newer kernels (6.18 is one) count only in groups that have
+/// a limit, and show zeros in the others: there nothing is known.
 fn disk(directory: &Path) -> Option<DiskUsage> {
+    let has_limit = |file| files::text(directory, file).is_some_and(|text| !text.trim().is_empty());
+    if !has_limit("blkio.throttle.write_bps_device") && !has_limit("blkio.throttle.read_bps_device") {
+        return None;
+    }
     let text = files::text(directory, "blkio.throttle.io_service_bytes_recursive")?;
     let sum = |direction: &str| {
         text.lines()
@@ -244,6 +251,9 @@ mod tests {
         assert_eq!(memory(group.path()), Some(expected));
         let text = "254:0 Read 10\n254:0 Write 20\n254:0 Sync 30\n7:1 Read 5\nTotal 35\n";
         write("blkio.throttle.io_service_bytes_recursive", text);
+        write("blkio.throttle.write_bps_device", "");
+        assert_eq!(disk(group.path()), None, "without a limit the kernel does not count");
+        write("blkio.throttle.write_bps_device", "254:0 8388608\n");
         assert_eq!(disk(group.path()), Some(DiskUsage { read_bytes: 15, write_bytes: 20 }));
         assert_eq!(memory(Path::new("/nowhere")), None);
     }

@@ -173,8 +173,10 @@ impl Version2 {
             write_all(directory, &[("pids.max", processes.to_string())], Resource::Processes, &mut failed);
         }
         if let (Some(bytes), Some(disk)) = (limits.disk_bytes_per_second, &self.disk) {
-            let value = format!("{disk} rbps={bytes} wbps={bytes}");
-            write_all(directory, &[("io.max", value)], Resource::DiskSpeed, &mut failed);
+            for disk in limits.disks(disk) {
+                let value = format!("{disk} rbps={bytes} wbps={bytes}");
+                write_all(directory, &[("io.max", value)], Resource::DiskSpeed, &mut failed);
+            }
         }
         failed
     }
@@ -255,10 +257,13 @@ fn memory(directory: &Path) -> Option<MemoryUsage> {
     })
 }
 
-/// Lines such as `254:0 rbytes=4096 wbytes=0 rios=1 …`, one for each disk.
+/// Lines such as `254:0 rbytes=4096 wbytes=0 rios=1 …`, one for each disk. What passes through a loop device (major 7) is
+/// counted once more at the disk behind it, so it is left out here.
 fn disk(text: &str) -> DiskUsage {
     let sum = |key: &str| {
-        text.split_whitespace()
+        text.lines()
+            .filter(|line| !line.starts_with("7:"))
+            .flat_map(str::split_whitespace)
             .filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok())
             .fold(0, u64::saturating_add)
     };

@@ -171,7 +171,7 @@ impl Facts {
                 "load the module loop; give a container the loop devices, or run the server outside of it",
             );
         }
-        self.installed(&["mkfs.ext4", "mount", "losetup"], "install the packages e2fsprogs and mount")?;
+        self.installed(&["mkfs.ext4", "losetup"], "install the packages e2fsprogs and mount")?;
         Ok("each workspace is an ext4 image behind a loop device".to_owned())
     }
 
@@ -234,7 +234,7 @@ mod tests {
     /// A machine that has everything.
     fn facts(kind: &str, options: &str) -> (Facts, tempfile::TempDir) {
         let programs = tempfile::tempdir().unwrap();
-        for name in ["setquota", "chattr", "xfs_quota", "mkfs.ext4", "mount", "losetup"] {
+        for name in ["setquota", "chattr", "xfs_quota", "mkfs.ext4", "losetup"] {
             fs::write(programs.path().join(name), "").unwrap();
         }
         let line = format!("27 1 254:0 / / rw - {kind} /dev/vda {options}");

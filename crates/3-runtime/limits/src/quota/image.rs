@@ -2,8 +2,8 @@
 //! bounds bytes and inodes exactly. The file is sparse: it takes from the disk what is used.
 //!
 //! Only images that this server has made are ever mounted, from a directory that nobody else enters: a file system that an
-//! agent could write byte by byte would attack the kernel's reader. The kernel frees the loop device with the last mount, so
-//! that a killed server leaves a mount and nothing else, and [`Images::sweep`] finds it.
+//! agent could write byte by byte would attack the kernel's reader. A killed server leaves mounts, and [`Images::sweep`] finds
+//! them.
 
 use std::{
     fs::{self, OpenOptions},
@@ -21,6 +21,7 @@ use rustix::{
 
 use super::{
     copy::{Cap, copy},
+    loops::{self, Loops},
     mounts,
     place::{Home, Places, holds_something, is_own_file, make_private, maybe_later, unavailable},
     programs::{Programs, text},
@@ -32,13 +33,14 @@ pub(crate) const IMAGE_BYTES_MIN: u64 = 4 << 20;
 const MEBIBYTE: u64 = 1 << 20;
 /// From here on blocks of 4 KiB; below, they would waste what little there is.
 const LARGE_BYTES: u64 = 64 << 20;
-/// `discard` gives back to the disk what is deleted inside.
-const SETTINGS: &str = "loop,nosuid,nodev,noatime,discard,errors=remount-ro";
+/// What mkfs makes for fsck of damaged disks, which makes it anew; to a program it is a riddle.
+const FOR_FSCK: &str = "lost+found";
 
 #[derive(Debug)]
 pub(crate) struct Images<'i> {
     pub(crate) places: &'i Places,
     pub(crate) programs: &'i Programs,
+    pub(crate) loops: &'i Loops,
 }
 
 /// Whole mebibytes, and at least what a file system needs.
@@ -60,7 +62,7 @@ impl Images<'_> {
             if holds_something(&target) {
                 tracing::warn!(directory = %target.display(), "files lie beneath the mount of a workspace and are not seen");
             }
-            self.mount(&self.places.image(name), &target)?;
+            self.mount_here(name)?;
         }
         self.fill_image(&target, wanted)?;
         give(&target, owner, u64::MAX)
@@ -70,6 +72,7 @@ impl Images<'_> {
     pub(crate) fn release(&self, name: &str) -> Result<()> {
         let target = self.places.workspace(name);
         while self.is_mounted(name) {
+            self.loops.give_up(&target);
             match unmount(&target, UnmountFlags::NOFOLLOW) {
                 Ok(()) => {}
                 Err(Errno::BUSY) => {
@@ -119,6 +122,7 @@ impl Images<'_> {
                 tracing::info!(directory = %line.target.display(), ?outcome, "mount of an earlier server found");
             }
         }
+        loops::free(self.programs, &self.places.images());
         for (file, name) in entries(&self.places.images()) {
             let agent = name.strip_suffix(".new").or_else(|| name.strip_suffix(".ext4"));
             let home = agent.map(|agent| self.places.home(agent));
@@ -145,19 +149,36 @@ impl Images<'_> {
     /// From a directory into a new image. The directory stays what counts until all of it is on the disk.
     fn move_in(&self, name: &str, wanted: u64, owner: u32) -> Result<()> {
         let (target, moved) = (self.places.workspace(name), self.places.moved(name));
-        let from = holds_something(&target).then_some(target.as_path());
-        self.make(name, wanted, owner, from)?;
-        let image = self.places.image(name);
-        fs::rename(self.places.new_image(name), &image).map_err(|source| unavailable(&image, &source))?;
-        if from.is_some() {
-            fs::rename(&target, &moved).map_err(|source| unavailable(&target, &source))?;
+        if !holds_something(&target) {
+            return self.begin(name, wanted, owner);
         }
+        self.make_copy(name, wanted, owner, &target)?;
+        self.name_image(name)?;
+        fs::rename(&target, &moved).map_err(|source| unavailable(&target, &source))?;
         self.places.set_home(name, Home::Image)?;
-        if from.is_some() {
-            tracing::info!(workspace = name, "the workspace has moved from its directory into an image");
-            remove_tree(&moved);
-        }
+        tracing::info!(workspace = name, "the workspace has moved from its directory into an image");
+        remove_tree(&moved);
         Ok(())
+    }
+
+    /// A first workspace: nothing is copied, so that it is mounted once and where it belongs.
+    fn begin(&self, name: &str, wanted: u64, owner: u32) -> Result<()> {
+        let target = self.places.workspace(name);
+        self.format(name, wanted, owner)?;
+        self.name_image(name)?;
+        make_private(&target).map_err(|source| unavailable(&target, &source))?;
+        self.mount_here(name)?;
+        let begun = tidy(&target).and_then(|()| self.places.set_home(name, Home::Image));
+        if begun.is_err() {
+            // It does not count, and the next attempt makes another one.
+            self.release(name)?;
+        }
+        begun
+    }
+
+    fn name_image(&self, name: &str) -> Result<()> {
+        let image = self.places.image(name);
+        fs::rename(self.places.new_image(name), &image).map_err(|source| unavailable(&image, &source))
     }
 
     /// Gives an image another size: in place when it grows and the kernel lets us, otherwise by a new one, which takes its
@@ -180,14 +201,14 @@ impl Images<'_> {
         let (staged, new) = (self.places.staging(name), format!("{name}.resized"));
         make_private(&staged).map_err(|source| unavailable(&staged, &source))?;
         self.mount(&image, &staged)?;
-        let made = self.make(&new, wanted, owner, Some(&staged));
+        let made = self.make_copy(&new, wanted, owner, &staged);
         self.unmount_staging(&staged)?;
         made?;
         fs::rename(self.places.new_image(&new), &image).map_err(|source| unavailable(&image, &source))
     }
 
-    /// A new file with a new file system, and in it a copy of what is given. Any earlier attempt is gone.
-    fn make(&self, name: &str, bytes: u64, owner: u32, from: Option<&Path>) -> Result<()> {
+    /// A new file with an empty file system. Any earlier attempt is gone.
+    fn format(&self, name: &str, bytes: u64, owner: u32) -> Result<()> {
         let path = self.places.new_image(name);
         let create = || {
             match fs::remove_file(&path) {
@@ -199,22 +220,22 @@ impl Images<'_> {
         create().map_err(|source| unavailable(&path, &source))?;
         let large = bytes >= LARGE_BYTES;
         let (block, journal, inode) = if large { ("4096", "size=4", "16384") } else { ("1024", "size=1", "4096") };
-        let root = format!("root_owner={owner}:{owner}");
+        // The file is one hole, so that a journal of zeros need not be written.
+        let extended = format!("root_owner={owner}:{owner},lazy_journal_init=1");
         let file = text(&path)?;
         // -m 0: no blocks kept for root, which has nothing to do in there.
         let arguments =
-            ["-F", "-q", "-t", "ext4", "-m", "0", "-b", block, "-J", journal, "-i", inode, "-E", &root, file];
-        self.programs.run("mkfs.ext4", &arguments)?;
+            ["-F", "-q", "-t", "ext4", "-m", "0", "-b", block, "-J", journal, "-i", inode, "-E", &extended, file];
+        self.programs.run("mkfs.ext4", &arguments)
+    }
+
+    /// A new file with a new file system, and in it a copy of `from`, all of it on the disk.
+    fn make_copy(&self, name: &str, bytes: u64, owner: u32, from: &Path) -> Result<()> {
+        self.format(name, bytes, owner)?;
         let staged = self.places.staging(&format!("{name}.new"));
         make_private(&staged).map_err(|source| unavailable(&staged, &source))?;
-        self.mount(&path, &staged)?;
-        // For fsck of damaged disks, which makes it anew; to a program it is a riddle.
-        let _ = fs::remove_dir(staged.join("lost+found"));
-        let filled = match from {
-            Some(from) => copy(from, &staged, Cap { bytes, files: u64::MAX }, owner),
-            None => rustix::fs::fchmod(open_top(&staged)?, rustix::fs::Mode::RWXU)
-                .map_err(|source| unavailable(&staged, &source)),
-        };
+        self.mount(&self.places.new_image(name), &staged)?;
+        let filled = tidy(&staged).and_then(|()| copy(from, &staged, Cap { bytes, files: u64::MAX }, owner));
         self.unmount_staging(&staged)?;
         filled
     }
@@ -243,8 +264,14 @@ impl Images<'_> {
         }
     }
 
+    fn mount_here(&self, name: &str) -> Result<()> {
+        let device = self.loops.mount(self.programs, &self.places.image(name), &self.places.workspace(name))?;
+        self.loops.keep(device);
+        Ok(())
+    }
+
     fn mount(&self, image: &Path, target: &Path) -> Result<()> {
-        self.programs.run("mount", &["-n", "-t", "ext4", "-o", SETTINGS, "--", text(image)?, text(target)?])
+        self.loops.mount(self.programs, image, target).map(drop)
     }
 
     fn unmount_staging(&self, target: &Path) -> Result<()> {
@@ -253,6 +280,12 @@ impl Images<'_> {
         let _ = fs::remove_dir(target);
         Ok(())
     }
+}
+
+/// What mkfs leaves becomes what an agent finds: nothing, and its own alone.
+fn tidy(top: &Path) -> Result<()> {
+    let _ = fs::remove_dir(top.join(FOR_FSCK));
+    rustix::fs::fchmod(open_top(top)?, rustix::fs::Mode::RWXU).map_err(|source| unavailable(top, &source))
 }
 
 /// What the kernel asks of who resizes a mounted ext4. A container may be root without it.

@@ -15,6 +15,7 @@ mod choice;
 mod copy;
 mod held;
 mod image;
+mod loops;
 mod mounts;
 mod place;
 mod programs;
@@ -42,6 +43,7 @@ pub use choice::{Examined, QuotaChoice, QuotaDriver};
 use choice::{Facts, choose};
 use copy::Cap;
 use image::Images;
+use loops::Loops;
 use place::{Home, Places, check_name, make_private, unavailable};
 use programs::Programs;
 use project::Projects;
@@ -88,6 +90,7 @@ struct Opened {
     is_closed: AtomicBool,
     /// Numbers of projects are given out one by one.
     numbers: Mutex<()>,
+    loops: Loops,
 }
 
 /// What the drivers would do at `root`, without touching anything there.
@@ -106,9 +109,16 @@ impl Workspaces {
         Self::with(&options, Programs::of_the_system(), |programs| {
             let places = Places::open(&options.root)?;
             let lock = places.lock()?;
-            Images { places: &places, programs }.sweep();
-            let (mounted, numbers) = (Mutex::default(), Mutex::default());
-            Ok(Opened { places, _lock: lock, mounted, is_closed: AtomicBool::new(false), numbers })
+            let opened = Opened {
+                places,
+                _lock: lock,
+                mounted: Mutex::default(),
+                is_closed: AtomicBool::new(false),
+                numbers: Mutex::default(),
+                loops: Loops::default(),
+            };
+            opened.images(programs).sweep();
+            Ok(opened)
         })
     }
 
@@ -157,7 +167,7 @@ impl Workspaces {
         let bounds = Bounds::new(bytes);
         let (places, programs) = (&opened.places, &self.0.programs);
         match self.0.driver {
-            QuotaDriver::Image => Images { places, programs }.prepare(name, bytes, owner)?,
+            QuotaDriver::Image => opened.images(programs).prepare(name, bytes, owner)?,
             QuotaDriver::Project => {
                 self.at_home(opened, name, bounds, owner)?;
                 let _one = opened.numbers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +185,7 @@ impl Workspaces {
         let opened = self.0.opened.as_ref().map_err(Clone::clone)?;
         let own = opened.own(name);
         let _busy = own.lock().unwrap_or_else(PoisonError::into_inner);
-        Images { places: &opened.places, programs: &self.0.programs }.release(name)
+        opened.images(&self.0.programs).release(name)
     }
 
     /// Unmounts all of them now, for a server that ends; none is prepared after it. The last handle does the same.
@@ -195,7 +205,7 @@ impl Workspaces {
                 .hint("start the server as root once with sandbox.workspace = watchdog, which copies them into a directory")
                 .detail(opened.places.image(name).display()));
             }
-            let images = Images { places: &opened.places, programs: &self.0.programs };
+            let images = opened.images(&self.0.programs);
             images.move_out(name, Cap { bytes: bounds.bytes, files: bounds.files }, owner)?;
         }
         make_private(&path).map_err(|source| unavailable(&path, &source))?;
@@ -204,6 +214,10 @@ impl Workspaces {
 }
 
 impl Opened {
+    fn images<'o>(&'o self, programs: &'o Programs) -> Images<'o> {
+        Images { places: &self.places, programs, loops: &self.loops }
+    }
+
     /// The lock of one workspace, which from now on is looked at in the end.
     fn own(&self, name: &str) -> Arc<Mutex<()>> {
         let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,7 +241,7 @@ impl Inner {
             let mounted = opened.mounted.lock().unwrap_or_else(PoisonError::into_inner);
             mounted.iter().map(|(name, own)| (name.clone(), own.clone())).collect()
         };
-        let images = Images { places: &opened.places, programs: &self.programs };
+        let images = opened.images(&self.programs);
         std::thread::scope(|threads| {
             for part in mounted.chunks(mounted.len().div_ceil(UNMOUNTERS).max(1)) {
                 threads.spawn(|| part.iter().for_each(|(name, own)| release_at_end(&images, name, own)));

@@ -23,7 +23,7 @@ use super::place::RETRY;
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// A megabyte of metadata takes milliseconds; a minute is a disk that hangs.
 const SECONDS_MAX: i64 = 60;
-/// What is kept of a program's words about its failure.
+/// What is kept of a program's words.
 const WORDS_BYTES_MAX: u64 = 4096;
 
 /// Where the programs are looked for: the system's directories, or one that a test has made.
@@ -48,6 +48,16 @@ impl Programs {
 
     /// Runs the program to its end. What it says on standard error is the detail of the fault.
     pub(crate) fn run(&self, name: &str, arguments: &[&str]) -> Result<()> {
+        self.end_of(name, arguments, Stdio::null()).map(drop)
+    }
+
+    /// The same, and what it says on standard output: a few words, which its pipe holds.
+    pub(crate) fn ask(&self, name: &str, arguments: &[&str]) -> Result<String> {
+        let mut child = self.end_of(name, arguments, Stdio::piped())?;
+        Ok(words(child.stdout.take()))
+    }
+
+    fn end_of(&self, name: &str, arguments: &[&str], output: Stdio) -> Result<Child> {
         let failed = |why: String| {
             Fault::new(Code::WORKSPACE_UNAVAILABLE, format!("{name}, which makes workspaces, did not succeed"))
                 .detail(why)
@@ -65,7 +75,7 @@ impl Programs {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| failed(source.to_string()))?;
@@ -76,8 +86,10 @@ impl Programs {
         }
         let status = child.wait().map_err(|source| failed(source.to_string()))?;
         match (in_time, status.success()) {
-            (true, true) => Ok(()),
-            (true, false) => Err(failed(format!("{name} {}: {status}: {}", arguments.join(" "), words(&mut child)))),
+            (true, true) => Ok(child),
+            (true, false) => {
+                Err(failed(format!("{name} {}: {status}: {}", arguments.join(" "), words(child.stderr.take()))))
+            }
             (false, _) => Err(failed(format!("{name} {}: not done after {SECONDS_MAX} s", arguments.join(" ")))),
         }
     }
@@ -100,9 +112,9 @@ fn wait(child: &Child) -> bool {
     }
 }
 
-fn words(child: &mut Child) -> String {
+fn words(stream: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
-    if let Some(stream) = child.stderr.take() {
+    if let Some(stream) = stream {
         // What could be read is better than nothing.
         let _ = stream.take(WORDS_BYTES_MAX).read_to_end(&mut bytes);
     }

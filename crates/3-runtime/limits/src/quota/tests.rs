@@ -9,6 +9,8 @@ use std::{
 
 use super::*;
 
+mod devices;
+
 const LIMIT: u64 = 8 << 20;
 const CHUNK: usize = 64 << 10;
 

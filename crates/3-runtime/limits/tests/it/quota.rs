@@ -8,7 +8,12 @@ use std::{
     path::Path,
 };
 
-use agentos_limits::quota::{QuotaChoice, QuotaDriver, Workspace, WorkspaceOptions, Workspaces};
+use agentos_limits::{
+    GroupLimits, Resource,
+    quota::{QuotaChoice, QuotaDriver, Workspace, WorkspaceOptions, Workspaces},
+};
+
+use crate::harness::{MIB, Shell, cgroups, group};
 
 const LIMIT: u64 = 8 << 20;
 /// Set where every driver has to be there.
@@ -96,4 +101,21 @@ fn an_image_grows_where_it_lies_and_keeps_its_data() {
     if env::var_os(ALL).is_some() {
         assert_eq!(number(&image), before, "with all capabilities nothing is copied");
     }
+}
+
+#[test]
+fn writes_into_an_image_keep_to_the_speed_of_the_disk() {
+    let Some((_root, workspaces)) = open(QuotaDriver::Image) else { return };
+    let Some(cgroups) = cgroups("image-speed", &[Resource::DiskSpeed]) else { return };
+    let workspace = workspaces.prepare("mine", LIMIT, None).unwrap();
+    let limits = GroupLimits { disk_bytes_per_second: Some(2 * MIB), ..GroupLimits::default() };
+    let bounded = group(&cgroups, "bounded", &limits.writing_to(workspace.path()));
+    let file = workspace.path().unwrap().join("file");
+    let begin = std::time::Instant::now();
+    let script = format!("exec dd if=/dev/zero of={} bs=256k count=16 oflag=direct", file.display());
+    assert!(Shell::start(&bounded, &script).wait().success());
+    // 4 MiB at 2 MiB a second, of which the first part is free. A slow machine only makes it longer.
+    assert!(begin.elapsed().as_millis() >= 1_200, "{:?}", begin.elapsed());
+    let used = bounded.usage().disk.unwrap();
+    assert!((4 * MIB..8 * MIB).contains(&used.write_bytes), "{used:?}");
 }

@@ -12,6 +12,7 @@ fn everything() -> GroupLimits {
         cpu_percent: Some(100),
         processes: Some(64),
         disk_bytes_per_second: Some(1 << 20),
+        disk: None,
     }
 }
 

@@ -23,7 +23,7 @@ use agentos_types::{
     task::{ErrorClass, Failure},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
@@ -151,7 +151,10 @@ impl Run {
 
     /// One life, from the check of the package to the last reading of the process.
     async fn live(&mut self) {
-        let end = match Life::begin(self).await {
+        let Some(turn) = self.turn().await else { return };
+        let begun = Life::begin(self).await;
+        drop(turn);
+        let end = match begun {
             Ok(life) => life.live().await,
             Err(end) => end,
         };
@@ -185,6 +188,18 @@ impl Run {
                 if healthy.is_none() && self.state == AgentState::BackingOff {
                     self.charge_waiting(failure).await;
                 }
+            }
+        }
+    }
+
+    /// Waits for its turn to start. None: something else came first, and the state says what follows from it.
+    async fn turn(&mut self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            () = self.shared.stop.cancelled() => None,
+            turn = self.shared.starts.clone().acquire_owned() => turn.ok(),
+            Some(order) = self.orders.recv() => {
+                self.obey(order, false).await;
+                None
             }
         }
     }

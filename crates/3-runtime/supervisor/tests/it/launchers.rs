@@ -8,9 +8,12 @@ use std::{
 };
 
 use agentos_protocol::sandbox::{Profile, SANDBOX_VERSION};
-use agentos_supervisor::{AgentCommand, Command};
+use agentos_supervisor::{AgentCommand, Command, STARTS_AT_ONCE};
 use agentos_types::{AgentName, Code, agent::AgentState};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{FileType, Mode},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::json;
 
 use crate::harness::{World, launcher};
@@ -81,6 +84,37 @@ os.kill(os.getpid(), signal.SIGKILL)"
 #[tokio::test(flavor = "multi_thread")]
 async fn that_never_start_are_waited_for() {
     check_blameless(6, "sys.exit(1)", Code::LAUNCHER_NOT_READY).await;
+}
+
+/// One that does not get ready keeps every start waiting, so that those whose turn has not come can be seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_take_their_time_have_only_some_agents_waiting_and_the_others_obey_meanwhile() {
+    const WAITING: usize = 8;
+    let directory = tempfile::tempdir().unwrap();
+    let gate = directory.path().join("gate");
+    rustix::fs::mknodat(rustix::fs::CWD, &gate, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let waits = format!("open('{}').read()\nos.execv('{}', sys.argv)", gate.display(), launcher().display());
+    let world = World::with_launcher(reluctant(directory.path(), 1, &waits)).await;
+    let mut agents = Vec::new();
+    for number in 0..STARTS_AT_ONCE + WAITING {
+        agents.push(world.deploy(&format!("agent-{number}"), json!({})).await);
+    }
+    let begun = |agent: &AgentName| world.directory.join("work").join(agent.as_str()).exists();
+    let count = || agents.iter().filter(|agent| begun(agent)).count();
+    world.until("starts", async || (count() == STARTS_AT_ONCE).then_some(())).await;
+    let (begun, waiting): (Vec<_>, Vec<_>) = agents.iter().partition(|agent| begun(agent));
+    let [paused, ended, others @ ..] = waiting.as_slice() else { panic!("all of them have begun") };
+    assert_eq!(world.command(paused, AgentCommand::Pause).await.unwrap().state, AgentState::Paused);
+    assert_eq!(world.command(ended, AgentCommand::Terminate).await.unwrap().state, AgentState::Terminated);
+    assert_eq!(count(), STARTS_AT_ONCE, "nobody's turn has come");
+    tokio::task::spawn_blocking(move || fs::write(gate, "")).await.unwrap().unwrap();
+    for agent in begun.iter().chain(others) {
+        world.in_state(agent, AgentState::Ready).await;
+    }
+    assert_eq!(count(), agents.len() - 2, "who was paused or ended did not start");
+    world.command(paused, AgentCommand::Resume).await.unwrap();
+    world.in_state(paused, AgentState::Ready).await;
+    world.stop().await;
 }
 
 /// The process that has made this sandbox.

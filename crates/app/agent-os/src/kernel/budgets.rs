@@ -90,6 +90,7 @@ fn spent(row: SpendRow) -> SpendInfo {
         tokens_output: row.tokens_output,
         nano_usd: row.nano_usd,
         estimated: row.estimated,
+        cached: row.cached,
     }
 }
 

@@ -10,12 +10,13 @@ use crate::model_config::{Change, Stored};
 use agentos_api::{
     body::Context,
     model_admin::{
-        ExplainModel, ModelAdmin, ModelConfig, ModelEntry, ModelExplanation, ModelList, ModelReplay, ProviderInfo,
-        ProviderKey, ProviderTest, ReplayModel, SetModelConfig, SetProvider,
+        ExplainModel, ModelAdmin, ModelCallDecision, ModelConfig, ModelEntry, ModelExplanation, ModelList, ModelReplay,
+        ProviderInfo, ProviderKey, ProviderTest, ReplayModel, SetModelConfig, SetProvider,
     },
 };
+use agentos_models::{KeptDecision, decision_of};
 use agentos_router::{Asked, DecisionRecord, Document, NoTarget, Operation, Provider, replay};
-use agentos_types::{Code, Fault, Result};
+use agentos_types::{Code, Fault, RequestId, Result};
 use agentos_wire::Needs;
 use async_trait::async_trait;
 
@@ -93,6 +94,18 @@ impl ModelAdmin for ServerKernel {
         })
     }
 
+    async fn model_call_decision(&self, id: &RequestId) -> Result<ModelCallDecision> {
+        let call = id.clone();
+        let found = self.store.read(move |conn| decision_of(conn, &call)).await?;
+        let KeptDecision { at, node, record } = found.ok_or_else(|| not_kept(id))?;
+        let (same, text) = match replay(&record) {
+            Ok(()) => (true, record.to_string()),
+            Err(mismatch) => (false, format!("{mismatch}\n{record}")),
+        };
+        let record = serde_json::to_value(record).map_err(Fault::internal)?;
+        Ok(ModelCallDecision { id: id.to_string(), at, node, same, text, record })
+    }
+
     async fn list_providers(&self) -> Result<Vec<ProviderInfo>> {
         let active = self.active_secrets().await?;
         let config = self.models.router.config();
@@ -149,6 +162,11 @@ fn config_of(stored: Stored) -> Result<ModelConfig> {
     let Stored { revision, text, set_by, set_at } = stored;
     let document = if revision == 0 { serde_json::to_value(Document::default()) } else { serde_json::from_str(&text) };
     Ok(ModelConfig { revision, document: document.map_err(Fault::internal)?, set_by, set_at })
+}
+
+fn not_kept(id: &RequestId) -> Fault {
+    Fault::new(Code::MODEL_DECISION_NOT_KEPT, format!("how the target of {id} was chosen is not kept"))
+        .hint("see what became of the call: agent-os audit query --action model.call")
 }
 
 fn no_provider(name: &str) -> Fault {

@@ -11,6 +11,9 @@ use async_trait::async_trait;
 
 use super::ServerKernel;
 
+/// Answers of models that ended so long ago. Nobody is given one from the moment of its end.
+const ENDED_ANSWER_DAYS: u64 = 1;
+
 /// All pruners, in the order in which they run. A component that has something to prune adds its line.
 pub fn pruners(policy: &Policy, log: Option<LogDays>) -> Vec<Box<dyn Pruner>> {
     let days = policy.credential_days;
@@ -26,6 +29,18 @@ pub fn pruners(policy: &Policy, log: Option<LogDays>) -> Vec<Box<dyn Pruner>> {
         days,
         count: agentos_secrets::count_replaced,
         take: agentos_secrets::prune_replaced,
+    }));
+    list.push(Box::new(Rows {
+        kind: "model-answers",
+        days: ENDED_ANSWER_DAYS,
+        count: agentos_models::count_ended_answers,
+        take: agentos_models::prune_ended_answers,
+    }));
+    list.push(Box::new(Rows {
+        kind: "model-decisions",
+        days: policy.event_days,
+        count: agentos_models::count_old_decisions,
+        take: agentos_models::prune_old_decisions,
     }));
     list.extend(log.map(|log| Box::new(log) as Box<dyn Pruner>));
     list.push(retention::last());

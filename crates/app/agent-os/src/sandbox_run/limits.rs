@@ -37,6 +37,7 @@ impl Limited {
             cpu_percent: order.cpu_percent,
             processes: order.processes,
             disk_bytes_per_second: None,
+            disk: None,
         };
         let asked = [
             (Resource::Memory, limits.memory_bytes),

@@ -19,7 +19,7 @@ pub(crate) enum ModelCommands {
     Disable(ModelArg),
     /// Take a disabled one back
     Enable(ModelArg),
-    /// Make a recorded choice again and compare
+    /// Make the choice of a call, or one in a file, again and compare
     Replay(Replay),
     /// The document of providers, aliases and prices
     #[command(subcommand)]
@@ -57,9 +57,9 @@ pub(crate) struct Explain {
 
 #[derive(Args, Debug)]
 pub(crate) struct Replay {
-    /// File with the record of a choice
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// Request id of a call (x-agent-os-request-id), or a file with the record of a choice
+    #[arg(value_name = "CALL|FILE")]
+    pub(crate) what: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,9 +106,15 @@ pub(crate) struct Add {
     /// Name of the secret that holds its key; may be repeated
     #[arg(long = "key", value_name = "SECRET", value_delimiter = ',')]
     pub(crate) keys: Vec<SecretName>,
-    /// A model to list; may be repeated
+    /// A model to list; may be repeated. NAME=KNOWN: with the price and window of KNOWN, for deployments and profiles
     #[arg(long = "model", value_name = "MODEL", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
+    /// Of Azure: a date for addresses of deployments, such as 2024-10-21 [default: those of v1]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) api_version: Option<String>,
+    /// Of Bedrock: sign requests for this region; the secret holds ID:SECRET of an access key [default: an API key]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) sigv4_region: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use agentos_api::model_admin::{ExplainModel, SetModelConfig};
-use agentos_types::{Code, Fault, Result};
+use agentos_types::{Code, Fault, RequestId, Result};
 use serde_json::{Map, Value, json};
 
 use super::Session;
@@ -36,12 +36,7 @@ pub(super) async fn run(session: &mut Session<'_>, command: ModelCommands) -> Ou
         ModelCommands::Explain(args) => explain(session, args).await?,
         ModelCommands::Disable(args) => session.printer.one(&client.switch_model(&args.id, true).await?)?,
         ModelCommands::Enable(args) => session.printer.one(&client.switch_model(&args.id, false).await?)?,
-        ModelCommands::Replay(args) => {
-            let record = json_file(&args.file)?;
-            let replay = client.replay_model(record).await?;
-            session.printer.report(&replay, &format!("{}\n", replay.text.trim_end()))?;
-            return Ok(if replay.same { Exit::Success } else { Exit::Refused });
-        }
+        ModelCommands::Replay(args) => return replay(session, &args.what).await,
         ModelCommands::Config(ModelConfigCommands::Show) => {
             let config = client.model_config().await?;
             let text = serde_json::to_string_pretty(&config.document).map_err(Fault::internal)?;
@@ -66,6 +61,25 @@ async fn explain(session: &mut Session<'_>, args: ExplainArgs) -> Outcome<()> {
         std::fs::write(file, text).map_err(|error| local(format!("{} cannot be written", file.display()), error))?;
     }
     session.printer.report(&explanation, &explanation.text)
+}
+
+/// A file whose name reads as a request id is written with its directory.
+async fn replay(session: &mut Session<'_>, what: &str) -> Outcome {
+    let client = session.client()?;
+    let same = match what.parse::<RequestId>() {
+        Ok(id) => {
+            let decision = client.model_call_decision(&id).await?;
+            let text = format!("{} on {}\n{}\n", decision.id, decision.node, decision.text.trim_end());
+            session.printer.report(&decision, &text)?;
+            decision.same
+        }
+        Err(_) => {
+            let replay = client.replay_model(json_file(Path::new(what))?).await?;
+            session.printer.report(&replay, &format!("{}\n", replay.text.trim_end()))?;
+            replay.same
+        }
+    };
+    Ok(if same { Exit::Success } else { Exit::Refused })
 }
 
 async fn apply(session: &mut Session<'_>, args: ApplyModels) -> Outcome<()> {
@@ -120,8 +134,16 @@ fn provider_of(args: AddProvider) -> Value {
         provider.insert("keys".into(), args.keys.iter().map(|name| name.as_str()).collect::<Vec<_>>().into());
     }
     if !args.models.is_empty() {
-        let models: Map<String, Value> = args.models.into_iter().map(|name| (name, json!({}))).collect();
-        provider.insert("models".into(), models.into());
+        let listed = args.models.iter().map(|model| match model.split_once('=') {
+            Some((name, known)) => (name.to_owned(), json!({"like": known})),
+            None => (model.clone(), json!({})),
+        });
+        provider.insert("models".into(), listed.collect::<Map<String, Value>>().into());
+    }
+    for (field, value) in [("api_version", args.api_version), ("sigv4_region", args.sigv4_region)] {
+        if let Some(value) = value {
+            provider.insert(field.into(), value.into());
+        }
     }
     provider.into()
 }

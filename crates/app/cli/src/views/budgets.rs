@@ -49,7 +49,7 @@ fn percent(used: i64, amount: i64) -> String {
 
 impl View for SpendInfo {
     const COLUMNS: &'static [&'static str] =
-        &["payer", "model", "requests", "failed", "tokens in", "tokens out", "usd", "estimated"];
+        &["payer", "model", "requests", "failed", "tokens in", "tokens out", "usd", "estimated", "cached"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -61,6 +61,7 @@ impl View for SpendInfo {
             self.tokens_output.to_string(),
             usd(self.nano_usd),
             self.estimated.to_string(),
+            self.cached.to_string(),
         ]
     }
 

@@ -3,11 +3,11 @@
 use agentos_api::{
     body::Page,
     model_admin::{
-        ExplainModel, ModelConfig, ModelEntry, ModelExplanation, ModelList, ModelReplay, ModelTest, ProviderInfo,
-        ProviderTest, ReplayModel, SetModelConfig, SetProvider, TestModel,
+        ExplainModel, ModelCallDecision, ModelConfig, ModelEntry, ModelExplanation, ModelList, ModelReplay, ModelTest,
+        ProviderInfo, ProviderTest, ReplayModel, SetModelConfig, SetProvider, TestModel,
     },
 };
-use agentos_types::Result;
+use agentos_types::{RequestId, Result};
 use reqwest::{Method, header::IF_MATCH};
 use serde_json::Value;
 
@@ -44,6 +44,11 @@ impl Client {
 
     pub async fn replay_model(&self, record: Value) -> Result<ModelReplay> {
         self.write(Method::POST, "/api/v1/models/replay", &ReplayModel { record }).await
+    }
+
+    /// By the request id of the call.
+    pub async fn model_call_decision(&self, id: &RequestId) -> Result<ModelCallDecision> {
+        self.get(&format!("/api/v1/model-calls/{id}"), &[]).await
     }
 
     /// One real generation of a few tokens.

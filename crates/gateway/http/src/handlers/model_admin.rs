@@ -3,12 +3,12 @@
 use agentos_api::{
     body::Page,
     model_admin::{
-        ExplainModel, ModelConfig, ModelEntry, ModelExplanation, ModelList, ModelReplay, ModelTest, ProviderInfo,
-        ProviderTest, ReplayModel, SetModelConfig, SetProvider, TestModel,
+        ExplainModel, ModelCallDecision, ModelConfig, ModelEntry, ModelExplanation, ModelList, ModelReplay, ModelTest,
+        ProviderInfo, ProviderTest, ReplayModel, SetModelConfig, SetProvider, TestModel,
     },
     models::{ModelBody, ModelOperation, ModelReply, ModelRequest},
 };
-use agentos_types::{Code, Fault, Result};
+use agentos_types::{Code, Fault, RequestId, Result};
 use axum::{
     Json,
     extract::State,
@@ -140,6 +140,17 @@ pub(crate) async fn explain_model(
     responses((status = 200, description = "Whether it is the same", body = ModelReplay)))]
 pub(crate) async fn replay_model(State(shared): Gateway, Body(body): Body<ReplayModel>) -> Answer<Json<ModelReplay>> {
     Ok(Json(shared.kernel.replay_model(body).await?))
+}
+
+/// How the target of a call was chosen, and whether this program would choose the same. The newest calls are kept.
+#[utoipa::path(get, path = "/api/v1/model-calls/{id}", tag = "model administration",
+    params(("id" = String, Path, description = "Request id of the call, as its answer says it")),
+    responses((status = 200, description = "The choices", body = ModelCallDecision)))]
+pub(crate) async fn model_call_decision(
+    State(shared): Gateway,
+    Id(id): Id<RequestId>,
+) -> Answer<Json<ModelCallDecision>> {
+    Ok(Json(shared.kernel.model_call_decision(&id).await?))
 }
 
 /// Lets a model write a few tokens, as a call of the token that asks: it is paid for, and recorded as every call is.

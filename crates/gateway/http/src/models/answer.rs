@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use serde_json::json;
 use tokio::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// Set by the connection, not by who answers.
 const NOT_COPIED: [HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
+/// Of a stream that leave in one write. A client that reads slower gets them in writes of its own pace anyway.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// Anthropic's own date for models whose day of release is not known.
 const UNKNOWN_DAY: &str = "1970-01-01T00:00:00Z";
 
@@ -97,13 +99,27 @@ fn streamed(pieces: mpsc::Receiver<Bytes>, watch: Option<Watch>) -> Body {
             }
         };
         tokio::select! {
-            piece = pieces.recv() => piece.map(|piece| (Ok(piece), (pieces, watch, false))),
+            piece = pieces.recv() => piece.map(|piece| (Ok(joined(piece, &mut pieces)), (pieces, watch, false))),
             () = revoked => {
                 pieces.close();
                 Some((Err(io::Error::other("the token is no longer valid")), (pieces, watch, true)))
             }
         }
     }))
+}
+
+/// With what waits behind it: one write for all of them.
+fn joined(first: Bytes, pieces: &mut mpsc::Receiver<Bytes>) -> Bytes {
+    let Ok(second) = pieces.try_recv() else { return first };
+    let mut all = BytesMut::with_capacity(first.len() + second.len());
+    all.extend_from_slice(&first);
+    all.extend_from_slice(&second);
+    while all.len() < JOINED_BYTES_MAX
+        && let Ok(piece) = pieces.try_recv()
+    {
+        all.extend_from_slice(&piece);
+    }
+    all.freeze()
 }
 
 /// The list of models as the protocol writes it.

@@ -12,7 +12,8 @@ use agentos_api::{
     model_admin::*,
 };
 use agentos_types::{
-    AgentName, Code, Fault, LogName, Result, Role, ScheduleId, Scope, SecretName, TaskId, Timestamp, TokenId,
+    AgentName, Code, Fault, LogName, RequestId, Result, Role, ScheduleId, Scope, SecretName, TaskId, Timestamp,
+    TokenId,
     agent::Agent,
     notify::Notice,
     task::{Schedule, Step, Task, TaskEvent, TaskState},
@@ -174,6 +175,11 @@ impl ModelAdmin for FakeKernel {
 
     async fn replay_model(&self, _: ReplayModel) -> Result<ModelReplay> {
         Ok(ModelReplay { same: true, text: String::new() })
+    }
+
+    async fn model_call_decision(&self, id: &RequestId) -> Result<ModelCallDecision> {
+        let (at, record) = (Timestamp::ZERO, json!({}));
+        Ok(ModelCallDecision { id: id.to_string(), at, node: "a".into(), same: true, text: String::new(), record })
     }
 
     async fn list_providers(&self) -> Result<Vec<ProviderInfo>> {

@@ -9,7 +9,7 @@ mod sandboxes;
 
 pub use egress::{client_hello, dns, http_head};
 pub use json::{bodies, frames, json};
-pub use models::{model_answer, model_request, model_stream};
+pub use models::{event_stream, model_answer, model_request, model_stream};
 pub use permissions::{cadence, envelope, grants, manifest, url};
 pub use proofs::{checkpoint, record, segment};
 pub use sandboxes::sandbox;

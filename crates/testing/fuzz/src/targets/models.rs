@@ -2,7 +2,9 @@
 
 use agentos_wire::{
     Ask, Changes, Dialect, Evidence, Phase, Protocol, Refusal, Seen, StreamReader, StreamWriter, Tap, classify,
-    emulate, input_tokens_max, peek, peek_embeddings, read_answer, read_ask, splice,
+    emulate,
+    eventstream::{Damaged, Decoder},
+    input_tokens_max, peek, peek_embeddings, read_answer, read_ask, splice,
     sse::{Frame, Scanner},
     write_answer, write_ask_as,
 };
@@ -143,6 +145,39 @@ fn translated(from: Protocol, to: Protocol, frames: &[Frame], is_terminal: bool)
         assert!(!matches!(tap.frame(&frame), Seen::Malformed), "{to}: {}", String::from_utf8_lossy(&frame.raw));
     }
     assert!(ended.is_ok() || is_terminal || !tap.is_terminal(), "{from} to {to}: a broken stream ends cleanly");
+}
+
+/// Bedrock's framing: the first byte tells how it is cut into reads.
+pub fn event_stream(data: &[u8]) {
+    let Some((first, stream)) = data.split_first() else { return };
+    let whole = decoded(stream, stream.len().max(1));
+    assert_eq!(decoded(stream, usize::from(*first).max(1)), whole, "a cut changes no event and no end");
+    let (events, damaged, is_torn) = whole;
+    assert!(damaged.is_none() || is_torn, "what is damaged does not end well");
+    let Some(frames) = frames(&events, events.len().max(1), events.len().max(1)) else {
+        panic!("no events are written")
+    };
+    for frame in &frames {
+        assert!(
+            frame.event.is_some() && serde_json::from_slice::<IgnoredAny>(&frame.data).is_ok(),
+            "each is named JSON"
+        );
+    }
+    let mut tap = Tap::new(Protocol::Messages);
+    frames.iter().for_each(|frame| drop(tap.frame(frame)));
+}
+
+/// What was read, why not more, and whether a connection may end there.
+fn decoded(stream: &[u8], length: usize) -> (Vec<u8>, Option<Damaged>, bool) {
+    let (mut decoder, mut events) = (Decoder::default(), Vec::new());
+    for part in stream.chunks(length) {
+        match decoder.events(part) {
+            Ok(read) => events.extend_from_slice(&read),
+            Err(damaged) => return (events, Some(damaged), true),
+        }
+    }
+    let damaged = decoder.next_message().err();
+    (events, damaged, decoder.is_torn())
 }
 
 /// `None` if one is too long.

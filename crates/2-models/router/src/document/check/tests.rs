@@ -33,6 +33,10 @@ const WHOLE: &str = r#"
     content_filter_fallback = true
     hedge = true
     min_context = 8000
+
+    [cache."agent:writer"]
+    ttl_s = 600
+    any_temperature = true
 "#;
 
 #[test]
@@ -45,6 +49,8 @@ fn a_whole_document_is_read_and_written_back_in_both_forms() {
     assert_eq!(document.providers["openai"].timeouts.idle_ms, 30_000, "what is not said is as usual");
     assert_eq!(document.routes["fast"].fallback[&FailureClass(Class::Timeout)], Rule::Stop);
     assert!(document.routes["fast"].ramp);
+    let cache = document.cache["agent:writer"];
+    assert_eq!((cache.ttl_s, cache.bytes_max, cache.any_temperature), (600, 16 << 20, true));
     let json = serde_json::to_string(&document).unwrap();
     assert_eq!(Document::from_json(&json).unwrap(), document);
     let toml = toml::to_string(&document).unwrap();
@@ -64,6 +70,8 @@ fn what_cannot_be_read_is_refused_with_its_place() {
         ("[providers.a]\nkind = \"openai\"\nprice = { input = \"-1\" }", "not a price"),
         ("[providers.a]\nkind = \"openai\"\nmodels.x.capabilities.magic = true", "unknown field `magic`"),
         ("unknown_price = \"guess\"", "UnknownPrice"),
+        ("decisions = \"some\"", "unknown variant `some`"),
+        ("[cache.\"agent:a\"]\nseconds = 1", "unknown field `seconds`"),
     ] {
         let fault = Document::from_toml(text).unwrap_err();
         assert_eq!(fault.code, Code::MODELS_INVALID);
@@ -181,6 +189,19 @@ fn each_mistake_is_told_with_its_field() {
 }
 
 #[test]
+fn a_cache_belongs_to_who_is_billed_and_has_bounds() {
+    check("[cache.\"token:tok_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E\"]", &[]);
+    for owner in ["team:blue", "agent:*", "writer", "agent:A B"] {
+        let wanted = format!("cache.{owner}: answers belong to");
+        check(&format!("[cache.\"{owner}\"]"), &[&wanted]);
+    }
+    check(
+        "[cache.\"agent:a\"]\nttl_s = 0\nbytes_max = 99999999999",
+        &["cache.agent:a.ttl_s: 0 is outside", "cache.agent:a.bytes_max: 99999999999 is outside"],
+    );
+}
+
+#[test]
 fn each_number_of_things_has_its_limit_and_problems_too() {
     let many = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
     let providers = many(65, &|index| format!("[providers.p{index}]\nkind = \"ollama\"\n"));
@@ -191,4 +212,37 @@ fn each_number_of_things_has_its_limit_and_problems_too() {
     let fault = document.check().unwrap_err();
     assert!(fault.message.contains("(and 31 more)"), "{}", fault.message);
     assert_eq!(fault.facts.len(), 32);
+}
+
+#[test]
+fn versions_and_regions_belong_to_the_kinds_that_have_them() {
+    let azure = |version: &str| {
+        format!(
+            "[providers.o]\nkind = \"azure\"\nkeys = [\"k\"]\nbase_url = \"https://r.example\"\napi_version = \"{version}\""
+        )
+    };
+    for good in ["2024-10-21", "2024-09-01-preview", "2025-04-01-preview", "preview", "v1"] {
+        check(&azure(good), &[]);
+    }
+    check(&azure("2024-06-01"), &["providers.o.api_version: versions before 2024-09-01 tell no usage of streams"]);
+    for bad in ["", "2024-10-21&x=1", "2024/10"] {
+        check(&azure(bad), &["providers.o.api_version: a date such as `2024-10-21`"]);
+    }
+    check(
+        "[providers.o]\nkind = \"openai\"\nkeys = [\"k\"]\napi_version = \"2024-10-21\"\nsigv4_region = \"us-east-1\"",
+        &[
+            "providers.o.api_version: a provider of kind 'openai' has no versions",
+            "providers.o.sigv4_region: only requests to a provider of kind 'bedrock' are signed",
+        ],
+    );
+    let bedrock = |more: &str| {
+        format!("[providers.o]\nkind = \"bedrock\"\nkeys = [\"k\"]\nbase_url = \"https://b.example\"\n{more}")
+    };
+    check(&bedrock("sigv4_region = \"eu-central-1\""), &[]);
+    check(&bedrock("sigv4_region = \"EU/1\""), &["providers.o.sigv4_region: the name of a region"]);
+    check(
+        &bedrock("protocols = [\"gemini\"]\nmodels.m = { protocols = [\"chat\", \"gemini\"] }"),
+        &["providers.o.protocols: Bedrock has no such", "providers.o.models.m.protocols: Bedrock has no such"],
+    );
+    check(&bedrock("headers = { x-amz-date = \"1\" }"), &["providers.o.headers.x-amz-date: this header is written by"]);
 }

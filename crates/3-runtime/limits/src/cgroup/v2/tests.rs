@@ -31,6 +31,7 @@ fn limits_are_written_as_the_kernel_reads_them() {
         cpu_percent: Some(150),
         processes: Some(64),
         disk_bytes_per_second: Some(1_000_000),
+        disk: Some("254:0".to_owned()),
     };
     assert_eq!(driver.limit(group.path(), &limits), []);
     let expected = ["1069547520", "1073741824", "0", "1", "150000 100000", "64", "254:0 rbps=1000000 wbps=1000000"];
@@ -69,13 +70,13 @@ fn use_is_read_as_the_kernel_writes_it() {
     write("pids.current", "3\n");
     write("pids.peak", "8\n");
     write("pids.events", "max 6\n");
-    write("io.stat", "254:0 rbytes=100 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n7:0 rbytes=1 wbytes=2 rios=0 wios=0\n");
+    write("io.stat", "254:0 rbytes=100 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n8:0 rbytes=1 wbytes=2 rios=0 wios=0\n7:0 rbytes=50 wbytes=20\n");
     let usage = Version2::usage(group.path());
     let cpu = CpuUsage { total_us: 10, user_us: 7, system_us: 3, periods: 5, throttled_periods: 4, throttled_us: 99 };
     assert_eq!(usage.cpu, Some(cpu));
     assert_eq!(usage.memory, Some(MemoryUsage { bytes: 4_096, peak_bytes: None, limit_hits: 2, oom_kills: 1 }));
     assert_eq!(usage.processes, Some(super::super::ProcessUsage { count: 3, peak: Some(8), refused: 6 }));
-    assert_eq!(usage.disk, Some(DiskUsage { read_bytes: 101, write_bytes: 22 }));
+    assert_eq!(usage.disk, Some(DiskUsage { read_bytes: 101, write_bytes: 22 }), "an image's bytes reach its disk too");
     assert_eq!(Version2::usage(Path::new("/nowhere")), GroupUsage::default());
     // Older kernels count a refusal in the group below; newer ones in both.
     fs::create_dir(group.path().join("main")).unwrap();

@@ -22,8 +22,9 @@ fn render_spend(page: &mut Page, total: &SpendRow) {
     page.family(&names::SPEND_USD, [(Vec::new(), total.nano_usd as f64 / NANO_USD as f64)]);
     let labelled = |(label, count): (&str, i64)| (vec![label.to_owned()], count as f64);
     page.family(&names::SPEND_TOKENS, [("input", total.tokens_input), ("output", total.tokens_output)].map(labelled));
-    let succeeded = total.requests - total.failures;
-    page.family(&names::SPEND_REQUESTS, [("succeeded", succeeded), ("failed", total.failures)].map(labelled));
+    let succeeded = total.requests - total.failures - total.cached;
+    let outcomes = [("succeeded", succeeded), ("failed", total.failures), ("cached", total.cached)];
+    page.family(&names::SPEND_REQUESTS, outcomes.map(labelled));
 }
 
 /// Of an operator's and a manifest's budget for the same thing the fuller one counts, as it does for calls. Each run counts by

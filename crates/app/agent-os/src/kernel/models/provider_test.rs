@@ -9,8 +9,9 @@ use agentos_api::{
     model_admin::{ProviderKeyTest, ProviderTest},
 };
 use agentos_dialer::{CheckedUrl, Header, Method, Request};
+use agentos_models::{ToSign, key_headers, models_url};
 use agentos_router::{Kind, Provider};
-use agentos_secrets::{ExposeSecret, SecretString};
+use agentos_secrets::SecretString;
 use agentos_types::{
     Result, SecretName,
     audit::{Decision, Phase},
@@ -39,6 +40,10 @@ pub(super) async fn run(kernel: &ServerKernel, context: &Context, name: &str, sa
         };
         record(Phase::Intent, Decision::Allowed, "asked").await?;
         let test = ask(kernel, said, secret).await;
+        if let Some(secret) = secret.filter(|_| test.ok) {
+            // On another node than the one where the secret was replaced this is how calls hear of it at once.
+            kernel.models.router.forgive_key(secret);
+        }
         let decision = if test.ok { Decision::Succeeded } else { Decision::Failed };
         let status = test.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
         record(Phase::Outcome, decision, &status).await?;
@@ -62,7 +67,10 @@ async fn ask(kernel: &ServerKernel, said: &Provider, secret: Option<&String>) ->
             let text = if ok { String::new() } else { words(&body) };
             ProviderKeyTest { ok, status: Some(status), models, text, ..told }
         }
-        Err(fault) => ProviderKeyTest { text: fault.message, ..told },
+        Err(fault) => {
+            let hint = fault.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            ProviderKeyTest { text: fault.message + &hint, ..told }
+        }
     }
 }
 
@@ -74,9 +82,15 @@ async fn key_of(kernel: &ServerKernel, secret: Option<&String>) -> Result<Option
 
 async fn send(kernel: &ServerKernel, said: &Provider, key: Option<SecretString>) -> Result<(u16, Vec<u8>)> {
     let dialer = &kernel.dialer;
-    let mut request = Request::new(Method::Get, CheckedUrl::parse(&url(said))?);
-    request.headers = said.headers.iter().map(|(name, value)| Header::new(name, value)).collect();
-    request.headers.extend(key.map(|key| authentication(said.kind, &key)));
+    let url = CheckedUrl::parse(&models_url(said))?;
+    let mut headers: Vec<Header> = said.headers.iter().map(|(name, value)| Header::new(name, value)).collect();
+    if let Some(key) = key {
+        let to_sign = ToSign { method: "GET", url: &url, body: b"", at: kernel.ambient.now() };
+        let known = key_headers(said.kind, said.sigv4_region.as_deref(), &key, to_sign)?;
+        headers.extend(known.into_iter().map(|(name, value)| Header::sensitive(name, value)));
+    }
+    let mut request = Request::new(Method::Get, url);
+    request.headers = headers;
     if said.kind == Kind::Anthropic {
         request.headers.push(Header::new("anthropic-version", ANTHROPIC_VERSION));
     }
@@ -87,35 +101,10 @@ async fn send(kernel: &ServerKernel, said: &Provider, key: Option<SecretString>)
     Ok((answer.status, answer.body))
 }
 
-fn url(said: &Provider) -> String {
-    let base = said.base_url.as_deref().or(said.kind.base_url()).unwrap_or_default().trim_end_matches('/');
-    match said.kind {
-        Kind::Anthropic => format!("{base}/v1/models"),
-        Kind::Gemini => format!("{base}/v1beta/models"),
-        Kind::Azure => {
-            let version = said.api_version.as_deref().unwrap_or("2024-10-21");
-            format!("{base}/openai/models?api-version={version}")
-        }
-        Kind::Openai | Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => format!("{base}/models"),
-    }
-}
-
-fn authentication(kind: Kind, key: &SecretString) -> Header {
-    let key = key.expose_secret();
-    match kind {
-        Kind::Anthropic => Header::sensitive("x-api-key", key),
-        Kind::Gemini => Header::sensitive("x-goog-api-key", key),
-        Kind::Azure => Header::sensitive("api-key", key),
-        Kind::Openai | Kind::Ollama | Kind::Bedrock | Kind::OpenaiCompatible => {
-            Header::sensitive("authorization", format!("Bearer {key}"))
-        }
-    }
-}
-
-/// `data` of OpenAI and Anthropic, `models` of Gemini.
+/// `data` of OpenAI and Anthropic, `models` of Gemini, `modelSummaries` of Bedrock.
 fn count(body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    let list = body.get("data").or_else(|| body.get("models"))?.as_array()?;
+    let list = ["data", "models", "modelSummaries"].into_iter().find_map(|name| body.get(name))?.as_array()?;
     u64::try_from(list.len()).ok()
 }
 
@@ -132,24 +121,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_asked_at_its_own_place() {
-        for (kind, expected) in [
-            ("openai", "https://api.openai.com/v1/models"),
-            ("anthropic", "https://api.anthropic.com/v1/models"),
-            ("gemini", "https://generativelanguage.googleapis.com/v1beta/models"),
-            ("ollama", "http://127.0.0.1:11434/v1/models"),
-        ] {
-            let said: Provider = serde_json::from_value(serde_json::json!({ "kind": kind })).unwrap();
-            assert_eq!(url(&said), expected);
-        }
-    }
-
-    #[test]
     fn what_a_provider_says_is_short_and_harmless() {
         assert_eq!(words(br#"{"error":{"message":"no\u001b[31m such key"}}"#), "no[31m such key");
         assert_eq!(words(b"<html>gone</html>"), "<html>gone</html>");
         assert_eq!(count(br#"{"data":[{},{}]}"#), Some(2));
         assert_eq!(count(br#"{"models":[{}]}"#), Some(1));
+        assert_eq!(count(br#"{"modelSummaries":[{},{},{}]}"#), Some(3));
         assert_eq!(count(b"[]"), None);
     }
 }

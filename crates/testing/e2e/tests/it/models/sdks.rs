@@ -61,7 +61,7 @@ async fn official_clients_see_no_difference_to_their_provider() {
 }
 
 /// What only one of the two families has.
-fn own_orders(sdk: Sdk) -> (Vec<Value>, Vec<Value>) {
+pub fn own_orders(sdk: Sdk) -> (Vec<Value>, Vec<Value>) {
     if !sdk.is_openai() {
         return (vec![json!({"do": "count", "model": "far", "text": "one two three"})], vec![json!({"tokens": 3})]);
     }
