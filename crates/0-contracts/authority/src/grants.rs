@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use agentos_types::{Category, Code, Fault, Grant, Result};
 
-use crate::{Demand, pattern::Pattern};
+use crate::{Demand, host::HostPattern, pattern::Pattern};
 
 /// Upper bound of patterns in one manifest: every call walks the list.
 const PATTERNS_MAX: usize = 1_000;
@@ -67,10 +67,26 @@ impl GrantSet {
     }
 
     fn tcp_ports(&self) -> impl Iterator<Item = u16> {
+        self.connections().filter_map(Pattern::tcp_port)
+    }
+
+    /// Whether a connection to this very host at this port was granted, by its name and by no star.
+    pub fn names_host(&self, host: &str, port: u16) -> bool {
+        let is_it = |found: &HostPattern| matches!(found, HostPattern::Exact(exact) if exact == host);
+        self.connections().any(|pattern| pattern.tcp_port() == Some(port) && pattern.tcp_host().is_some_and(is_it))
+    }
+
+    /// Names that may be connected to at some port, and of those with a star the name that they lie below. No addresses.
+    pub fn connect_names(&self) -> BTreeSet<&str> {
+        let is_name = |text: &&str| !text.starts_with('[') && text.parse::<std::net::IpAddr>().is_err();
+        self.connections().filter_map(Pattern::tcp_host).map(HostPattern::base).filter(is_name).collect()
+    }
+
+    fn connections(&self) -> impl Iterator<Item = &Pattern> {
         self.rules
             .iter()
             .filter(|rule| rule.category == Category::Net && rule.actions.iter().any(|action| action == "connect"))
-            .flat_map(|rule| rule.patterns.iter().filter_map(Pattern::tcp_port))
+            .flat_map(|rule| &rule.patterns)
     }
 
     /// Whether any model may be called.
@@ -204,6 +220,31 @@ mod tests {
         assert_eq!(GrantSet::compile(&[grant("connect", &all)]).unwrap().connect_ports().len(), PORTS_MAX);
         let refused = GrantSet::compile(&[grant("connect", &all), grant("connect", &[tcp(22)])]).unwrap_err();
         assert_eq!(refused.code, Code::MANIFEST_INVALID);
+    }
+
+    #[test]
+    fn a_host_that_is_named_is_told_from_one_below_a_star() {
+        let resources =
+            ["tcp://api.example:443", "tcp://db.example:5432", "tcp://*.cdn.example:443", "tcp://10.0.0.1:443"];
+        let fetch = ["https://fetched.example/*".to_owned()];
+        let grant = |verb: &str, resources: Vec<String>| Grant {
+            category: Category::Net,
+            actions: vec![verb.into()],
+            resources,
+        };
+        let connect = grant("connect", resources.map(str::to_owned).into());
+        let set = GrantSet::compile(&[connect, grant("fetch", fetch.into())]).unwrap();
+        for (host, port, named) in [
+            ("api.example", 443, true),
+            ("api.example", 80, false),
+            ("db.example", 443, false),
+            ("a.cdn.example", 443, false),
+            ("cdn.example", 443, false),
+            ("fetched.example", 443, false),
+        ] {
+            assert_eq!(set.names_host(host, port), named, "{host}:{port}");
+        }
+        assert_eq!(set.connect_names().into_iter().collect::<Vec<_>>(), ["api.example", "cdn.example", "db.example"]);
     }
 
     #[test]

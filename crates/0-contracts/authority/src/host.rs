@@ -42,6 +42,14 @@ impl HostPattern {
         }
     }
 
+    /// The name, or the one below which all lie.
+    pub(crate) fn base(&self) -> &str {
+        match self {
+            HostPattern::Exact(exact) => exact,
+            HostPattern::Below(suffix) => suffix.trim_start_matches('.'),
+        }
+    }
+
     pub(crate) fn matches(&self, host: &str) -> bool {
         match self {
             HostPattern::Exact(exact) => host == exact,

@@ -84,6 +84,14 @@ impl Pattern {
         }
     }
 
+    /// Host of a TCP pattern.
+    pub(crate) fn tcp_host(&self) -> Option<&HostPattern> {
+        match self {
+            Pattern::Tcp { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     pub(crate) fn root(&self) -> Option<&str> {
         match self {
             Pattern::Root(root) => Some(root),

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub const EGRESS_VERSION: u32 = 2;
+pub const EGRESS_VERSION: u32 = 3;
 
 /// Ports inside a sandbox at which the proxy listens: CONNECT and absolute-form HTTP, then what is caught unasked.
 pub const PROXY_PORT: u16 = 3128;
@@ -27,7 +27,7 @@ pub enum ToProxy {
     Attach(Box<Attachment>),
     /// It has ended: close its listeners and connections, and send what is left to report.
     Detach { sandbox: u64 },
-    /// The answer to an [`FromProxy::Ask`].
+    /// The answer to an [`FromProxy::Ask`]. With [`Verdict::Models`] comes one descriptor, otherwise none.
     Verdict { ask: u64, verdict: Verdict },
     /// Are you there? Answered by a [`FromProxy::Moved`] for each sandbox on which something moved since the last ping, then
     /// by a [`FromProxy::Pong`] with the same number. A proxy that stays silent is replaced.
@@ -41,7 +41,8 @@ pub struct Attachment {
     pub sandbox: u64,
     pub listeners: Vec<crate::sandbox::Listener>,
     pub limits: EgressLimits,
-    /// Hosts whose TLS ends at the proxy, because a credential is put in there; `authority` signs for them.
+    /// Hosts whose TLS ends at the proxy, because a credential is put in there; `authority` signs for them, and for those of
+    /// providers of models, which are asked for one by one.
     pub terminated_hosts: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<CertificateAuthority>,
@@ -112,7 +113,7 @@ pub enum FromProxy {
     Pong {
         n: u64,
     },
-    /// What came of a granted wish. Once for each that was allowed, but names.
+    /// What came of a granted wish. Once for each that was allowed, but names and what ends at the models here.
     Closed {
         ask: u64,
         sandbox: u64,
@@ -152,6 +153,9 @@ pub enum Verdict {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         number: Option<u32>,
     },
+    /// To a [`Wish::Connect`] to port 443: the host is one of a provider of models, and nothing goes there. TLS ends at the
+    /// proxy, and what is inside of it goes to the stream socket that comes with this message and is the server's.
+    Models,
     Denied {
         /// For example `AOS-1402`.
         code: String,
@@ -165,6 +169,7 @@ impl std::fmt::Debug for Verdict {
         match self {
             Verdict::Allowed { headers, .. } => write!(f, "Allowed with {} headers", headers.len()),
             Verdict::Named { number } => write!(f, "Named({number:?})"),
+            Verdict::Models => write!(f, "Models"),
             Verdict::Denied { code, .. } => write!(f, "Denied({code})"),
         }
     }

@@ -201,6 +201,10 @@ codes! {
     MODEL_BODIES_FULL = 2040, 503, "No room for another body", "The bodies of all calls of models that are under way have as many bytes as `models.held_bytes_max` allows. Nothing was sent, and nothing is lost.", "Ask again after the time given; raise `models.held_bytes_max` if it stays.";
     MODEL_KEY_REUSED = 2041, 422, "Idempotency key of a model call reused", "The idempotency key was used within the last day with a different request. Nothing was sent.", "Use a new key for a new request.";
     MODEL_DECISION_NOT_KEPT = 2042, 404, "Choice of a call is not kept", "No call with this id has left a record of how its target was chosen: nobody has such a model, its answer came from memory, newer calls took its place, or the document says `decisions = \"drop\"`.", "Look the call up with `agent-os audit query`; `agent-os model explain` shows whom a request would reach now.";
+
+    // 205x: connections that were caught on their way to a provider of models
+    CAPTURED_PATH = 2051, 404, "Not served behind a provider's host", "A program inside of a sandbox asked the host of a provider of models for something that is no call of a model. Its agent has a grant `model:call`, so the host is reached through the models of this installation, and nothing else of it. Nothing was sent.", "Ask for chat completions, responses, messages, embeddings or the list of models. A program that needs the provider itself needs a grant `net:connect` to `tcp://HOST:443` that names the host without a star, and the provider's key as a credential; its calls then pass no router and no budget.";
+    CAPTURED_HOST = 2052, 421, "Another host than the connection's", "A request on a connection to a provider of models names another host than the one that the connection was opened for. Nothing was sent.", "Open a connection for each host; a client that is right about its hosts never sees this.";
 }
 
 impl Code {

@@ -158,6 +158,8 @@ metrics! {
     EGRESS_SANDBOXES = "agentos_egress_sandboxes" gauge [] "Sandboxes with a way out.";
     EGRESS_RESTARTS = "agentos_egress_proxy_restarts_total" counter [] "Egress proxies that ended or hung and were replaced.";
     EGRESS_UP = "agentos_egress_proxy_up" gauge [] "1 while the egress proxy answers.";
+    MODEL_EDGE_REQUESTS = "agentos_model_edge_requests_total" counter ["door"] "Requests of programs inside of sandboxes for models: by their loopback, or captured on the way to a provider's host.";
+    MODEL_EDGE_CONNECTIONS = "agentos_model_edge_connections" gauge ["door"] "Open connections of programs inside of sandboxes to models, by loopback or captured.";
     BUDGETS = "agentos_budgets" gauge [] "Budgets that are set.";
     BUDGET_USED = "agentos_budget_used_ratio" gauge ["scope" "period" "unit"] "Part of a budget that is used in the period that is now; above 1 where a provider reported more than was reserved.";
     SPEND_USD = "agentos_spend_today_usd" gauge [] "Cost of the model calls since midnight UTC.";

@@ -14,6 +14,7 @@ use crate::{
     Asked, Caching, Document, Emulate, Exclusion, Kind, Operation, Policy, Rules, UnknownPrice, Waits,
     document::{Model, Provider, Route},
     health::{Buckets, HealthKey, Healths, TargetHealth},
+    hosts::{self, ProviderHost},
 };
 
 /// A request whose bound is more than this many times the window does not fit by any count: the bound takes three bytes for a
@@ -29,6 +30,7 @@ pub struct Config {
     pub(crate) providers: BTreeMap<String, Arc<Place>>,
     pub(crate) routes: BTreeMap<String, Arc<Group>>,
     pub(crate) assumed_price: Option<Arc<Price>>,
+    hosts: BTreeMap<String, ProviderHost>,
 }
 
 /// A provider.
@@ -103,7 +105,8 @@ impl Config {
             UnknownPrice::Refuse(_) => None,
             UnknownPrice::Worst(price) => Some(Arc::new(price.into())),
         };
-        let mut config = Self { revision, document, catalog, providers, routes: BTreeMap::new(), assumed_price };
+        let hosts = hosts::hosts(providers.values().map(|place| place.as_ref()));
+        let mut config = Self { revision, document, catalog, providers, routes: BTreeMap::new(), assumed_price, hosts };
         let made =
             config.document.routes.iter().map(|(name, route)| (name.clone(), Arc::new(config.group(name, route))));
         config.routes = made.collect();
@@ -133,6 +136,11 @@ impl Config {
             models.map(move |(model, _)| (format!("{name}/{model}"), Some(name.as_str())))
         });
         aliases.chain(models).collect()
+    }
+
+    /// Hosts at which programs may look for models by themselves, by their canonical names.
+    pub fn hosts(&self) -> &BTreeMap<String, ProviderHost> {
+        &self.hosts
     }
 
     /// How answers to this caller are cached, if the operator wants it.

@@ -14,6 +14,7 @@ mod config;
 mod document;
 mod explain;
 mod health;
+mod hosts;
 mod names;
 mod plan;
 mod probe;
@@ -30,6 +31,7 @@ pub use document::{
     Problem, Provider, Refuse, Route, RouteTarget, Rule, Timeouts, UnknownPrice,
 };
 pub use health::{BreakerState, Change, HealthView, KeyView, LaneView, Observed};
+pub use hosts::ProviderHost;
 pub use plan::Plan;
 pub use probe::{Probe, ProbeView, Probed};
 pub use record::{DecisionRecord, Mismatch, Step, replay};

@@ -1,10 +1,12 @@
 //! Where programs inside of a sandbox speak to models: one listener of their own network, which the server answers itself. Who
-//! reaches it needs no key, because nobody but this sandbox can; so the keys that its programs are given are placeholders. An
-//! agent without a grant for models gets no listener.
+//! reaches it needs no key, because nobody but this sandbox can; so the keys that its programs are given are placeholders. A
+//! program that knows nothing but its provider's own host comes to the same models, by the egress proxy. An agent without a
+//! grant for models gets neither.
 
-use std::{collections::BTreeMap, net::TcpListener, os::fd::OwnedFd};
+use std::{collections::BTreeMap, net::TcpListener, os::fd::OwnedFd, sync::Arc};
 
 use agentos_authority::Caller;
+use agentos_egress::control::ModelHosts;
 use agentos_protocol::sandbox::{Listener, MODEL_PORT};
 use agentos_sandbox::plan::Plan;
 use agentos_types::{Fault, Result, TaskId};
@@ -18,6 +20,9 @@ const PLACEHOLDER: &str = "agent-os-placeholder";
 pub trait ModelDoors: Send + Sync + std::fmt::Debug {
     /// Serves the listener until the token is cancelled, and then drops it with all of its connections.
     fn open(&self, visitor: Visitor, listener: TcpListener, until: CancellationToken) -> Result<()>;
+
+    /// For connections that the same programs open to the hosts of providers; they end with the token as well.
+    fn hosts(&self, visitor: Visitor, until: CancellationToken) -> Arc<dyn ModelHosts>;
 }
 
 /// Whose programs come through.
@@ -42,10 +47,35 @@ impl Visitor {
 #[derive(Debug)]
 pub(crate) struct ModelDoor(#[expect(dead_code, reason = "its drop is its work")] DropGuard);
 
-/// Adds to the plan what the door needs inside. Last, because listeners are handed out in order.
-pub(crate) fn prepare(plan: &mut Plan) {
-    plan.listeners.push(Listener::Tcp(MODEL_PORT));
-    add_environment(&mut plan.environment);
+/// The doors of one life, before its sandbox is there.
+pub(crate) struct Prepared {
+    doors: Arc<dyn ModelDoors>,
+    visitor: Visitor,
+    until: CancellationToken,
+}
+
+impl Prepared {
+    pub(crate) fn new(doors: Arc<dyn ModelDoors>, visitor: Visitor) -> Self {
+        Self { doors, visitor, until: CancellationToken::new() }
+    }
+
+    pub(crate) fn hosts(&self) -> Arc<dyn ModelHosts> {
+        self.doors.hosts(self.visitor.clone(), self.until.clone())
+    }
+
+    /// Adds to the plan what the door needs inside. Last, because listeners are handed out in order.
+    pub(crate) fn add_to(&self, plan: &mut Plan) {
+        plan.listeners.push(Listener::Tcp(MODEL_PORT));
+        add_environment(&mut plan.environment);
+    }
+
+    /// The sandbox stands, and the last of its listeners is this one. What came before waits in the kernel.
+    pub(crate) fn open(self, listeners: &mut Vec<OwnedFd>) -> Result<ModelDoor> {
+        let listener =
+            listeners.pop().ok_or_else(|| Fault::internal("the sandbox came without the listener for models"))?;
+        self.doors.open(self.visitor, TcpListener::from(listener), self.until.clone())?;
+        Ok(ModelDoor(self.until.drop_guard()))
+    }
 }
 
 /// Under what the manifest sets.
@@ -58,15 +88,6 @@ fn add_environment(environment: &mut BTreeMap<String, String>) {
     ] {
         environment.entry(name.to_owned()).or_insert(value);
     }
-}
-
-/// The sandbox stands, and the last of its listeners is this one. What came before waits in the kernel.
-pub(crate) fn open(doors: &dyn ModelDoors, visitor: Visitor, listeners: &mut Vec<OwnedFd>) -> Result<ModelDoor> {
-    let listener =
-        listeners.pop().ok_or_else(|| Fault::internal("the sandbox came without the listener for models"))?;
-    let until = CancellationToken::new();
-    doors.open(visitor, TcpListener::from(listener), until.clone())?;
-    Ok(ModelDoor(until.drop_guard()))
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! The way out of one life: listeners in its sandbox that the egress proxy answers, and where credentials are put in, the
-//! file of certificates that its programs trust. An agent whose manifest leads nowhere gets neither.
+//! The way out of one life: listeners in its sandbox that the egress proxy answers, and where credentials are put in or models
+//! are called, the file of certificates that its programs trust. An agent whose manifest leads nowhere gets neither.
 
 use std::{
     fs,
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::PathBuf,
+    sync::Arc,
 };
 
 use agentos_authority::Caller;
 use agentos_base::fs::create_private_directory;
-use agentos_egress::control::{Attached, Bytes, Egress, Guest, limits_of};
+use agentos_egress::control::{Attached, Bytes, Egress, Guest, ModelHosts, limits_of};
 use agentos_protocol::egress::EgressLimits;
 use agentos_sandbox::plan::{Authority, Plan};
 use agentos_types::{Fault, Manifest, Result, Timestamp};
@@ -18,7 +19,7 @@ use agentos_types::{Fault, Manifest, Result, Timestamp};
 #[derive(Clone, Debug)]
 pub struct WaysOut {
     pub egress: Egress,
-    /// Files of certificates, one for each life that has credentials.
+    /// Files of certificates, one for each life that has credentials or calls models.
     pub bundles: PathBuf,
 }
 
@@ -55,11 +56,12 @@ impl WaysOut {
         &self,
         caller: Caller,
         manifest: &Manifest,
+        models: Option<Arc<dyn ModelHosts>>,
         plan: &mut Plan,
         now: Timestamp,
     ) -> Result<Option<Prepared>> {
         let instance = caller.instance.clone();
-        let Some(guest) = Guest::of(caller, manifest, now)? else { return Ok(None) };
+        let Some(guest) = Guest::of(caller, manifest, models, now)? else { return Ok(None) };
         plan.listeners = guest.listeners();
         let bundle = match guest.certificate() {
             None => None,

@@ -92,6 +92,19 @@ impl Models for ServerModels {
         let visible = named.filter(|(id, _)| self.monitor.may_name(&known.party, id));
         Ok(visible.map(|(id, owned_by)| ModelInfo { id, owned_by }).collect())
     }
+
+    /// A refusal that cannot be recorded is a refusal all the same.
+    async fn refused(&self, caller: &ModelCaller, target: &str, code: Code) {
+        let ModelCaller::Agent { agent, instance, .. } = caller else { return };
+        let written = match self.quarters.caller(agent, instance) {
+            Ok(caller) => self.monitor.capture_refused(&caller, target, code).await,
+            // Its life is over; so are the counts of it.
+            Err(_) => return,
+        };
+        if let Err(fault) = written {
+            tracing::warn!(%fault, "a refusal at a provider's host is not recorded");
+        }
+    }
 }
 
 fn operation_of(operation: ModelOperation) -> Operation {

@@ -29,7 +29,7 @@ use agentos_ledger::{Ledger, LedgerOptions};
 use agentos_monitor::{Bounds, Monitor, Rules};
 use agentos_secrets::{Secrets, SecretsKey};
 use agentos_store::{Store, StoreOptions};
-use agentos_supervisor::{Commands, ModelDoors, Quarters, Supervisor, SupervisorOptions};
+use agentos_supervisor::{Commands, Quarters, Supervisor, SupervisorOptions};
 use agentos_tasks::{
     Tasks, TasksOptions,
     retention::{Policy, Retention},
@@ -216,7 +216,9 @@ impl Server {
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
-        options.model_doors = Some(doors(&config, models.clone(), (&ambient, &background), model_room));
+        let edge = edge(&config, models.clone(), (&ambient, &background), model_room);
+        let model_edge = edge.counts.clone();
+        options.model_doors = Some(Arc::new(ServedDoors { edge, router: document.router.clone() }));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
@@ -254,6 +256,7 @@ impl Server {
             models: document,
             dialer,
             egress,
+            model_edge,
             witnesses,
             ambient: ambient.clone(),
             layout,
@@ -430,16 +433,17 @@ fn supervisor_options(
 }
 
 /// Where programs inside of sandboxes reach models.
-fn doors(config: &Config, models: Arc<dyn Models>, kernel: (&Ambient, &Background), room: Room) -> Arc<dyn ModelDoors> {
+fn edge(config: &Config, models: Arc<dyn Models>, kernel: (&Ambient, &Background), room: Room) -> ModelEdge {
     let (ambient, background) = kernel;
-    Arc::new(ServedDoors(ModelEdge {
+    ModelEdge {
         models,
         ambient: ambient.clone(),
         background: background.clone(),
         body_bytes_max: config.models_body_bytes_max(),
         room,
         request_timeout: config.gateway_request_timeout(),
-    }))
+        counts: Arc::default(),
+    }
 }
 
 fn connections_max(config: &Config, limit: usize) -> usize {

@@ -2,7 +2,7 @@
 //! listeners inside of sandboxes for agents; both write nothing of their own, because errors too are told in the client's
 //! protocol.
 
-use agentos_types::{AgentName, InstanceId, RequestId, Result, TaskId, TokenId};
+use agentos_types::{AgentName, Code, InstanceId, RequestId, Result, TaskId, TokenId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -86,4 +86,8 @@ pub trait Models: Send + Sync + 'static {
 
     /// What this caller may name.
     async fn list(&self, caller: &ModelCaller) -> Result<Vec<ModelInfo>>;
+
+    /// Something that a connection which was caught on its way to a provider asked for is no call of a model, and was not
+    /// done: for the log. `target` is a URL without its query.
+    async fn refused(&self, caller: &ModelCaller, target: &str, code: Code);
 }

@@ -27,7 +27,10 @@ pub mod tls;
 mod ws;
 
 pub use access::access_markdown;
-pub use models::edge::{ModelEdge, Who};
+pub use models::{
+    door::{CapturedHost, DoorCounts, EdgeCounts},
+    edge::{Captures, ModelEdge, Who},
+};
 pub use openapi::{openapi, openapi_json};
 pub use routes::{Access, PUBLIC_ROUTES, ROUTES, Route};
 pub use server::{Gateway, GatewayOptions, Ports, TakenAddress};

@@ -5,13 +5,14 @@
 //! connection or request has a durable intent before the answer and an outcome afterwards. What cannot be recorded is
 //! refused. Not here: bytes, addresses, secrets. The proxy carries and dials, the broker reveals.
 
+mod capture;
 mod exit;
 mod passage;
 mod repeats;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agentos_authority::{Caller, Credential, HostRule};
+use agentos_authority::{Caller, HostRule};
 use agentos_dialer::HostPort;
 use agentos_failpoint::{Point, hit};
 use agentos_protocol::egress::{Refusal, Wish};
@@ -20,10 +21,12 @@ use agentos_types::{
     audit::{AuditEvent, Decision, Phase},
 };
 
+pub use capture::{Captured, Terms};
 pub use exit::Exit;
 pub use passage::{Closing, Passage};
 
 use self::{
+    capture::ends_here,
     exit::{Asked, action_of, check_literal, spell},
     repeats::{Refused, Repeats, Summary, Who},
 };
@@ -43,6 +46,24 @@ pub struct EgressRules {
     pub allowed_domains: Option<Vec<HostRule>>,
     /// Targets whose addresses may be private.
     pub private_exceptions: Vec<HostPort>,
+}
+
+/// What becomes of a wish that was allowed.
+#[derive(Debug)]
+pub enum Way {
+    /// The name may be known; nothing leaves for it.
+    Known,
+    /// One connection or request, to be carried out once.
+    Out(Box<Passage>),
+    /// One connection that ends at the models here.
+    Models(Captured),
+}
+
+/// A wish that was decided and not recorded yet.
+enum Decided {
+    Name(Asked),
+    Out(Asked),
+    Models(Asked),
 }
 
 /// What the door remembers about ways out.
@@ -66,17 +87,20 @@ impl Egress {
 }
 
 impl Monitor {
-    /// Decides one wish of a program behind the proxy. `None`: the name may be known; nothing leaves for it. The faults
-    /// are those of [`Monitor::call`], with messages for the program inside.
-    pub async fn egress(&self, caller: &Caller, credentials: &[Credential], wish: &Wish) -> Result<Option<Passage>> {
+    /// Decides one wish of a program behind the proxy. The faults are those of [`Monitor::call`], with messages for the
+    /// program inside.
+    pub async fn egress(&self, caller: &Caller, terms: &Terms<'_>, wish: &Wish) -> Result<Way> {
         let inner = &self.inner;
-        let outcome = match inner.decide_egress(caller, credentials, wish) {
+        let outcome = match inner.decide_egress(caller, terms, wish) {
             Err(refused) => {
                 let (fault, shown) = *refused;
                 inner.refuse_egress(caller, action_of(wish), &shown, fault).await
             }
-            Ok(asked) if asked.is_name => inner.allow_name(caller, &asked).await.map(|()| None),
-            Ok(asked) => inner.clone().open_passage(caller, asked).await.map(Some),
+            Ok(Decided::Name(asked)) => inner.allow_name(caller, &asked).await.map(|()| Way::Known),
+            Ok(Decided::Models(asked)) => inner.capture(caller, &asked).await.map(Way::Models),
+            Ok(Decided::Out(asked)) => {
+                inner.clone().open_passage(caller, asked).await.map(|passage| Way::Out(Box::new(passage)))
+            }
         };
         outcome.map_err(|mut fault| {
             fault.message = clipped(inner.redactor.clean(&fault.message));
@@ -86,10 +110,9 @@ impl Monitor {
 
     /// The proxy itself refused something before it could ask: a request that can be read in two ways, a limit.
     pub async fn egress_refused(&self, caller: &Caller, target: Option<&str>, reason: &Refusal) -> Result<()> {
-        let shown: String = target.unwrap_or("-").chars().filter(|c| !c.is_control()).take(TARGET_CHARS_MAX).collect();
         let refused = Refused {
             action: "egress.refused",
-            shown: self.inner.redactor.clean(&shown),
+            shown: self.inner.redactor.clean(&shown(target.unwrap_or("-"))),
             reason: passage::word(reason),
         };
         self.inner.record_refusal(caller, refused).await
@@ -113,20 +136,19 @@ impl Monitor {
 }
 
 impl Inner {
-    /// Spelling ▸ grants ▸ operator's hosts ▸ literal addresses. The text is what a refusal is recorded about.
-    fn decide_egress(
-        &self,
-        caller: &Caller,
-        credentials: &[Credential],
-        wish: &Wish,
-    ) -> Result<Asked, Box<(Fault, String)>> {
-        let asked = spell(wish, credentials, &self.egress.private_exceptions)
+    /// Spelling ▸ providers of models ▸ grants ▸ operator's hosts ▸ literal addresses. The text is what a refusal is recorded
+    /// about.
+    fn decide_egress(&self, caller: &Caller, terms: &Terms<'_>, wish: &Wish) -> Result<Decided, Box<(Fault, String)>> {
+        let asked = spell(wish, terms.credentials, &self.egress.private_exceptions)
             .map_err(|fault| Box::new((fault, shown_raw(wish))))?;
+        if ends_here(caller, &asked, wish, terms) {
+            return Ok(if asked.is_name { Decided::Name(asked) } else { Decided::Models(asked) });
+        }
         self.minter
             .authorize(caller, &asked.demands, ())
             .and_then(|_| check_literal(&asked.exit))
             .map_err(|fault| Box::new((fault, asked.shown.clone())))?;
-        Ok(asked)
+        Ok(if asked.is_name { Decided::Name(asked) } else { Decided::Out(asked) })
     }
 
     /// What is allowed and leaves a record has a rate; refusals are bounded by being counted.
@@ -252,5 +274,9 @@ fn who(caller: &Caller) -> Who {
 /// A target that could not be spelled, as the program wrote it.
 fn shown_raw(wish: &Wish) -> String {
     let (Wish::Name { host } | Wish::Connect { host, .. } | Wish::Request { host, .. }) = wish;
-    host.chars().filter(|character| !character.is_control()).take(TARGET_CHARS_MAX).collect()
+    shown(host)
+}
+
+fn shown(target: &str) -> String {
+    target.chars().filter(|character| !character.is_control()).take(TARGET_CHARS_MAX).collect()
 }

@@ -1,6 +1,8 @@
 //! What becomes of one question of the proxy: it is judged, what it was granted is put on the desk, and the answer is made
 //! into the bytes that are sent. What does not fit into one message is denied by itself; nobody else notices.
 
+use std::os::fd::OwnedFd;
+
 use agentos_monitor::egress::Closing;
 use agentos_protocol::{
     egress::{ToProxy, Verdict, Wish, WishEnd},
@@ -14,8 +16,13 @@ use super::{Judgement, counts::one_more, desk::Desk, keeper::Shared, table::Entr
 /// What a verdict has around its headers.
 const AROUND_BYTES: usize = 256;
 
-/// One message. Wiped when dropped: the secrets of credentials are in it.
-pub(super) type Answer = Zeroizing<Vec<u8>>;
+/// One message, and what rides with it.
+pub(super) struct Answer {
+    /// Wiped when dropped: the secrets of credentials are in it.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// The end of a connection to models.
+    pub descriptor: Option<OwnedFd>,
+}
 
 pub(super) struct Question {
     pub ask: u64,
@@ -26,10 +33,10 @@ pub(super) struct Question {
 impl Question {
     /// `None` leaves the question without an answer, and nothing happens for it.
     pub async fn answer(&self, shared: &Shared, desk: &Desk, entry: &Entry) -> Option<Answer> {
-        let Judgement { verdict, passage } = shared.judge.judge(&entry.guest, &self.wish).await;
+        let Judgement { verdict, passage, models } = shared.judge.judge(&entry.guest, &self.wish).await;
         let verdict = self.named(verdict, entry);
         let is_denied = matches!(verdict, Verdict::Denied { .. });
-        let Some(answer) = encode(self.ask, verdict) else {
+        let Some(bytes) = encode(self.ask, verdict) else {
             one_more(&shared.counters.denied);
             let fault = too_large();
             if let Some(passage) = passage {
@@ -47,7 +54,7 @@ impl Question {
             return denied(self.ask, &Fault::new(Code::STORE_BUSY, "too many connections are open"));
         }
         one_more(if is_denied { &shared.counters.denied } else { &shared.counters.allowed });
-        Some(answer)
+        Some(Answer { bytes, descriptor: models })
     }
 
     /// A name that is allowed gets its number before anybody can be told of it.
@@ -59,7 +66,7 @@ impl Question {
 }
 
 pub(super) fn denied(ask: u64, fault: &Fault) -> Option<Answer> {
-    encode(ask, Judgement::denied(fault).verdict)
+    encode(ask, Judgement::denied(fault).verdict).map(|bytes| Answer { bytes, descriptor: None })
 }
 
 fn too_large() -> Fault {
@@ -68,13 +75,13 @@ fn too_large() -> Fault {
 }
 
 /// `None` if it does not fit into one message.
-fn encode(ask: u64, verdict: Verdict) -> Option<Answer> {
+fn encode(ask: u64, verdict: Verdict) -> Option<Zeroizing<Vec<u8>>> {
     // With room for all, so that no copy of a secret stays behind when it grows. In JSON a quote becomes two bytes.
     let room = match &verdict {
         Verdict::Allowed { headers, .. } => {
             headers.iter().map(|(name, value)| 2 * (name.len() + value.len()) + 8).sum()
         }
-        Verdict::Named { .. } | Verdict::Denied { .. } => 0,
+        Verdict::Named { .. } | Verdict::Models | Verdict::Denied { .. } => 0,
     };
     let mut bytes = Zeroizing::new(Vec::with_capacity(AROUND_BYTES + room));
     let mut message = ToProxy::Verdict { ask, verdict };

@@ -3,7 +3,7 @@
 use agentos_authority::Authorized;
 use agentos_monitor::{
     Monitor,
-    egress::{Closing, Exit},
+    egress::{Closing, Exit, Way},
 };
 use agentos_protocol::egress::{Refusal, Verdict, Wish, WishEnd};
 use agentos_secrets::{ExposeSecret, Secrets};
@@ -21,15 +21,19 @@ pub struct MonitorJudge {
 #[async_trait]
 impl Judge for MonitorJudge {
     async fn judge(&self, who: &Guest, wish: &Wish) -> Judgement {
-        let passage = match self.monitor.egress(&who.caller, &who.credentials, wish).await {
+        let is_provider = |host: &str| who.is_provider(host);
+        let passage = match self.monitor.egress(&who.caller, &who.decided_by(&is_provider), wish).await {
             Err(fault) => return Judgement::denied(&fault),
-            Ok(None) => return Judgement { verdict: allowed(Vec::new(), false), passage: None },
-            Ok(Some(passage)) => passage,
+            Ok(Way::Known) => return Judgement::without_passage(allowed(Vec::new(), false)),
+            Ok(Way::Models(captured)) => {
+                return who.serve(&captured).map_or_else(|fault| Judgement::denied(&fault), Judgement::models);
+            }
+            Ok(Way::Out(passage)) => passage,
         };
         match headers(&self.secrets, passage.exit()).await {
             Ok(headers) => {
                 let verdict = allowed(headers, passage.exit().get().private_allowed);
-                Judgement { verdict, passage: Some(Box::new(passage)) }
+                Judgement { verdict, passage: Some(passage), models: None }
             }
             Err(fault) => {
                 tracing::warn!(agent = %who.caller.agent, %fault, "a credential could not be put in");

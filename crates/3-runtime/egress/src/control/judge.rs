@@ -1,5 +1,7 @@
 //! The port to whoever decides. The control moves questions and answers and decides nothing about them.
 
+use std::os::fd::OwnedFd;
+
 use agentos_monitor::egress::Closing;
 use agentos_protocol::egress::{Refusal, Verdict, Wish};
 use agentos_types::Fault;
@@ -26,14 +28,23 @@ pub trait Judge: Send + Sync {
 /// A verdict, and with an allowance what has to be told of its end.
 pub struct Judgement {
     pub verdict: Verdict,
-    /// Absent for names, of which nothing comes, and for refusals.
+    /// Absent for names, of which nothing comes, for models, and for refusals.
     pub passage: Option<Box<dyn Passage>>,
+    /// With [`Verdict::Models`], the proxy's end of the connection.
+    pub models: Option<OwnedFd>,
 }
 
 impl Judgement {
     pub fn denied(fault: &Fault) -> Self {
-        let verdict = Verdict::Denied { code: fault.code.to_string(), message: fault.message.clone() };
-        Self { verdict, passage: None }
+        Self::without_passage(Verdict::Denied { code: fault.code.to_string(), message: fault.message.clone() })
+    }
+
+    pub fn without_passage(verdict: Verdict) -> Self {
+        Self { verdict, passage: None, models: None }
+    }
+
+    pub fn models(end: OwnedFd) -> Self {
+        Self { verdict: Verdict::Models, passage: None, models: Some(end) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! - the server keeps every listener, so that a proxy that died or hung is replaced and agents notice a pause at most;
 //! - while there is no proxy nothing is open: connections wait in the kernel, or fail;
 //! - whatever was granted is closed once: by what the proxy tells, or as lost with it;
+//! - a connection that ends at the models here has its other end in the proxy alone, and breaks with it;
 //! - the key of an agent's authority and the secrets of its credentials go to the proxy alone, and into no log.
 //!
 //! Not here: decisions (the monitor), bytes and addresses (the proxy), sandboxes (their crate).
@@ -34,10 +35,10 @@ use agentos_protocol::{egress::EgressLimits, sandbox::Listener};
 use agentos_sandbox::Sandboxes;
 use agentos_types::{Code, Fault, Result};
 
+pub use agentos_monitor::egress::Captured;
 pub use broker::MonitorJudge;
 pub use counts::Counts;
-pub use guest::Guest;
-pub use guest::limits_of;
+pub use guest::{Guest, ModelHosts, limits_of};
 pub use judge::{Judge, Judgement, Passage};
 pub use meter::Bytes;
 pub use process::ProxyOptions;

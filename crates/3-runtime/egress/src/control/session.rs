@@ -190,7 +190,7 @@ impl Session {
             let sent = tokio::select! {
                 biased;
                 () = self.shared.changed() => self.bring_in_line(&mut known).await,
-                Some(answer) = answers.recv() => self.channel.send(&answer, &[]).await,
+                Some(answer) = answers.recv() => self.channel.send(&answer.bytes, answer.descriptor.as_slice()).await,
                 Some(n) = pings.recv() => self.send(&ToProxy::Ping { n }).await,
             };
             if let Err(error) = sent {

@@ -16,7 +16,7 @@ use super::{
     activity::Activity,
     authority::Authority,
     grant::{Grant, Way},
-    line::Line,
+    line::{Allowed, Line},
     meter::Meter,
     names::Names,
     serve::share_max,
@@ -106,6 +106,14 @@ impl Connection {
         self.guest.meter.check()?;
         let (_hold, begun) = (self.activity.hold(), Instant::now());
         let answer = self.outside.line.ask(&self.guest, wish).await;
+        self.answered(begun, answer)
+    }
+
+    /// The same for a connection that may also end at models.
+    pub async fn ask_either(&self, wish: Wish) -> Result<Allowed, Stop> {
+        self.guest.meter.check()?;
+        let (_hold, begun) = (self.activity.hold(), Instant::now());
+        let answer = self.outside.line.ask_either(&self.guest, wish).await;
         self.answered(begun, answer)
     }
 

@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     io,
+    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -46,9 +47,17 @@ struct Pending {
     _turn: OwnedSemaphorePermit,
 }
 
+/// What was allowed to a connection.
+pub(super) enum Allowed {
+    Out(Grant),
+    /// It ends at the models of the server, by this socket.
+    Models(OwnedFd),
+}
+
 /// A grant reports its own end when it is dropped, so one that nobody waits for any more is reported as well.
 enum Answer {
     Granted(Grant),
+    Models(OwnedFd),
     Named { number: Option<u32> },
     Denied { code: String, message: String },
 }
@@ -68,8 +77,18 @@ impl Line {
 
     /// Waits for the answer, however long the server takes: the limits of the connection end it.
     pub async fn ask(self: &Arc<Self>, guest: &Arc<Guest>, wish: Wish) -> Result<Grant, Stop> {
+        match self.ask_either(guest, wish).await? {
+            Allowed::Out(grant) => Ok(grant),
+            // What was asked has no end here; its socket is closed.
+            Allowed::Models(_) => Err(Stop::Broken),
+        }
+    }
+
+    /// The same for a connection that may also end at models.
+    pub async fn ask_either(self: &Arc<Self>, guest: &Arc<Guest>, wish: Wish) -> Result<Allowed, Stop> {
         match self.answer(guest, wish).await? {
-            Answer::Granted(grant) => Ok(grant),
+            Answer::Granted(grant) => Ok(Allowed::Out(grant)),
+            Answer::Models(end) => Ok(Allowed::Models(end)),
             Answer::Denied { code, message } => Err(Stop::Denied { code, message }),
             Answer::Named { .. } => Err(Stop::Broken),
         }
@@ -80,7 +99,7 @@ impl Line {
         match self.answer(guest, Wish::Name { host }).await? {
             Answer::Named { number } => Ok(number),
             Answer::Denied { code, message } => Err(Stop::Denied { code, message }),
-            Answer::Granted(_) => Err(Stop::Broken),
+            Answer::Granted(_) | Answer::Models(_) => Err(Stop::Broken),
         }
     }
 
@@ -93,8 +112,9 @@ impl Line {
         answered.await.map_err(|_| Stop::NobodyToAsk)
     }
 
-    /// The server's answer. One to a question that was never asked, or a second one, changes nothing.
-    pub fn answered(self: &Arc<Self>, ask: u64, verdict: Verdict) {
+    /// The server's answer, with what came beside it. One to a question that was never asked, or a second one, changes
+    /// nothing.
+    pub fn answered(self: &Arc<Self>, ask: u64, verdict: Verdict, mut descriptors: Vec<OwnedFd>) {
         let Some(pending) = self.pending().remove(&ask) else {
             tracing::warn!(ask, "an answer without a question");
             return;
@@ -104,6 +124,11 @@ impl Line {
                 Answer::Granted(Grant::new(Arc::clone(self), ask, pending.guest, headers, private_allowed))
             }
             Verdict::Named { number } => Answer::Named { number },
+            Verdict::Models => match (descriptors.pop(), descriptors.is_empty()) {
+                (Some(end), true) => Answer::Models(end),
+                // Without its socket it leads nowhere; whoever asked sees that nobody answers.
+                _ => return,
+            },
             Verdict::Denied { code, message } => Answer::Denied { code, message },
         };
         drop(pending.answer.send(answer));

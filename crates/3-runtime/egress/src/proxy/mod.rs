@@ -5,6 +5,7 @@
 //! - nothing leaves before its answer: each connection and each request, also the second on one connection, is asked for;
 //! - what was asked is what is dialed: one reader of names, one lookup, every answer filtered, the checked address dialed;
 //! - what two readers could read differently is refused, and what is passed on is written anew by us;
+//! - what ends at models of the server has no other way on: no lookup, no dial;
 //! - every buffer, wait, count and sum of bytes has a limit, for a sandbox and for the whole;
 //! - when the server is gone, so is the proxy, and with it every way out.
 //!
@@ -24,6 +25,7 @@ pub mod http;
 mod inherited;
 mod line;
 mod meter;
+mod models;
 mod names;
 mod serve;
 mod stop;

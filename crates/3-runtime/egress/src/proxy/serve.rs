@@ -127,7 +127,7 @@ impl Server {
                     }
                     self.outside.line.post(FromProxy::Pong { n });
                 }
-                ToProxy::Verdict { ask, verdict } => self.outside.line.answered(ask, verdict),
+                ToProxy::Verdict { ask, verdict } => self.outside.line.answered(ask, verdict, descriptors),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Transparent TLS on port 443, and TLS that ends here because a credential is put in.
+//! Transparent TLS on port 443, and TLS that ends here because a credential is put in or models are called.
 
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use super::{
     gate::{self, First},
     guest::Connection,
     http::{self, Door},
+    line::Allowed,
+    models,
     stop::Stop,
     tunnel,
     wire::Wire,
@@ -37,7 +39,11 @@ pub(super) async fn capture(
     if is_terminated(connection, &target) {
         return terminate(connection, client, &target).await;
     }
-    let outcome = tunnel::open(connection, &mut client, &target).await;
+    let outcome = match connection.ask_either(tunnel::wish(&target)).await {
+        Ok(Allowed::Models(end)) => return models::relay(connection, client, &target, end).await,
+        Ok(Allowed::Out(grant)) => tunnel::open(connection, &mut client, &target, grant).await,
+        Err(stop) => Err(stop),
+    };
     // In the middle of somebody else's TLS there is nothing to be said any more.
     if matches!(outcome, Err(Stop::Denied { .. } | Stop::Unreachable { .. } | Stop::Refused { .. })) {
         deny(&mut client).await;
@@ -81,7 +87,7 @@ pub(super) async fn terminate(connection: &Connection, client: Wire<TcpStream>, 
     http::serve_inside(connection, Wire::new(stream), Door::Inside(target.clone())).await
 }
 
-async fn handshake(
+pub(super) async fn handshake(
     connection: &Connection,
     client: Wire<TcpStream>,
     target: &HostPort,

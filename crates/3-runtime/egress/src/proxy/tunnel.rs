@@ -25,8 +25,12 @@ pub(super) fn wish(target: &HostPort) -> Wish {
 }
 
 /// Carries what is already known to be for `target`, such as TLS whose hello was read.
-pub(super) async fn open(connection: &Connection, client: &mut Wire<TcpStream>, target: &HostPort) -> Result<(), Stop> {
-    let grant = connection.ask(wish(target)).await?;
+pub(super) async fn open(
+    connection: &Connection,
+    client: &mut Wire<TcpStream>,
+    target: &HostPort,
+    grant: Grant,
+) -> Result<(), Stop> {
     let work = async {
         let mut server = Wire::new(connection.dial(target, &grant).await?.stream);
         carry(connection, &grant, client, &mut server).await

@@ -408,25 +408,27 @@ async fn start(
     surroundings: Arc<Surroundings>,
 ) -> agentos_types::Result<(Process, Ends)> {
     let options = &shared.options;
+    // Without walls the network inside is the machine's own.
+    let has_door = sandboxes.backend() != Backend::None && visitor.caller.grants.calls_models();
+    let doors = options.model_doors.as_ref().filter(|_| has_door);
+    let door = doors.map(|doors| model_doors::Prepared::new(doors.clone(), visitor.clone()));
     let mut prepared = None;
     if let Some(ways) = &options.ways_out {
-        let (made_by, caller, manifest, now) =
-            (ways.clone(), visitor.caller.clone(), manifest.clone(), shared.ambient.now());
-        let prepare = move || made_by.prepare(caller, &manifest, &mut plan, now).map(|prepared| (plan, prepared));
+        let (made_by, manifest, now) = (ways.clone(), manifest.clone(), shared.ambient.now());
+        let models = door.as_ref().map(model_doors::Prepared::hosts);
+        let prepare =
+            move || made_by.prepare(visitor.caller, &manifest, models, &mut plan, now).map(|prepared| (plan, prepared));
         let way_out;
         (plan, way_out) = spawn_blocking(prepare).await.map_err(Fault::internal)??;
         prepared = way_out.map(|way_out| (ways, way_out));
     }
-    // Without walls the network inside is the machine's own.
-    let has_door = sandboxes.backend() != Backend::None && visitor.caller.grants.calls_models();
-    let doors = options.model_doors.as_ref().filter(|_| has_door);
-    if doors.is_some() {
-        model_doors::prepare(&mut plan);
+    if let Some(door) = &door {
+        door.add_to(&mut plan);
     }
     let (mut process, ends) = Process::start(sandboxes, plan, surroundings).await?;
     let mut listeners = process.take_listeners();
-    if let Some(doors) = doors {
-        process.surroundings().hold_model_door(model_doors::open(doors.as_ref(), visitor, &mut listeners)?)?;
+    if let Some(door) = door {
+        process.surroundings().hold_model_door(door.open(&mut listeners)?)?;
     }
     if let Some((ways, way_out)) = prepared {
         process.surroundings().hold(way_out.open(ways, listeners)?)?;

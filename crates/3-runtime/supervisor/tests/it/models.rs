@@ -3,10 +3,12 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::Mutex,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use agentos_egress::control::{Captured, ModelHosts};
 use agentos_supervisor::{ModelDoors, Visitor};
 use agentos_types::{AgentName, Result, agent::AgentState};
 use serde_json::{Value, json};
@@ -33,6 +35,27 @@ impl ModelDoors for FakeDoors {
             }
         });
         Ok(())
+    }
+
+    fn hosts(&self, _: Visitor, _: CancellationToken) -> Arc<dyn ModelHosts> {
+        Arc::new(NoHosts)
+    }
+}
+
+/// Nothing leads to the egress proxy here.
+struct NoHosts;
+
+impl ModelHosts for NoHosts {
+    fn is_provider(&self, _: &str) -> bool {
+        false
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn serve(&self, captured: &Captured) -> Result<OwnedFd> {
+        panic!("{captured:?}")
     }
 }
 

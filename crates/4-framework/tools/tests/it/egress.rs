@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use agentos_audit::{Filter, query};
 use agentos_authority::{Caller, Credential, GrantSet, HostRule};
-use agentos_monitor::egress::{Closing, EgressRules, Passage};
+use agentos_monitor::egress::{Closing, EgressRules, Passage, Terms, Way};
 use agentos_protocol::egress::{Refusal, Wish, WishEnd};
 use agentos_types::{
     Code, Manifest, Result,
@@ -37,7 +37,16 @@ fn closing(end: WishEnd) -> Closing {
 }
 
 async fn ask(house: &House, caller: &Caller, wish: &Wish) -> Result<Option<Passage>> {
-    house.monitor.egress(caller, &[], wish).await
+    through(house, caller, &[], wish).await
+}
+
+/// Where no host is that of a provider of models.
+async fn through(house: &House, caller: &Caller, credentials: &[Credential], wish: &Wish) -> Result<Option<Passage>> {
+    match house.monitor.egress(caller, &Terms { credentials, is_provider: &|_| false }, wish).await? {
+        Way::Known => Ok(None),
+        Way::Out(passage) => Ok(Some(*passage)),
+        Way::Models(captured) => panic!("{captured:?}"),
+    }
 }
 
 async fn refused(house: &House, caller: &Caller, wish: &Wish, code: Code) {
@@ -322,7 +331,7 @@ async fn a_credential_rides_on_requests_to_its_host_over_tls_alone() {
         (request("evil.host.example", 443, true, "/a"), 0),
         (connect("api.host.example", 443), 0),
     ] {
-        let passage = house.monitor.egress(&agent, &credentials, &wish).await.unwrap().unwrap();
+        let passage = through(&house, &agent, &credentials, &wish).await.unwrap().unwrap();
         assert_eq!(passage.exit().get().credentials.len(), carried, "{wish:?}");
         passage.close(closing(DONE)).await;
     }
@@ -331,7 +340,7 @@ async fn a_credential_rides_on_requests_to_its_host_over_tls_alone() {
     assert_eq!(with_secret.count(), 4, "the record names the secret, in intent and outcome");
     // A caller whose grant for the secret is gone gets no request through, rather than one without it.
     let without = caller("web", &[["net", "connect", "tcp://api.host.example:443"]]);
-    let fault = house.monitor.egress(&without, &credentials, &request("api.host.example", 443, true, "/")).await;
+    let fault = through(&house, &without, &credentials, &request("api.host.example", 443, true, "/")).await;
     assert_eq!(fault.unwrap_err().code, Code::NOT_GRANTED);
     house.verified().await;
 }

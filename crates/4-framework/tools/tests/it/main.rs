@@ -6,6 +6,7 @@
 
 mod addresses;
 mod audit;
+mod capture;
 mod commands;
 mod coverage;
 mod egress;

@@ -11,6 +11,7 @@ use std::{
 
 use agentos_base::names::{self, AGENTS_LABELLED_MAX, Metric, OTHER_AGENTS};
 use agentos_egress::control::Counts;
+use agentos_gateway::DoorCounts;
 use agentos_types::{
     Fault, Result,
     agent::Agent,
@@ -64,6 +65,10 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
     if let Some(egress) = &kernel.egress {
         render_egress(&mut page, &egress.counts());
     }
+    let doors = kernel.model_edge.read();
+    let by_door = |of: fn(&DoorCounts) -> u64| doors.map(|(door, counts)| (vec![door.to_owned()], of(&counts) as f64));
+    page.family(&names::MODEL_EDGE_REQUESTS, by_door(|counts| counts.requests));
+    page.family(&names::MODEL_EDGE_CONNECTIONS, by_door(|counts| counts.connections));
     if let Some(stats) = kernel.ambient.tracer().stats() {
         let outcomes = [("exported", &stats.exported), ("dropped", &stats.dropped), ("failed", &stats.failed)];
         let series = outcomes.map(|(outcome, count)| (vec![outcome.to_owned()], count.load(Ordering::Relaxed) as f64));

@@ -33,6 +33,7 @@ use agentos_base::Ambient;
 use agentos_dialer::Dialer;
 use agentos_egress::control::Egress;
 use agentos_failpoint::{Point, hit};
+use agentos_gateway::EdgeCounts;
 use agentos_identity::Tokens;
 use agentos_ledger::Ledger;
 use agentos_secrets::{SecretRow, SecretString, Secrets};
@@ -76,6 +77,8 @@ pub struct ServerKernel {
     pub dialer: Dialer,
     /// Absent where there are no walls.
     pub egress: Option<Egress>,
+    /// What came through the doors to models inside of sandboxes.
+    pub model_edge: Arc<EdgeCounts>,
     pub witnesses: Witnesses,
     pub trust: TrustRoot,
     pub ambient: Ambient,

@@ -36,6 +36,8 @@ impl Models for Says {
     async fn list(&self, _: &ModelCaller) -> Result<Vec<ModelInfo>> {
         Ok(Vec::new())
     }
+
+    async fn refused(&self, _: &ModelCaller, _: &str, _: Code) {}
 }
 
 fn ask(protocol: ModelProtocol, stream: bool) -> ModelAsk {
@@ -142,6 +144,8 @@ impl Models for InFlight {
     async fn list(&self, _: &ModelCaller) -> Result<Vec<ModelInfo>> {
         Ok(Vec::new())
     }
+
+    async fn refused(&self, _: &ModelCaller, _: &str, _: Code) {}
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ impl Door {
             grants: Arc::new(grants),
             calls_per_minute: u32::MAX,
         };
-        let Some(guest) = Guest::new(caller, Vec::new(), ambient.now())? else { return Ok(None) };
+        let Some(guest) = Guest::new(caller, Vec::new(), None, ambient.now())? else { return Ok(None) };
         let private = order.private_hosts.iter().flat_map(targets).map(|text| text.parse()).collect::<Result<_, _>>();
         let private = private.map_err(|_| Fault::new(Code::USAGE, "--allow-private names no host and port"))?;
         let judge = Arc::new(Words { private, denials: Denials::default() });
@@ -229,7 +229,8 @@ impl Judge for Words {
                 let verdict = Verdict::Allowed { headers: Vec::new(), private_allowed };
                 let passage = Allowed { denials: self.denials.clone(), target: shown(wish) };
                 let is_name = matches!(wish, Wish::Name { .. });
-                Judgement { verdict, passage: (!is_name).then(|| Box::new(passage) as Box<dyn Passage>) }
+                let passage = (!is_name).then(|| Box::new(passage) as Box<dyn Passage>);
+                Judgement { verdict, passage, models: None }
             }
             Err(fault) => {
                 self.denials.add(&shown(wish), &fault.message);

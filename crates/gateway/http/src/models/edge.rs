@@ -4,7 +4,10 @@
 //! The limits are those of the gateway. Beside them each listener serves a fixed number of connections; more wait in the kernel,
 //! so that a program that opens many holds up nobody but itself.
 
-use std::{convert::Infallible, fmt, net::TcpListener as StdListener, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, net::TcpListener as StdListener, os::unix::net::UnixStream as StdUnixStream, sync::Arc,
+    time::Duration,
+};
 
 use agentos_api::{
     Models,
@@ -22,13 +25,17 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, UnixStream},
     sync::Semaphore,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{answer, request, told};
+use super::{
+    answer,
+    door::{CapturedHost, Door, EdgeCounts},
+    request,
+};
 use crate::{
     connection::{HEAD_BYTES_MAX, HEADERS_MAX},
     extract::{self, Bounds, HeldBody},
@@ -37,8 +44,11 @@ use crate::{
     stall::StallGuard,
 };
 
-/// Of one sandbox. An agent with as many calls under way has other limits to think of.
+/// Of one sandbox, at each of its doors. An agent with as many calls under way has other limits to think of.
 const CONNECTIONS_MAX: usize = 64;
+/// Caught connections of one sandbox, those that wait for a place included: the proxy has its own bound, and this one holds
+/// whatever becomes of the proxy.
+const CAPTURES_MAX: usize = 256;
 /// After an accept that failed: it fails when the process is out of descriptors, and then at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,6 +65,53 @@ pub struct ModelEdge {
     pub room: Room,
     /// As the gateway's.
     pub request_timeout: Duration,
+    /// Of all sandboxes together.
+    pub counts: Arc<EdgeCounts>,
+}
+
+/// The connections of one sandbox that were caught on their way to providers.
+#[derive(Clone, Debug)]
+pub struct Captures {
+    edge: ModelEdge,
+    visitor: Visitor,
+    turns: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+/// Whose programs come, and for how long.
+#[derive(Clone)]
+struct Visitor {
+    who: Who,
+    until: CancellationToken,
+}
+
+impl fmt::Debug for Visitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Visitor").finish_non_exhaustive()
+    }
+}
+
+impl Captures {
+    /// Serves one connection to a provider's host in the background. It ends as those of a listener do.
+    pub fn serve(&self, stream: StdUnixStream, host: CapturedHost) -> Result<()> {
+        let turn = Arc::clone(&self.turns).try_acquire_owned().map_err(|_| {
+            let text = format!("this sandbox has {CAPTURES_MAX} connections to models, open or waiting");
+            Fault::new(Code::TOO_MANY_CONNECTIONS, text).hint("use connections again, or ask for less at once")
+        })?;
+        let failed = "a connection to models cannot be served";
+        stream.set_nonblocking(true).or_fault(Code::INTERNAL, failed)?;
+        let stream = UnixStream::from_std(stream).or_fault(Code::INTERNAL, failed)?;
+        let (this, door) = (self.clone(), Door::Captured(Arc::new(host)));
+        self.edge.background.spawn("models captured", async move {
+            let place = timeout(this.edge.request_timeout, Arc::clone(&this.places).acquire_owned()).await;
+            if let Ok(Ok(place)) = place {
+                this.edge.connection(stream, door, this.visitor).await;
+                drop(place);
+            }
+            drop(turn);
+        });
+        Ok(())
+    }
 }
 
 impl fmt::Debug for ModelEdge {
@@ -72,16 +129,27 @@ impl ModelEdge {
         let edge = self.clone();
         self.background.spawn("models inside", async move {
             let shutdown = edge.background.shutdown();
+            let visitor = Visitor { who, until: until.clone() };
             tokio::select! {
                 () = until.cancelled() => {}
                 () = shutdown.cancelled() => {}
-                () = edge.accept(listener, who, &until) => {}
+                () = edge.accept(listener, visitor) => {}
             }
         });
         Ok(())
     }
 
-    async fn accept(&self, listener: TcpListener, who: Who, until: &CancellationToken) {
+    /// The other door of the same programs.
+    pub fn captures(&self, who: Who, until: CancellationToken) -> Captures {
+        Captures {
+            edge: self.clone(),
+            visitor: Visitor { who, until },
+            turns: Arc::new(Semaphore::new(CAPTURES_MAX)),
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        }
+    }
+
+    async fn accept(&self, listener: TcpListener, visitor: Visitor) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             let stream = match listener.accept().await {
@@ -98,23 +166,24 @@ impl ModelEdge {
             }
             // A peer that is already gone shows up as an error in the first read.
             let _ = stream.set_nodelay(true);
-            let (edge, who, until) = (self.clone(), who.clone(), until.clone());
+            let (edge, visitor) = (self.clone(), visitor.clone());
             self.background.spawn("models inside connection", async move {
-                edge.connection(stream, who, until).await;
+                edge.connection(stream, Door::Loopback, visitor).await;
                 drop(place);
             });
         }
     }
 
     /// Serves one connection until it ends or the token is cancelled.
-    pub async fn connection(
+    async fn connection(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        who: Who,
-        until: CancellationToken,
+        door: Door,
+        Visitor { who, until }: Visitor,
     ) {
+        let _counted = self.counts.connection(&door);
         let shutdown = self.background.shutdown();
-        let answer = |request: Request<Incoming>| self.clone().answer(request, who());
+        let answer = |request: Request<Incoming>| self.clone().answer(request, door.clone(), who());
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.request_timeout)
@@ -132,13 +201,27 @@ impl ModelEdge {
         }
     }
 
-    async fn answer(self, request: Request<Incoming>, who: ModelCaller) -> std::result::Result<Response, Infallible> {
-        let protocol = told::protocol_of(request.uri(), request.headers()).unwrap_or(Protocol::Chat);
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        door: Door,
+        who: ModelCaller,
+    ) -> std::result::Result<Response, Infallible> {
+        self.counts.request(&door);
+        let protocol = door.protocol(request.uri(), request.headers());
         let id = self.ambient.request_id();
-        let mut response = match self.served(request.map(Body::new), who, protocol, id.clone()).await {
-            Ok(response) => response,
-            Err(fault) => errors::document(&fault, Some(id.clone()), Some(protocol)),
+        let target = door.target(request.uri());
+        let answered = match routed(&request, &door) {
+            Ok(route) => self.served(request.map(Body::new), route, who, (protocol, id.clone())).await,
+            Err(fault) => {
+                // What a caught connection asks for in vain is recorded, whatever it was.
+                if let Some(target) = target {
+                    self.models.refused(&who, &target, fault.code).await;
+                }
+                Err(fault)
+            }
         };
+        let mut response = answered.unwrap_or_else(|fault| errors::document(&fault, Some(id.clone()), Some(protocol)));
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert("x-request-id", value);
         }
@@ -148,18 +231,17 @@ impl ModelEdge {
     async fn served(
         &self,
         request: Request<Body>,
+        route: Route,
         who: ModelCaller,
-        protocol: Protocol,
-        id: RequestId,
+        (protocol, id): (Protocol, RequestId),
     ) -> Result<Response> {
         let (parts, body) = request.into_parts();
-        head::check(parts.version, &parts.headers)?;
-        if parts.uri.path() == "/v1/models" {
-            method(&parts.method, &Method::GET)?;
-            return answer::response(answer::list(protocol, &self.models.list(&who).await?), None);
-        }
-        let operation = operation_of(parts.uri.path())?;
-        method(&parts.method, &Method::POST)?;
+        let operation = match route {
+            Route::List => {
+                return answer::response(answer::list(protocol, &self.models.list(&who).await?), None);
+            }
+            Route::Call(operation) => operation,
+        };
         extract::require_json(&parts.headers)?;
         let bounds = Bounds { bytes_max: self.body_bytes_max, room: &self.room };
         let HeldBody { bytes, share } = extract::read_held(&parts.headers, body, bounds, self.request_timeout).await?;
@@ -175,22 +257,49 @@ impl ModelEdge {
     }
 }
 
+fn routed<B>(request: &Request<B>, door: &Door) -> Result<Route> {
+    head::check(request.version(), request.headers())?;
+    let path = door.path(request.uri(), request.headers())?;
+    Route::of(&path, request.method())
+}
+
 /// As the table of the gateway's routes has it.
-fn operation_of(path: &str) -> Result<ModelOperation> {
-    match path {
-        "/v1/chat/completions" => Ok(ModelOperation::Chat),
-        "/v1/responses" => Ok(ModelOperation::Responses),
-        "/v1/embeddings" => Ok(ModelOperation::Embeddings),
-        "/v1/messages" => Ok(ModelOperation::Messages),
-        "/v1/messages/count_tokens" => Ok(ModelOperation::CountTokens),
-        _ => Err(Fault::new(Code::ROUTE_NOT_FOUND, "no such route inside of a sandbox")
-            .hint("models alone are served here: /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages, /v1/models")),
+#[derive(Clone, Copy, Debug)]
+enum Route {
+    List,
+    Call(ModelOperation),
+}
+
+impl Route {
+    fn of(path: &str, given: &Method) -> Result<Self> {
+        let route = Self::at(path).ok_or_else(|| {
+            Fault::new(Code::ROUTE_NOT_FOUND, "no such route inside of a sandbox")
+                .hint("models alone are served here: /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages, /v1/models")
+        })?;
+        let wanted = match route {
+            Route::List => Method::GET,
+            Route::Call(_) => Method::POST,
+        };
+        match *given == wanted {
+            true => Ok(route),
+            false => Err(Fault::new(Code::METHOD_NOT_ALLOWED, "the path exists but not with this method")),
+        }
+    }
+
+    fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v1/models" => Route::List,
+            "/v1/chat/completions" => Route::Call(ModelOperation::Chat),
+            "/v1/responses" => Route::Call(ModelOperation::Responses),
+            "/v1/embeddings" => Route::Call(ModelOperation::Embeddings),
+            "/v1/messages" => Route::Call(ModelOperation::Messages),
+            "/v1/messages/count_tokens" => Route::Call(ModelOperation::CountTokens),
+            _ => return None,
+        })
     }
 }
 
-fn method(given: &Method, wanted: &Method) -> Result<()> {
-    match given == wanted {
-        true => Ok(()),
-        false => Err(Fault::new(Code::METHOD_NOT_ALLOWED, "the path exists but not with this method")),
-    }
+/// Whether something is served at this path.
+pub(crate) fn is_operation(path: &str) -> bool {
+    Route::at(path).is_some()
 }

@@ -5,6 +5,7 @@
 //! What goes wrong before the kernel is told in the client's protocol too, so that the official SDKs raise their own classes.
 
 pub(crate) mod answer;
+pub(crate) mod door;
 pub(crate) mod edge;
 pub(crate) mod request;
 pub(crate) mod told;

@@ -38,6 +38,7 @@ fn inside_at(address: &str) -> Inside {
         body_bytes_max: 64 * 1024,
         room: Room::new(100 * 1024),
         request_timeout: Duration::from_millis(500),
+        counts: Arc::default(),
     };
     let listener = std::net::TcpListener::bind(address).unwrap();
     let (address, until) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod captured;
+#[cfg(test)]
 mod chats;
 #[cfg(test)]
 mod edge;

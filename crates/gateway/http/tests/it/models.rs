@@ -30,6 +30,8 @@ pub struct ScriptedModels {
     /// Calls wait here when it is set.
     pub holds: Mutex<bool>,
     pub cancelled: Arc<Notify>,
+    /// Targets with codes.
+    pub refused: Mutex<Vec<String>>,
 }
 
 /// Tells when a call was dropped before it had answered.
@@ -73,6 +75,10 @@ impl Models for ScriptedModels {
     async fn list(&self, _: &ModelCaller) -> Result<Vec<ModelInfo>> {
         let of = |id: &str, owner: &str| ModelInfo { id: id.into(), owned_by: owner.into() };
         Ok(vec![of("fast", "agent-os"), of("openai/gpt-4o-mini", "openai")])
+    }
+
+    async fn refused(&self, _: &ModelCaller, target: &str, code: Code) {
+        self.refused.lock().unwrap().push(format!("{target} {code}"));
     }
 }
 

@@ -1,13 +1,10 @@
 //! Models, on the real program: what clients get through the gateway and inside of sandboxes, what providers get, how each
 //! fault ends, and that budgets and records hold.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::panic,
-    reason = "a story that is left out says why, and helpers fail by panicking"
-)]
+#![expect(clippy::panic, reason = "helpers fail by panicking")]
 
 mod budgets;
+mod captured;
 mod chat;
 mod clouds;
 mod crashes;
@@ -17,6 +14,7 @@ mod foreign;
 mod inside;
 mod limits;
 mod local_model;
+mod mounted_sdks;
 mod nodes;
 pub mod outage;
 mod repeats;

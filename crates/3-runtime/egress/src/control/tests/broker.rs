@@ -106,7 +106,7 @@ fn guest() -> Guest {
     .unwrap();
     let grants = Arc::new(GrantSet::compile(&manifest.grants).unwrap());
     assert!(Credential::compile(&manifest, &grants).is_ok());
-    Guest::of(Caller { grants, ..caller("web", &[]) }, &manifest, START).unwrap().unwrap()
+    Guest::of(Caller { grants, ..caller("web", &[]) }, &manifest, None, START).unwrap().unwrap()
 }
 
 fn request(host: &str, port: u16, is_tls: bool) -> Wish {

@@ -202,6 +202,8 @@ pub struct Notes {
     changed: tokio::sync::Notify,
     /// Hosts that begin with `slow` are judged once this is open.
     pub gate: tokio::sync::Semaphore,
+    /// The server's ends of connections to hosts that begin with `models`.
+    pub ends: Mutex<Vec<OwnedFd>>,
 }
 
 impl Notes {
@@ -210,6 +212,7 @@ impl Notes {
             lines: Mutex::default(),
             changed: tokio::sync::Notify::new(),
             gate: tokio::sync::Semaphore::new(0),
+            ends: Mutex::default(),
         })
     }
 
@@ -257,7 +260,13 @@ impl Judge for Noting {
         self.0.note(format!("{} allowed {host}", who.caller.agent));
         if let Wish::Name { .. } = wish {
             let verdict = Verdict::Allowed { headers: Vec::new(), private_allowed: false };
-            return Judgement { verdict, passage: None };
+            return Judgement::without_passage(verdict);
+        }
+        if host.starts_with("models") {
+            let (ours, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            self.0.ends.lock().unwrap().push(ours);
+            return Judgement::models(theirs);
         }
         let passage = NotedPassage { notes: self.0.clone(), host: host.clone() };
         let headers = match host.as_str() {
@@ -265,7 +274,7 @@ impl Judge for Noting {
             _ => Vec::new(),
         };
         let verdict = Verdict::Allowed { headers, private_allowed: false };
-        Judgement { verdict, passage: Some(Box::new(passage)) }
+        Judgement { verdict, passage: Some(Box::new(passage)), models: None }
     }
 
     async fn refused(&self, who: &Guest, target: Option<&str>, reason: Refusal) {
@@ -324,7 +333,7 @@ impl Stage {
 }
 
 pub fn guest(agent: &str) -> Guest {
-    Guest::new(caller(agent, &["tcp://a.example:443"]), Vec::new(), Timestamp::ZERO).unwrap().unwrap()
+    Guest::new(caller(agent, &["tcp://a.example:443"]), Vec::new(), None, Timestamp::ZERO).unwrap().unwrap()
 }
 
 pub fn caller(agent: &str, resources: &[&str]) -> Caller {

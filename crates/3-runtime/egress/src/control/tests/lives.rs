@@ -181,7 +181,7 @@ async fn the_count_of_a_sandbox_is_complete_when_it_has_ended() {
 
 #[test]
 fn a_guest_listens_where_it_may_connect_and_nowhere_without_a_grant() {
-    let guest = |resources: &[&str]| Guest::new(caller("a", resources), Vec::new(), Timestamp::ZERO).unwrap();
+    let guest = |resources: &[&str]| Guest::new(caller("a", resources), Vec::new(), None, Timestamp::ZERO).unwrap();
     assert!(guest(&[]).is_none());
     let web = [3_128, 80, 443].map(Listener::Tcp);
     let names = [Listener::Udp(53), Listener::Tcp(53)];

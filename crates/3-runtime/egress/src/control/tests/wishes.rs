@@ -2,7 +2,7 @@
 
 use agentos_protocol::egress::{FromProxy, Refusal, Verdict, WishEnd};
 
-use super::fake::{Fake, Stage};
+use super::fake::{Fake, Stage, within};
 use crate::control::Care;
 
 fn closed(ask: u64, sandbox: u64) -> FromProxy {
@@ -40,6 +40,33 @@ async fn what_is_granted_is_closed_once() {
     assert_eq!((attached.bytes().out, attached.bytes().r#in), (3, 4));
     let counts = stage.egress.counts();
     assert_eq!((counts.allowed, counts.denied), (1, 2));
+}
+
+#[tokio::test]
+async fn a_connection_to_models_has_its_other_end_in_the_proxy_alone() {
+    let mut stage = Stage::open(Care::default());
+    let _attached = stage.attach("one");
+    let proxy = begun(&mut stage).await;
+    proxy.ask(1, 1, "models.example");
+    let (message, descriptors) = proxy.hear().await;
+    assert!(format!("{message:?}").contains("Models"), "{message:?}");
+    // The socket that came with it was closed by who read it.
+    assert_eq!(descriptors, 1);
+    let is_closed = |end: std::os::fd::OwnedFd| async {
+        let read = tokio::task::spawn_blocking(move || rustix::io::read(&end, &mut [0; 1]));
+        within("the end of a connection to models", read).await.unwrap().unwrap() == 0
+    };
+    let end = stage.notes.ends.lock().unwrap().pop().unwrap();
+    assert!(is_closed(end).await);
+    // One that no proxy has read.
+    proxy.ask(2, 1, "models.example");
+    while stage.notes.ends.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    proxy.die();
+    let end = stage.notes.ends.lock().unwrap().pop().unwrap();
+    assert!(is_closed(end).await, "it ends with its proxy");
+    assert_eq!(stage.egress.counts().open, 0, "nothing of it is granted to the outside");
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use super::{
     super::{
         gate::{self, First},
         guest::Connection,
+        line::Allowed,
+        models,
         stop::Stop,
         target, tls, tunnel,
         wire::Wire,
@@ -46,8 +48,15 @@ pub(super) async fn connect(
     if tls::is_terminated(connection, target) {
         return inside_or_tunnel(connection, client, target).await;
     }
-    let grant = match connection.ask(tunnel::wish(target)).await {
-        Ok(grant) => grant,
+    let grant = match connection.ask_either(tunnel::wish(target)).await {
+        Ok(Allowed::Out(grant)) => grant,
+        Ok(Allowed::Models(end)) => {
+            return match established(connection, &mut client, target).await? {
+                Follows::Tls => models::relay(connection, client, target, end).await,
+                Follows::Other => Err(Stop::refused_for(Refusal::NotUnderstood, target.to_string())),
+                Follows::Nothing => Ok(()),
+            };
+        }
         Err(stop) => {
             answer::refuse(&mut client, &stop).await;
             return Err(stop.naming(|| target.to_string()));
@@ -74,19 +83,42 @@ pub(super) async fn connect(
 /// A host that gets a credential: if TLS follows it ends here, and each request in it is asked for. Anything else on another
 /// port is a tunnel like others.
 async fn inside_or_tunnel(connection: &Connection, mut client: Wire<TcpStream>, target: &HostPort) -> Result<(), Stop> {
+    match established(connection, &mut client, target).await? {
+        Follows::Tls => tls::terminate(connection, client, target).await,
+        Follows::Other if target.port() == HTTPS_PORT => {
+            Err(Stop::refused_for(Refusal::NotUnderstood, target.to_string()))
+        }
+        Follows::Other => {
+            let grant = connection.ask(tunnel::wish(target)).await?;
+            tunnel::open(connection, &mut client, target, grant).await
+        }
+        Follows::Nothing => Ok(()),
+    }
+}
+
+/// What a program begins with once it was told that the tunnel stands.
+enum Follows {
+    /// For the target and nobody else.
+    Tls,
+    Other,
+    Nothing,
+}
+
+async fn established(
+    connection: &Connection,
+    client: &mut Wire<TcpStream>,
+    target: &HostPort,
+) -> Result<Follows, Stop> {
     client.stream.write_all(ESTABLISHED).await?;
     match gate::first(connection, &mut client.reader()).await? {
         First::Tls(hello) => {
             if let Err(stop) = gate::check_name(&hello, target, true) {
-                tls::deny(&mut client).await;
+                tls::deny(client).await;
                 return Err(stop);
             }
-            tls::terminate(connection, client, target).await
+            Ok(Follows::Tls)
         }
-        First::Other if target.port() == HTTPS_PORT => {
-            Err(Stop::refused_for(Refusal::NotUnderstood, target.to_string()))
-        }
-        First::Other => tunnel::open(connection, &mut client, target).await,
-        First::Nothing => Ok(()),
+        First::Other => Ok(Follows::Other),
+        First::Nothing => Ok(Follows::Nothing),
     }
 }

@@ -11,6 +11,7 @@ mod charges;
 mod credentials;
 mod hello;
 mod limits;
+mod models;
 mod names;
 mod program;
 mod smuggling;

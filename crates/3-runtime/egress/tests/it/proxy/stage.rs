@@ -5,11 +5,15 @@ use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     net::IpAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -95,6 +99,8 @@ pub struct Stage {
     pub names: Names,
     /// Names that were given a number, in their order. Outlives the proxy with a server.
     pub given: Arc<Mutex<Vec<String>>>,
+    /// The server's ends of connections to models.
+    ends: Mutex<mpsc::Receiver<UnixStream>>,
 }
 
 impl Stage {
@@ -116,8 +122,10 @@ impl Stage {
         let server = Arc::new(ours);
         let heard = Arc::new(Heard::default());
         let given = Arc::default();
-        listen_to(Arc::clone(&server), Arc::clone(&heard), Arc::clone(&given), Box::new(judge));
-        let stage = Self { server: Some(server), heard, proxy: Some(proxy), names, given };
+        let (made, ends) = mpsc::channel();
+        listen_to(Arc::clone(&server), Arc::clone(&heard), (Arc::clone(&given), made), Box::new(judge));
+        let ends = Mutex::new(ends);
+        let stage = Self { server: Some(server), heard, proxy: Some(proxy), names, given, ends };
         stage.wait_for(|message| matches!(message, FromProxy::Ready { .. }).then_some(()));
         stage
     }
@@ -160,6 +168,13 @@ impl Stage {
 
     pub fn send(&self, message: &ToProxy, descriptors: &[OwnedFd]) {
         send_to(self.server.as_ref().unwrap(), message, descriptors);
+    }
+
+    /// The next connection that ended at models, as the server has it.
+    pub fn end(&self) -> UnixStream {
+        let end = self.ends.lock().unwrap().recv_timeout(PATIENCE).expect("a connection to models");
+        end.set_read_timeout(Some(PATIENCE)).unwrap();
+        end
     }
 
     /// The first message, past or to come, that the function finds something in.
@@ -244,7 +259,12 @@ impl Drop for Stage {
     }
 }
 
-fn listen_to(server: Arc<OwnedFd>, heard: Arc<Heard>, given: Arc<Mutex<Vec<String>>>, mut judge: Judge) {
+fn listen_to(
+    server: Arc<OwnedFd>,
+    heard: Arc<Heard>,
+    (given, ends): (Arc<Mutex<Vec<String>>>, mpsc::Sender<UnixStream>),
+    mut judge: Judge,
+) {
     thread::spawn(move || {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         loop {
@@ -260,7 +280,13 @@ fn listen_to(server: Arc<OwnedFd>, heard: Arc<Heard>, given: Arc<Mutex<Vec<Strin
                 && let Some(verdict) = judge(&wish)
             {
                 let verdict = numbered(&wish, verdict, &mut given.lock().unwrap());
-                send_to(&server, &ToProxy::Verdict { ask, verdict }, &[]);
+                let mut beside = Vec::new();
+                if let Verdict::Models = verdict {
+                    let (ours, theirs) = UnixStream::pair().unwrap();
+                    let _ = ends.send(ours);
+                    beside.push(theirs.into());
+                }
+                send_to(&server, &ToProxy::Verdict { ask, verdict }, &beside);
             }
         }
     });

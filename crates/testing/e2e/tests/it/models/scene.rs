@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use agentos_kit::{ModelServer, TestOs, Volume};
+use agentos_api::body::CHECK_EGRESS;
+use agentos_kit::{ModelServer, TestOs, Volume, eventually};
 use reqwest::{Client, Response};
 use serde_json::{Map, Value, json};
 
@@ -87,14 +88,16 @@ impl Scene {
         Self::open_in(TestOs::initialised().await, config, providers, routes).await
     }
 
-    /// With the official clients where every sandbox sees them. `None`, with the reason, where the machine cannot mount.
-    pub async fn open_with_sdks(providers: &[Provider<'_>], routes: &[Route<'_>]) -> Option<(Self, Volume)> {
-        let volume = Volume::memory(1).map_err(|reason| println!("left out: {reason}")).ok()?;
+    /// With the official clients where every sandbox sees them. For stories of `mounted_sdks`: where the machine cannot
+    /// mount they are left out and counted, by `scripts/test.sh`.
+    pub async fn open_with_sdks(providers: &[Provider<'_>], routes: &[Route<'_>]) -> (Self, Volume) {
+        let volume =
+            Volume::memory(1).unwrap_or_else(|reason| panic!("{reason}; leave it out by: not test(mounted_sdks::)"));
         volume.show(&agentos_kit::sdks(), SDKS);
         let mut os = TestOs::initialised().await;
         let entrance = volume.entrance();
         os.enter_through(&entrance.iter().map(String::as_str).collect::<Vec<_>>());
-        Some((Self::open_in(os, "", providers, routes).await, volume))
+        (Self::open_in(os, "", providers, routes).await, volume)
     }
 
     /// In an installation that does not run yet. `config` begins with further fields of `[dialer]`.
@@ -155,6 +158,16 @@ impl Scene {
 
     pub async fn chat(&self, model: &str, stream: bool) -> Response {
         self.ask("/v1/chat/completions", &said(model, stream)).await
+    }
+
+    /// The egress proxy, once it answers.
+    pub async fn proxy_pid(&self) -> u32 {
+        eventually("a proxy", || async {
+            let health = self.os.client().health().await.map_err(|fault| fault.to_string())?;
+            let row = health.checks.iter().find(|check| check.name == CHECK_EGRESS).ok_or("no such row")?;
+            row.message.strip_prefix("process ").and_then(|pid| pid.parse().ok()).ok_or_else(|| row.message.clone())
+        })
+        .await
     }
 
     /// Records of calls of models, oldest first.
