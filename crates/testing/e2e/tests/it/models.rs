@@ -7,6 +7,7 @@
     reason = "a story that is left out says why, and helpers fail by panicking"
 )]
 
+mod attempts;
 mod budgets;
 mod chat;
 mod crashes;

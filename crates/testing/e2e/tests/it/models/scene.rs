@@ -92,7 +92,7 @@ impl Scene {
         Some((Self::open_in(os, providers, routes).await, volume))
     }
 
-    async fn open_in(mut os: TestOs, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
+    pub async fn open_in(mut os: TestOs, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
         let exceptions: Vec<String> = providers.iter().map(|provider| format!("{:?}", provider.place())).collect();
         let config = format!(
             "[dialer]\nprivate_exceptions = [{}]\n[models]\nprobe_interval_s = 0\n[log]\nlevel = \"debug\"\n",
@@ -171,7 +171,7 @@ pub fn said(model: &str, stream: bool) -> Value {
     json!({"model": model, "messages": messages, "stream": stream, "max_tokens": 40})
 }
 
-fn document_of(providers: &[Provider<'_>], routes: &[Route<'_>]) -> Value {
+pub fn document_of(providers: &[Provider<'_>], routes: &[Route<'_>]) -> Value {
     let providers: Map<String, Value> =
         providers.iter().map(|provider| (provider.name.to_owned(), provider.table())).collect();
     let route =
