@@ -193,14 +193,14 @@ codes! {
 
     // 203x: calls of models
     MODEL_REQUEST_INVALID = 2031, 400, "Model request refused", "The body is not what its protocol says, or asks for something that the chosen model or its protocol has no place for. Nothing was sent.", "Correct the field that the message names, or choose a model that has what the request needs.";
-    MODEL_PROVIDER_FAILED = 2032, 502, "Model provider failed", "No attempt at a provider brought an answer. The class says what the last one failed of.", "Look at `class` and at the provider's own words; `agent-os model list` shows the health of each target.";
+    MODEL_PROVIDER_FAILED = 2032, 502, "Model provider failed", "No attempt at a provider brought an answer. The class says what the last one failed of.", "Look at `class` and at the provider's own words; `agent-os provider test NAME` says whether it is reached and takes the key, `agent-os model list` how each target is.";
     MODEL_PRICE_UNKNOWN = 2033, 402, "Price unknown under a budget", "A budget applies to the call, and nobody knows what the chosen model costs. Nothing was sent.", "The operator sets the model's price, or a worst case for models without one.";
     MODEL_ANSWER_NOT_KEPT = 2034, 409, "Answer was not kept", "An earlier attempt of the task got this answer, and it was too large for the journal. It is not asked for a second time.", "Ask for something else, or for less; a person can retry the task from its beginning.";
     MODEL_CALL_IN_FLIGHT = 2035, 409, "Request is in flight", "A request with this idempotency key is being answered at this moment.", "Wait as long as the answer says and ask again with the same key.";
     MODEL_STREAM_BROKEN = 2036, 502, "Stream broke off", "The provider's stream ended before its answer was whole. What had come was passed on and is billed.", "Ask again; the answer so far cannot be continued.";
     MODEL_BODIES_FULL = 2040, 503, "No room for another body", "The bodies of all calls of models that are under way have as many bytes as `models.held_bytes_max` allows. Nothing was sent, and nothing is lost.", "Ask again after the time given; raise `models.held_bytes_max` if it stays.";
     MODEL_KEY_REUSED = 2041, 422, "Idempotency key of a model call reused", "The idempotency key was used within the last day with a different request. Nothing was sent.", "Use a new key for a new request.";
-    MODEL_DECISION_NOT_KEPT = 2042, 404, "Choice of a call is not kept", "No call with this id has left a record of how its target was chosen: nobody was asked, no target was possible, newer calls took its place, or the document says `decisions = \"drop\"`.", "Look the call up with `agent-os audit query`; `agent-os model explain` shows whom a request would reach now.";
+    MODEL_DECISION_NOT_KEPT = 2042, 404, "Choice of a call is not kept", "No call with this id has left a record of how its target was chosen: nobody has such a model, its answer came from memory, newer calls took its place, or the document says `decisions = \"drop\"`.", "Look the call up with `agent-os audit query`; `agent-os model explain` shows whom a request would reach now.";
 }
 
 impl Code {

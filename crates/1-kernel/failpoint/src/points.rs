@@ -106,6 +106,17 @@ points! {
     MonitorEgressIntentDurable, "monitor.egress-intent.durable", 4, "the intent of a connection is durable, the proxy does not know";
     MonitorEgressOutcomeDurable, "monitor.egress-outcome.durable", 4, "the end of a connection is durable";
 
+    MonitorModelIntentDurable, "monitor.model-intent.durable", 6, "the intent of a model call is durable, its answer has not left";
+    MonitorModelOutcomeRecorded, "monitor.model-outcome.recorded", 10, "the outcome of a model call is in the open transaction";
+    MonitorModelOutcomeDurable, "monitor.model-outcome.durable", 10, "the outcome of a model call is durable, its answer has not left";
+
+    ModelsAttemptHeld, "models.attempt.held", 10, "a budget holds what an attempt at a provider can cost, nothing was sent";
+    ModelsRequestReady, "models.request.ready", 10, "a request to a provider is complete and not sent";
+    ModelsAnswerReturned, "models.answer.returned", 6, "the whole answer of a provider is in memory alone, its cost is not settled";
+    ModelsStreamBegun, "models.stream.begun", 4, "the first event of a stream is here, its client has nothing";
+    ModelsStreamEnded, "models.stream.ended", 4, "a stream has ended, its cost is not settled and its last event has not left";
+    ModelsCostSettled, "models.cost.settled", 10, "what an attempt has cost is settled in memory, its outcome is not recorded";
+
     ToolsFetchReady, "tools.fetch.ready", 12, "a request is complete and not sent";
     ToolsFetchReturned, "tools.fetch.returned", 12, "the answer to a request is in memory alone";
     ToolsWebhookReady, "tools.webhook.ready", 3, "a webhook is signed and not sent";

@@ -22,6 +22,7 @@ mod schedule;
 mod spans;
 mod sweep;
 mod transition;
+mod watch;
 mod worker;
 
 pub use clock::ClockStep;

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use agentos_catalog::Terms;
+use agentos_failpoint::{Point, hit};
 use agentos_ledger::{Amount, Ledger, Reservation, SpendRow};
 use agentos_monitor::SoFar;
 use agentos_router::Target;
@@ -86,6 +87,8 @@ impl Inner {
             Err(fault) if self.policy.lowers_output && fault.code == Code::BUDGET_EXCEEDED => {
                 let fits = lowered(&fault, output, &amount).ok_or(fault)?;
                 written = Some(fits);
+                // Sums: whole after any panic.
+                so_far.lock().unwrap_or_else(PoisonError::into_inner).shortened_to = written;
                 reserved = amount(fits);
                 self.ledger.reserve(&call.payer, reserved).await?
             }
@@ -225,6 +228,7 @@ impl Stake {
             reservation.settle(actual);
         }
         self.book(&counted, nano_usd, is_failure);
+        hit(Point::ModelsCostSettled);
         counted
     }
 

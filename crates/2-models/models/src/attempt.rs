@@ -3,6 +3,7 @@
 
 use std::sync::PoisonError;
 
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::SoFar;
 use agentos_router::{Kind, Target};
 use agentos_types::{Code, Fault, Result};
@@ -132,6 +133,7 @@ impl Inner {
             return Ok(count(call, asking.so_far));
         }
         let Held { mut stake, max_output } = self.hold(asking, target).await?;
+        hit(Point::ModelsAttemptHeld);
         let prepared = match prepare(call, target, max_output, asking.prefill) {
             Ok(prepared) => prepared,
             Err(refusal) => {
@@ -165,6 +167,7 @@ impl Inner {
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
         let outgoing = Outgoing { sent: stake.on_its_way(prepared.is_stream), idempotency_key, ..outgoing };
         let sent = Sent { call, target, prepared, stake, at: Instant::now() };
+        hit(Point::ModelsRequestReady);
         match self.upstream.send(outgoing, target.waits.connect, head).await {
             Ok(answer) => sent.judge(answer).await,
             Err(unanswered) => Err(sent.unanswered(&unanswered).into()),
@@ -236,6 +239,7 @@ impl Sent<'_> {
             self.stake.settle(counted, true);
             return Err(failing.into());
         }
+        hit(Point::ModelsAnswerReturned);
         let counted = match operation {
             Operation::CountTokens => Counted::default(),
             _ => self.stake.counted(&tap, true),
@@ -289,6 +293,7 @@ impl Sent<'_> {
             _ => {}
         }
         let first_byte = self.at.elapsed();
+        hit(Point::ModelsStreamBegun);
         let notes = notes_of(self.prepared.translation.as_ref(), &self.prepared.dropped);
         let translator = self.prepared.translation.as_ref().map(|translation| Translator {
             reader: StreamReader::new(protocol),

@@ -171,10 +171,7 @@ pub(crate) async fn write_on(pump: &mut Pump, failure: &Failure) -> Option<Writt
     let counted = pump.live.stake.counted(&pump.live.tap, false);
     pump.live.stake.settle(counted, true);
     pump.later = None;
-    let next = pump.course.next(Some(failure), pump.ambient.now());
-    let Continuation { inner, call, .. } = pump.continuation.as_deref()?;
-    inner.decisions.note(&*pump.course, call, pump.ambient.now(), &pump.so_far);
-    let target = next?;
+    let target = pump.course.next(Some(failure), pump.ambient.now())?;
     if !target.is_continuation || target.protocol != Protocol::Messages {
         return None;
     }

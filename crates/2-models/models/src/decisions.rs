@@ -1,31 +1,60 @@
-//! How the target of each call was chosen, kept with the call: written in the transaction of its outcome, so that a choice that
-//! somebody asks about later can be made again. The newest of each node stay; each takes the place of the oldest.
+//! How the target of each call was chosen, kept with the id of the call, so that a choice that somebody asks about later can be
+//! made again. The newest of each node stay; each takes the place of the oldest.
+//!
+//! No call waits for it: what was chosen goes to the store a moment after the call has ended, together with that of others. A
+//! crash takes that moment with it; budgets, records and answers do not depend on it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    mem::take,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use agentos_monitor::{Beside, SoFar};
-use agentos_router::DecisionRecord;
-use agentos_store::{Conn, Tx};
+use agentos_base::{Ambient, Background};
+use agentos_router::{DecisionRecord, Observed, Target};
+use agentos_store::{Conn, Store, Tx};
 use agentos_types::{Envelope, RequestId, Result, Timestamp};
+use agentos_wire::Failure;
+use tokio::time::sleep;
 
-use crate::{Course, ModelCall};
+use crate::{Course, ModelCall, engine::Inner};
 
 /// Of each node. An ordinary record has a thousand bytes.
 const KEPT: i64 = 20_000;
 /// A larger record is not kept: it takes the most targets with the most keys that a document can have.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// How long those of several calls are gathered, so that they share a commit.
+const GATHERED: Duration = Duration::from_millis(100);
+/// Gathered at once, in number and bytes. What comes while the store takes none is not kept.
+const WAITING_MAX: usize = 10_000;
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Of one transaction, so that no other write waits long.
+const BATCH: usize = 256;
 
-/// The places of this node.
+/// Those of this node.
 #[derive(Clone)]
-pub(crate) struct Decisions {
-    node: Arc<str>,
+pub(crate) struct Decisions(Arc<Ring>);
+
+struct Ring {
+    node: String,
+    store: Store,
+    ambient: Ambient,
+    background: Background,
+    waiting: Mutex<Waiting>,
     /// The next place, once the store has been asked for it.
-    next: Arc<Mutex<Option<i64>>>,
+    next: Mutex<Option<i64>>,
 }
 
-/// One on its way to its place.
-struct Keeping {
-    ring: Decisions,
+#[derive(Default)]
+struct Waiting {
+    decisions: Vec<Decision>,
+    bytes: usize,
+    /// Somebody is about to write them.
+    has_writer: bool,
+}
+
+#[derive(Clone)]
+struct Decision {
     request_id: RequestId,
     at: Timestamp,
     record: Envelope,
@@ -40,32 +69,137 @@ pub struct KeptDecision {
     pub record: DecisionRecord,
 }
 
+impl Inner {
+    /// The attempts of a call. Why there are none is kept as well.
+    pub(crate) fn planned(&self, call: &ModelCall) -> Result<Box<dyn Course>> {
+        let asked = self.asked(call);
+        match self.routing.plan(&asked) {
+            Ok(course) => Ok(self.decisions.of(call, course)),
+            Err(fault) => {
+                if let Some(record) = self.routing.refused(&asked) {
+                    self.decisions.keep(call.request_id.clone(), &record);
+                }
+                Err(fault)
+            }
+        }
+    }
+}
+
+/// The attempts of a call, whose choices are kept when they are over, however they end.
+struct Kept {
+    course: Box<dyn Course>,
+    decisions: Decisions,
+    request_id: RequestId,
+}
+
 impl Decisions {
-    pub fn new(node: &str) -> Self {
-        Self { node: node.into(), next: Arc::default() }
+    pub fn new(node: &str, store: Store, ambient: Ambient, background: Background) -> Self {
+        let (waiting, next) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Ring { node: node.to_owned(), store, ambient, background, waiting, next }))
     }
 
-    /// Lets what was chosen so far be written with the outcome of the call, however it ends.
-    pub fn note(&self, course: &dyn Course, call: &ModelCall, now: Timestamp, so_far: &SoFar) {
-        let Some(record) = course.decision() else { return };
+    fn of(&self, call: &ModelCall, course: Box<dyn Course>) -> Box<dyn Course> {
+        if course.decision().is_none() {
+            return course;
+        }
+        Box::new(Kept { course, decisions: self.clone(), request_id: call.request_id.clone() })
+    }
+
+    fn keep(&self, request_id: RequestId, record: &DecisionRecord) {
         let record = match Envelope::seal(record) {
             Ok(record) if record.bytes.len() <= RECORD_BYTES_MAX => record,
             Ok(record) => return tracing::debug!(bytes = record.bytes.len(), "a choice is too large to be kept"),
             Err(fault) => return tracing::warn!(%fault, "a choice could not be written down"),
         };
-        let keeping = Keeping { ring: self.clone(), request_id: call.request_id.clone(), at: now, record };
-        // Sums: whole after any panic. The choices so far take the place of what was noted before.
-        so_far.lock().unwrap_or_else(PoisonError::into_inner).beside = vec![Arc::new(keeping)];
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = waiting.bytes + record.bytes.len();
+        if waiting.decisions.len() >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
+            return tracing::debug!("a choice is not kept: the store takes none");
+        }
+        waiting.bytes = bytes;
+        waiting.decisions.push(Decision { request_id, at: self.0.ambient.now(), record });
+        // Outside of a runtime the server is ending.
+        if !waiting.has_writer && tokio::runtime::Handle::try_current().is_ok() {
+            waiting.has_writer = true;
+            self.0.background.spawn("model-decisions", self.clone().write());
+        }
     }
 
-    fn take(&self, tx: &Tx<'_>) -> Result<i64> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn write(self) {
+        loop {
+            sleep(GATHERED).await;
+            let gathered = {
+                let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.bytes = 0;
+                waiting.has_writer = !waiting.decisions.is_empty();
+                take(&mut waiting.decisions)
+            };
+            if gathered.is_empty() {
+                return;
+            }
+            for batch in gathered.chunks(BATCH) {
+                let (this, batch) = (self.clone(), batch.to_vec());
+                let written = self.0.store.write(move |tx| batch.iter().try_for_each(|one| this.put(tx, one))).await;
+                if let Err(fault) = written {
+                    tracing::warn!(%fault, "how targets of models were chosen could not be kept");
+                }
+            }
+        }
+    }
+
+    fn put(&self, tx: &Tx<'_>, decision: &Decision) -> Result<()> {
+        let slot = self.place(tx)?;
+        tx.execute_later(
+            "INSERT INTO model_decision (node, slot, request_id, at, record_key, record)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (node, slot) DO UPDATE SET
+               request_id = excluded.request_id, at = excluded.at,
+               record_key = excluded.record_key, record = excluded.record",
+            &[
+                (&self.0.node).into(),
+                slot.into(),
+                decision.request_id.as_str().into(),
+                decision.at.into(),
+                decision.record.key_id.into(),
+                (&decision.record.bytes).into(),
+            ],
+        )
+    }
+
+    fn place(&self, tx: &Tx<'_>) -> Result<i64> {
+        let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = match *next {
             Some(slot) => slot,
-            None => newest(tx, &self.node)?.map_or(0, |slot| (slot + 1) % KEPT),
+            None => newest(tx, &self.0.node)?.map_or(0, |slot| (slot + 1) % KEPT),
         };
         *next = Some((slot + 1) % KEPT);
         Ok(slot)
+    }
+}
+
+impl Course for Kept {
+    fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target> {
+        self.course.next(last, now)
+    }
+
+    fn hedge(&mut self, now: Timestamp) -> Option<Target> {
+        self.course.hedge(now)
+    }
+
+    fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp) {
+        self.course.report(target, observed, now);
+    }
+
+    fn decision(&self) -> Option<&DecisionRecord> {
+        self.course.decision()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(record) = self.course.decision() {
+            self.decisions.keep(self.request_id.clone(), record);
+        }
     }
 }
 
@@ -75,33 +209,6 @@ fn newest(conn: &Conn<'_>, node: &str) -> Result<Option<i64>> {
         &[node.into()],
         |row| row.integer(0),
     )
-}
-
-impl Beside for Keeping {
-    fn write(&self, tx: &mut Tx<'_>) -> Result<()> {
-        let slot = self.ring.take(tx)?;
-        tx.execute_later(
-            "INSERT INTO model_decision (node, slot, request_id, at, record_key, record)
-             VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (node, slot) DO UPDATE SET
-               request_id = excluded.request_id, at = excluded.at,
-               record_key = excluded.record_key, record = excluded.record",
-            &[
-                (&*self.ring.node).into(),
-                slot.into(),
-                self.request_id.as_str().into(),
-                self.at.into(),
-                self.record.key_id.into(),
-                (&self.record.bytes).into(),
-            ],
-        )
-    }
-}
-
-impl std::fmt::Debug for Keeping {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keeping").field("request_id", &self.request_id).finish_non_exhaustive()
-    }
 }
 
 /// How the target of a call was chosen, if it is kept. The newest, should a client have used one id twice.

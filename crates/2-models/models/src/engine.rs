@@ -114,12 +114,12 @@ impl Engine {
             ledger,
             keys,
             upstream,
+            policy,
+            flights: Flights::default(),
+            decisions: Decisions::new(&node, store.clone(), ambient.clone(), background.clone()),
             ambient,
             background,
-            policy,
             store,
-            flights: Flights::default(),
-            decisions: Decisions::new(&node),
             continued: Room::new(CONTINUED_BYTES_MAX),
         };
         Self { inner: Arc::new(inner) }
@@ -185,7 +185,7 @@ impl Engine {
         let content_type = if is_stream { "text/event-stream" } else { "application/json" };
         outcome.answer = record.is_step().then(|| recorded(&outcome, content_type, Some(&body)));
         let told = outcome.clone();
-        let mut noted = noted(&notes);
+        let mut noted = noted(&notes, &outcome);
         if is_stream {
             noted.push(("x-agent-os-stream".into(), "whole".into()));
         }
@@ -218,8 +218,9 @@ impl Engine {
         let (events, receiver) = mpsc::channel(STREAM_PIECES_MAX);
         let mut reply = Reply::new(200, "text/event-stream", Body::Stream(receiver));
         reply.header("cache-control", "no-cache");
-        reply.facts(&call.request_id, &snapshot(&so_far, ModelEnd::Done, 200));
-        reply.headers.extend(noted(&live.notes));
+        let facts = snapshot(&so_far, ModelEnd::Done, 200);
+        reply.facts(&call.request_id, &facts);
+        reply.headers.extend(noted(&live.notes, &facts));
         asked_for(&mut reply, &keeper);
         let is_kept = record.is_step() || keeper.wants_answer();
         let kept = is_kept.then(|| Kept::new(PAYLOAD_BYTES_MAX));
@@ -274,13 +275,11 @@ impl Inner {
         let deadline = Instant::now() + self.policy.deadline;
         let fates = Fates::default();
         let asking = Asking { call, so_far, fates: &fates, prefill: None };
-        let mut course = self.routing.plan(&self.asked(call)).map_err(Ended::Fault)?;
+        let mut course = self.planned(call).map_err(Ended::Fault)?;
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
             let failure = last.as_ref().map(|failing| &failing.failure);
-            let next = course.next(failure, self.ambient.now());
-            self.decisions.note(&*course, call, self.ambient.now(), so_far);
-            let Some(target) = next else { break };
+            let Some(target) = course.next(failure, self.ambient.now()) else { break };
             let begun = Instant::now() + target.pause;
             let attempt = async {
                 // A timer counts whole milliseconds: one of zero would hold each call up for one.
@@ -319,7 +318,7 @@ impl Inner {
         })
     }
 
-    fn asked<'c>(&self, call: &'c ModelCall) -> Asked<'c> {
+    pub fn asked<'c>(&self, call: &'c ModelCall) -> Asked<'c> {
         let now = self.ambient.now();
         Asked {
             model: &call.peek.model,
@@ -363,11 +362,12 @@ pub(crate) fn withheld(call: &ModelCall, fault: Fault, keeper: Keeper) -> Reply 
 }
 
 /// What a client is told that asked for something its model has not, or gets it in another way.
-pub(crate) fn noted(notes: &Notes) -> Vec<(String, String)> {
+pub(crate) fn noted(notes: &Notes, outcome: &ModelOutcome) -> Vec<(String, String)> {
     let notes = [
         ("x-agent-os-dropped-fields", notes.dropped.join(",")),
         ("x-agent-os-emulated", notes.emulated.join(",")),
         ("x-agent-os-left-to-provider", notes.left.join(",")),
+        ("x-agent-os-shortened-to", outcome.shortened_to.map(|tokens| tokens.to_string()).unwrap_or_default()),
     ];
     let told = notes.into_iter().filter(|(_, text)| !text.is_empty());
     told.map(|(name, text)| (name.to_owned(), text)).collect()

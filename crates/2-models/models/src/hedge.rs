@@ -49,18 +49,12 @@ impl Inner {
         let mut first = pin!(self.attempt(asking, target));
         let brought = match timeout(after, &mut first).await {
             Ok(brought) => brought?,
-            Err(_) => match self.other(asking, course) {
+            Err(_) => match course.hedge(self.ambient.now()) {
                 None => first.await?,
                 Some(other) => return self.beside(asking, (target, first), other, course).await,
             },
         };
         Ok((self.answered(course, target, brought), target.clone()))
-    }
-
-    fn other(&self, asking: &Asking<'_>, course: &mut dyn Course) -> Option<Target> {
-        let other = course.hedge(self.ambient.now());
-        self.decisions.note(course, asking.call, self.ambient.now(), asking.so_far);
-        other
     }
 
     async fn beside(

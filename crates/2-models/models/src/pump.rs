@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelRecord, SoFar};
 use agentos_router::{Observed, Target};
 use agentos_types::{Code, Fault};
@@ -316,6 +317,7 @@ impl Pump {
     }
 
     async fn end(self, ending: Ending) {
+        hit(Point::ModelsStreamEnded);
         let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, .. } = self;
         let Live { mut body, tap, mut stake, notes, .. } = live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
@@ -330,7 +332,8 @@ impl Pump {
                 outcome.answer = record.is_step().then(|| answer_of(kept.as_ref(), &outcome));
                 let whole = kept.filter(|kept| kept.is_whole && keeper.wants_answer());
                 if let Some(kept) = whole {
-                    let answer = Answer::new(&outcome, "text/event-stream", noted(&notes), kept.bytes.freeze());
+                    let answer =
+                        Answer::new(&outcome, "text/event-stream", noted(&notes, &outcome), kept.bytes.freeze());
                     keeper.keep(&answer, &record, &mut outcome, ambient.now());
                 }
                 match record.close(outcome).await {

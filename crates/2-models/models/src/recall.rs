@@ -190,7 +190,10 @@ impl Keeper {
             Ok(sealed) => Arc::new(sealed),
             Err(fault) => return tracing::warn!(%fault, detail = fault.detail, "an answer could not be sealed"),
         };
-        for Rule { place, kept, bytes_max } in &self.places {
+        // With more of a budget the same request would get more.
+        let is_short = outcome.shortened_to.is_some();
+        let places = self.places.iter().filter(|rule| !(is_short && rule.place.kind == Kind::Cache));
+        for Rule { place, kept, bytes_max } in places {
             let keeping = Keeping {
                 place: place.clone(),
                 request_sha256: hex::encode(&self.request_sha256),

@@ -2,7 +2,7 @@
 //! The router is the one; a test may be another.
 
 use agentos_ledger::Payer;
-use agentos_router::{Asked, Caching, DecisionRecord, Observed, Plan, Router, Target};
+use agentos_router::{Act, Asked, Caching, DecisionRecord, Decisions, Observed, Plan, Router, Target};
 use agentos_types::{Fault, Result, Timestamp};
 use agentos_wire::Failure;
 
@@ -12,6 +12,11 @@ pub trait Routing: Send + Sync {
 
     /// What can be named, and whose it is.
     fn names(&self) -> Vec<(String, String)>;
+
+    /// Why nothing can answer, as it stands right after [`Self::plan`] has refused, if that is to be kept.
+    fn refused(&self, _asked: &Asked<'_>) -> Option<DecisionRecord> {
+        None
+    }
 
     /// How answers to this caller are cached, if somebody wants it.
     fn caching(&self, _payer: &Payer) -> Option<Caching> {
@@ -47,6 +52,13 @@ impl Routing for Router {
         let config = self.config();
         let names = config.names().into_iter();
         names.map(|(id, provider)| (id, provider.unwrap_or("agent-os").to_owned())).collect()
+    }
+
+    fn refused(&self, asked: &Asked<'_>) -> Option<DecisionRecord> {
+        let is_kept = self.config().document().decisions == Decisions::Keep;
+        let record = is_kept.then(|| self.explain(asked).ok()).flatten()?;
+        // A target that has opened in between is not why this request was refused.
+        matches!(record.steps.last()?.act, Act::Stop(_)).then_some(record)
     }
 
     fn caching(&self, payer: &Payer) -> Option<Caching> {

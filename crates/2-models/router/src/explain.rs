@@ -85,7 +85,7 @@ fn shut(key: &str, state: LaneState, now: Timestamp) -> String {
 }
 
 fn figures(candidate: &Candidate) -> String {
-    let time = candidate.first_byte_us.map_or("never asked".to_owned(), |us| format!("first byte {} ms", us / 1_000));
+    let time = candidate.first_byte_us.map_or("no answer yet".to_owned(), |us| format!("first byte {} ms", us / 1_000));
     let cost = candidate.worst_nano_usd.map_or("price unknown".to_owned(), |nano| format!("at most {}", usd(nano)));
     let errors = candidate.errors_permille;
     format!("{time}, {errors} ‰ errors, {} in flight, {cost}, weight {}", candidate.in_flight, candidate.weight)

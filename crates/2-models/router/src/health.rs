@@ -291,6 +291,14 @@ impl Healths {
         buckets.entry(provider.to_owned()).or_insert_with(fresh).clone()
     }
 
+    /// The secret of this name holds another key now: what was seen of the old one says nothing of it.
+    pub fn forgive(&self, secret: &str) {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        for health in targets.values() {
+            health.state().keys.remove(secret);
+        }
+    }
+
     /// Forgets what the new document has not. Requests that hold it tell nobody any more.
     pub fn keep(&self, providers: &[(String, String)]) {
         let known = |key: &HealthKey| {

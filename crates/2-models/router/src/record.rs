@@ -48,7 +48,8 @@ pub struct Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { step, recorded, replayed } = self;
-        write!(f, "step {step} was {recorded:?} and would be {replayed:?} with this program")
+        let number = step + 1;
+        write!(f, "step {number} was {recorded:?} and would be {replayed:?} with this program")
     }
 }
 

@@ -64,11 +64,12 @@ impl From<NoTarget> for Fault {
             NoTarget::Unavailable { model, until, now, stop } => {
                 let why = match stop {
                     Stop::Ramp { .. } => "its usual target failed, and the others take over by and by",
-                    _ => "all of its targets fail or limit their rate",
+                    _ => "all of its targets fail, limit their rate or refuse their key",
                 };
                 Fault::new(Code::MODEL_UNAVAILABLE, format!("'{model}' cannot be asked at the moment: {why}"))
                     .retry_after(until.since(now))
                     .fact("reopens_at", until)
+                    .hint(format!("`agent-os model explain {model}` says what became of each of them"))
             }
             NoTarget::Late => {
                 Fault::new(Code::MODEL_UNAVAILABLE, "the time of the request was over before it was sent")

@@ -53,6 +53,11 @@ impl Router {
         Ok(Plan::dry(config, group, self.shared.healths.clone(), asked))
     }
 
+    /// The secret of this name was replaced, or its key is accepted again: it rests no longer.
+    pub fn forgive_key(&self, secret: &str) {
+        self.shared.healths.forgive(secret);
+    }
+
     pub(crate) fn healths(&self) -> &Healths {
         &self.shared.healths
     }

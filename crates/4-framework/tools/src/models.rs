@@ -68,16 +68,22 @@ pub(crate) async fn call(
     };
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     let (asking, telling) = (access.ask(ask, sender), tell(tasks, &by.lease, &by.step, pieces));
-    pin!(asking, telling);
-    tokio::select! {
-        // Nobody hears it any more: the model is stopped.
-        told = &mut telling => told?,
-        answer = &mut asking => {
-            telling.await?;
-            return answer;
+    let answering = async {
+        pin!(asking, telling);
+        tokio::select! {
+            told = &mut telling => told?,
+            answer = &mut asking => {
+                telling.await?;
+                return answer;
+            }
         }
+        asking.await
+    };
+    tokio::select! {
+        answer = answering => answer,
+        // Nobody hears it any more: the model is stopped.
+        fault = tasks.taken_away(&by.lease) => Err(fault),
     }
-    asking.await
 }
 
 /// The canonical body with what the call says beside it. The text stays as it was written.

@@ -1,11 +1,14 @@
 //! The port of the tools for models, bound to the port of the edges: a question that comes as a system call is asked as one
 //! that a program inside of the sandbox asks by itself.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use agentos_api::{
     Models,
-    models::{ModelBody, ModelCaller, ModelOperation, ModelRequest},
+    models::{ModelBody, ModelCaller, ModelOperation, ModelReply, ModelRequest},
 };
 use agentos_base::{Ambient, Room};
 use agentos_protocol::syscall::{ModelCallResult, ModelProtocol, ModelUsage};
@@ -15,7 +18,11 @@ use agentos_wire::{Ask, Delta, Gather, Protocol, Refusal, Seen, StreamReader, Ta
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
+
+/// Between two questions whether an earlier attempt has stopped, and how many there are: a lost lease is noticed within a second.
+const IN_FLIGHT_WAIT: Duration = Duration::from_millis(500);
+const IN_FLIGHT_ROUNDS_MAX: usize = 20;
 
 /// The models stand behind the monitor, whose tools ask them: they come when both are made.
 #[derive(Clone, Default)]
@@ -58,13 +65,41 @@ impl ModelAccess for ServedModels {
             idempotency_key: Some(ask.idempotency_key),
             traceparent: Some(ask.traceparent),
         };
-        let reply = models.call(caller, request).await;
+        let reply = asked(models.as_ref(), (caller, request), IN_FLIGHT_WAIT).await?;
         drop(share);
         match reply.body {
             ModelBody::Whole(body) => whole(reply.status, &body, tap),
             ModelBody::Stream(stream) => Reading::new(ask.protocol, tap, pieces).read(stream).await,
         }
     }
+}
+
+/// An attempt whose worker died may be asking still. It stops once its lease is lost, and what it is told in between is no
+/// answer that a journal should keep.
+async fn asked(
+    models: &dyn Models,
+    (caller, request): (ModelCaller, ModelRequest),
+    wait: Duration,
+) -> Result<ModelReply> {
+    for _ in 0..IN_FLIGHT_ROUNDS_MAX {
+        let reply = models.call(caller.clone(), request.clone()).await;
+        if !is_in_flight(&reply) {
+            return Ok(reply);
+        }
+        sleep(wait).await;
+    }
+    Err(Fault::new(Code::CONNECTION_LOST, "an earlier attempt of this step is still being answered"))
+}
+
+fn is_in_flight(reply: &ModelReply) -> bool {
+    let ModelBody::Whole(body) = &reply.body else { return false };
+    // Each family has its own place for what its clients do not know.
+    let code = |body: &Value| {
+        let notes = body.get("agent_os").or_else(|| body.pointer("/error/agent_os"))?;
+        Some(notes.get("code")?.as_str()? == Code::MODEL_CALL_IN_FLIGHT.to_string())
+    };
+    let body = serde_json::from_slice::<Value>(body).ok();
+    reply.status == Code::MODEL_CALL_IN_FLIGHT.entry().http_status && body.as_ref().and_then(code) == Some(true)
 }
 
 fn whole(status: u16, body: &[u8], mut tap: Tap) -> Result<ModelCallResult> {

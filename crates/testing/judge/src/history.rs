@@ -15,6 +15,11 @@ pub struct History {
     pub fires: Vec<FireRow>,
     pub kv: Vec<KvRow>,
     pub notifications: Vec<NotificationRow>,
+    /// What a provider of models was asked, and which of its answers clients of the gateway have whole.
+    pub asks: Vec<Ask>,
+    pub answers: Vec<String>,
+    pub budgets: Vec<BudgetRow>,
+    pub uses: Vec<UseRow>,
     pub log: Vec<Record>,
     /// What the separate verifier said about the exported log.
     pub log_verifies: bool,
@@ -49,6 +54,39 @@ pub struct Request {
     pub step: String,
     /// What the request carried for the receiver to drop repeats by.
     pub key: Option<String>,
+}
+
+/// A question as a provider of models received it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Idempotency key of the task that asked; empty for a client at the gateway.
+    pub task_key: String,
+    /// Key of the system call's step.
+    pub step: String,
+    /// It came through the listener inside of a sandbox, where no system call names a step.
+    pub is_inside: bool,
+    /// `token:ID` of a client.
+    pub payer: Option<String>,
+    /// What the provider bills for certain: it has sent the whole answer.
+    pub cost_nano_usd: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct BudgetRow {
+    pub scope: String,
+    pub period: String,
+    pub unit: String,
+    pub amount: i64,
+}
+
+/// What is used and leased of one count.
+#[derive(Clone, Debug, Deserialize)]
+pub struct UseRow {
+    pub scope: String,
+    pub period: String,
+    pub unit: String,
+    pub used: i64,
+    pub leased: i64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -97,7 +135,14 @@ pub struct StepRow {
 impl StepRow {
     /// Whether the call leaves our own store.
     pub fn is_outward(&self) -> bool {
-        self.syscall.starts_with("net.") || self.syscall.starts_with("file.") || self.syscall == "notify.webhook"
+        self.syscall.starts_with("net.")
+            || self.syscall.starts_with("file.")
+            || ["notify.webhook", "model.call"].contains(&self.syscall.as_str())
+    }
+
+    /// Of a call of a model from inside of a sandbox: the hash of its request, in short, as its key has it.
+    pub fn asked_inside(&self) -> Option<&str> {
+        self.key.strip_prefix("model-")?.rsplit_once('-').map(|(hash, _)| hash)
     }
 }
 
@@ -147,6 +192,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// Written at the door of models, which knows the operation of a protocol, and not as a system call.
+    pub fn is_of_the_door(&self) -> bool {
+        self.action == "model.call" && self.facts.get("operation").is_some()
+    }
+
+    pub fn request_sha256(&self) -> Option<&str> {
+        self.facts.get("request_sha256")?.as_str()
+    }
+
     /// The agent's process that acted, if one did.
     pub fn instance(&self) -> Option<&str> {
         self.actor.get("instance")?.as_str()

@@ -10,6 +10,7 @@ mod effects;
 mod fires;
 mod history;
 mod log;
+mod models;
 mod read;
 mod steps;
 mod tasks;
@@ -19,7 +20,8 @@ mod tests;
 use std::{collections::BTreeMap, fmt};
 
 pub use history::{
-    EventRow, FireRow, History, KvRow, NotificationRow, Promise, Record, Request, ScheduleRow, StepRow, TaskRow,
+    Ask, BudgetRow, EventRow, FireRow, History, KvRow, NotificationRow, Promise, Record, Request, ScheduleRow, StepRow,
+    TaskRow, UseRow,
 };
 pub use read::{parse_segment, read_postgres, read_sqlite};
 
@@ -60,6 +62,14 @@ pub enum Rule {
     EffectIsLogged,
     /// A change and its record are there together or not at all.
     ChangeIsLogged,
+    /// No more is used of a budget than there is.
+    BudgetHolds,
+    /// What a provider has billed counts as used.
+    SpendIsCounted,
+    /// Nobody has an answer of a model that the log does not know of.
+    AnswerIsLogged,
+    /// What a task was answered by a model is not asked for again.
+    AnsweredIsNotAskedAgain,
 }
 
 /// A broken promise.
@@ -70,7 +80,7 @@ pub struct Finding {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 17] = [
+    pub const ALL: [Rule; 21] = [
         Rule::AcknowledgedIsKept,
         Rule::KeyMakesOneTask,
         Rule::ComesToRest,
@@ -88,6 +98,10 @@ impl Rule {
         Rule::LogVerifies,
         Rule::EffectIsLogged,
         Rule::ChangeIsLogged,
+        Rule::BudgetHolds,
+        Rule::SpendIsCounted,
+        Rule::AnswerIsLogged,
+        Rule::AnsweredIsNotAskedAgain,
     ];
 }
 
@@ -106,6 +120,7 @@ pub fn judge(history: &History) -> Vec<Finding> {
     effects::judge(history, &index, &mut findings);
     fires::judge(history, &mut findings);
     log::judge(history, &index, &mut findings);
+    models::judge(history, &index, &mut findings);
     findings.0
 }
 

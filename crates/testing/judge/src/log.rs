@@ -73,7 +73,10 @@ fn epochs(history: &History, findings: &mut Findings) {
 fn step_records(history: &History, index: &Index<'_>, findings: &mut Findings) {
     for step in &history.steps {
         let records = index.records_of(&step.task).iter();
-        let mine = records.filter(|record| record.correlation.as_deref() == Some(step.key.as_str()));
+        let mine = records.filter(|record| match step.asked_inside() {
+            Some(hash) => record.request_sha256().is_some_and(|whole| whole.starts_with(hash)),
+            None => record.correlation.as_deref() == Some(step.key.as_str()),
+        });
         let succeeded = |phase: &str| mine.clone().filter(|r| r.phase == phase && r.decision == "succeeded").count();
         let holds = match (step.is_outward(), step.status.as_str()) {
             (true, "done") if step.safety == "unsafe" => succeeded("outcome") == 1,

@@ -34,6 +34,8 @@ const STEP: Table = Table("step", &["task", "key", "seq", "syscall", "status", "
 const SCHEDULE: Table = Table("schedule", &["id", "cadence", "fired"], &[]);
 const FIRE: Table = Table("schedule_fire", &["schedule", "fire_at", "task"], &[]);
 const KV: Table = Table("kv", &["agent", "key", "version"], &["value"]);
+const BUDGET: Table = Table("budget", &["scope", "period", "unit", "amount"], &[]);
+const USE: Table = Table("budget_use", &["scope", "period", "unit", "used", "leased"], &[]);
 const NOTIFICATION: Table = Table("notification", &["task", "dedupe_key"], &[]);
 
 impl Table {
@@ -72,6 +74,8 @@ fn read(history: &mut History, ask: impl Fn(&Table) -> String) {
     history.fires = rows(&ask(&FIRE));
     history.kv = rows(&ask(&KV));
     history.notifications = rows(&ask(&NOTIFICATION));
+    history.budgets = rows(&ask(&BUDGET));
+    history.uses = rows(&ask(&USE));
 }
 
 fn rows<T: DeserializeOwned>(text: &str) -> Vec<T> {

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    EventRow, FireRow, History, KvRow, NotificationRow, Promise, Record, Request, Rule, ScheduleRow, StepRow, TaskRow,
-    judge, parse_segment,
+    Ask, BudgetRow, EventRow, FireRow, History, KvRow, NotificationRow, Promise, Record, Request, Rule, ScheduleRow,
+    StepRow, TaskRow, UseRow, judge, parse_segment,
 };
 
 /// Writes a small history as the product would: two tasks of clients, the second of them over a crash, and one firing.
@@ -76,6 +76,34 @@ impl Scribe {
         self.0.requests.push(Request { safety: safety.into(), task_key: task_key.into(), step: step.into(), key });
     }
 
+    /// One question by a system call, one from inside of the sandbox, one of a client; and what they cost.
+    fn asks(&mut self) {
+        for (task, correlation, hash) in [
+            (Some("t1"), "think", None),
+            (Some("t1"), "req_1", Some("0123456789abcdef01")),
+            (None, "req_2", Some("ff")),
+        ] {
+            let facts = hash.map_or(json!({}), |hash| json!({"request_sha256": hash, "operation": "chat"}));
+            self.record("model.call", "intent", "allowed", (task, Some(correlation)), facts.clone());
+            self.record("model.call", "outcome", "succeeded", (task, Some(correlation)), facts);
+        }
+        self.step("t1", "think", "model.call", "idempotent", 1);
+        self.step("t1", "model-0123456789abcdef-1", "model.call", "idempotent", 1);
+        let ask = Ask { task_key: "a".into(), step: "think".into(), cost_nano_usd: 40, ..Ask::default() };
+        let inside = Ask { step: "inside".into(), is_inside: true, ..ask.clone() };
+        let client = Ask { payer: Some("token:k".into()), cost_nano_usd: 40, ..Ask::default() };
+        self.0.asks = vec![ask, inside, client];
+        self.0.answers = vec!["req_2".into()];
+        let (period, unit) = (|| "total".to_owned(), || "nano-usd".to_owned());
+        for scope in ["runs-of:x", "agent:x", "token:k"] {
+            self.0.budgets.push(BudgetRow { scope: scope.into(), period: period(), unit: unit(), amount: 100 });
+        }
+        for (scope, used) in [("run:t1", 80), ("agent:x", 80), ("token:k", 40)] {
+            let row = UseRow { scope: scope.into(), period: period(), unit: unit(), used, leased: 0 };
+            self.0.uses.push(row);
+        }
+    }
+
     fn task(&mut self, id: &str, key: &str, schedule: Option<&str>, claims: i64) {
         let event_seq = self.0.events.iter().filter(|event| event.task == id).count() as i64;
         self.0.tasks.push(TaskRow {
@@ -104,6 +132,7 @@ fn valid() -> History {
     scribe.step("t1", "put", "kv.put", "idempotent", 1);
     scribe.record("notify.event", "fact", "succeeded", (Some("t1"), Some("tell")), json!({}));
     scribe.step("t1", "tell", "notify.event", "idempotent", 1);
+    scribe.asks();
     scribe.finish("t1", 1);
     scribe.task("t1", "a", None, 1);
     scribe.submit("t2");
@@ -279,7 +308,33 @@ const FORGERIES: &[Forgery] = &[
     ("an end without its record", Rule::ChangeIsLogged, |h| {
         forget_records(h, |record| record.action == "task.finish" && record.task.as_deref() == Some("t2"));
     }),
+    ("a run used more than it may", Rule::BudgetHolds, |h| h.uses[0].used = 101),
+    ("an agent leases beyond its budget", Rule::BudgetHolds, |h| h.uses[1].leased = 21),
+    ("a bill that a run was not charged with", Rule::SpendIsCounted, |h| h.uses[0].used = 79),
+    ("a bill that a client was not charged with", Rule::SpendIsCounted, |h| h.uses.truncate(2)),
+    ("an answer whose call is not in the log", Rule::AnswerIsLogged, |h| h.answers.push("req_3".into())),
+    ("an answer whose call has failed", Rule::AnswerIsLogged, |h| {
+        let outcome =
+            |record: &&mut Record| record.correlation.as_deref() == Some("req_2") && record.phase == "outcome";
+        h.log.iter_mut().find(outcome).unwrap().decision = "failed".into();
+    }),
+    ("an answer was asked for again by its step", Rule::AnsweredIsNotAskedAgain, |h| ask_again(h, "think")),
+    ("an answer was asked for again from inside", Rule::AnsweredIsNotAskedAgain, |h| ask_again(h, "req_1")),
+    ("a provider was asked without an intent", Rule::EffectIsLogged, |h| h.asks.push(h.asks[0].clone())),
+    ("a provider was asked from inside without an intent", Rule::EffectIsLogged, |h| h.asks.push(h.asks[1].clone())),
+    ("a call of a model is done and has no outcome", Rule::EffectIsLogged, |h| {
+        forget_records(h, |record| record.correlation.as_deref() == Some("req_1") && record.phase == "outcome");
+    }),
 ];
+
+/// Another intent, after a start, so that nothing else about it is wrong.
+fn ask_again(history: &mut History, correlation: &str) {
+    let of = |record: &Record| record.correlation.as_deref() == Some(correlation) && record.phase == "intent";
+    let mut intent = history.log.iter().find(|record| of(record)).unwrap().clone();
+    intent.actor = json!({"kind": "agent", "instance": "i2"});
+    let start = history.log.iter().rposition(|record| record.action == "server.start").unwrap();
+    insert_record(history, start + 1, intent);
+}
 
 #[test]
 fn a_valid_history_has_no_findings() {
@@ -345,6 +400,8 @@ fn the_embedded_database_is_read_with_its_payloads() {
              CREATE TABLE task_event (task, seq, kind, data); CREATE TABLE step (task, key, seq, syscall, status, safety, fence);
              CREATE TABLE schedule (id, cadence, fired); CREATE TABLE schedule_fire (schedule, fire_at, task);
              CREATE TABLE kv (agent, key, version, value); CREATE TABLE notification (task, dedupe_key);
+             CREATE TABLE budget (scope, period, unit, amount); CREATE TABLE budget_use (scope, period, unit, used, leased);
+             INSERT INTO budget_use VALUES ('agent:a', 'day', 'tokens', 3, 4);
              INSERT INTO task VALUES ('t', 'a', 'completed', 1, 5, 1, 1, NULL, NULL, NULL, NULL);
              INSERT INTO task_event VALUES ('t', 1, 'state', CAST('{\"state\":\"submitted\"}' AS BLOB));
              INSERT INTO kv VALUES ('a', 'count', 3, CAST('3' AS BLOB));",
@@ -357,4 +414,5 @@ fn the_embedded_database_is_read_with_its_payloads() {
     assert_eq!((history.tasks.len(), history.tasks[0].idem_key.as_deref()), (1, None));
     assert_eq!(history.events[0].get("state"), "submitted");
     assert_eq!((history.kv[0].value.as_str(), history.steps.len()), ("3", 0));
+    assert_eq!((history.uses[0].used, history.uses[0].leased, history.budgets.len()), (3, 4, 0));
 }

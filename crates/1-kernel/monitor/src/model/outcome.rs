@@ -49,8 +49,8 @@ impl ModelEnd {
     }
 }
 
-/// What is written in the transaction of an outcome: an answer that is kept, how its target was chosen. Asked again for the same
-/// outcome, when nobody knows whether a try came through, it has to come to the same.
+/// What is written in the transaction of an outcome, such as an answer that is kept. Asked again for the same outcome, when nobody
+/// knows whether a try came through, it has to come to the same.
 pub trait Beside: fmt::Debug + Send + Sync {
     fn write(&self, tx: &mut Tx<'_>) -> Result<()>;
 }
@@ -73,6 +73,8 @@ pub struct ModelOutcome {
     pub nano_usd: i64,
     /// Some of the usage was counted by us.
     pub estimated: bool,
+    /// Tokens to which a budget has lowered the longest answer.
+    pub shortened_to: Option<u64>,
     /// Class of the failure, if a provider was involved.
     pub class: Option<&'static str>,
     /// Of everything but `Done`, `Replayed` and `Cached`.
@@ -95,6 +97,7 @@ impl ModelOutcome {
             tokens_output: 0,
             nano_usd: 0,
             estimated: false,
+            shortened_to: None,
             class: None,
             fault: None,
             answer: None,
@@ -119,6 +122,7 @@ impl ModelOutcome {
             .filter(|(_, count)| *count > 0)
             .fold(record, |record, (name, count)| record.fact(name, *count));
         let record = self.target.iter().fold(record, |record, target| record.fact("target", target.clone()));
+        let record = self.shortened_to.iter().fold(record, |record, tokens| record.fact("shortened_to", *tokens));
         let record = self.class.iter().fold(record, |record, class| record.fact("class", *class));
         self.fault.iter().fold(record, |record, fault| record.fact("code", fault.code.to_string()))
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use agentos_authority::{Authorized, Party};
+use agentos_failpoint::{Point, hit};
 use agentos_store::Tx;
 use agentos_tasks::Lease;
 use agentos_types::{Code, Fault, Result, audit::AuditEvent};
@@ -107,6 +108,8 @@ impl ModelRecord {
         if durable.is_err() {
             // There is nothing in the log that an outcome could belong to.
             self.open = None;
+        } else {
+            hit(Point::MonitorModelIntentDurable);
         }
         durable
     }
@@ -151,7 +154,12 @@ async fn close(inner: Arc<Inner>, intent: Option<AuditEvent>, open: Open, mut ou
             Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
                 tracing::warn!(%fault, "the end of a model call is held until the log takes it");
             }
-            written => return written?,
+            written => {
+                if written.is_ok() {
+                    hit(Point::MonitorModelOutcomeDurable);
+                }
+                return written?;
+            }
         }
         // Shortened by chance, so that not everything that waited comes back at the same instant.
         let longest_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -185,6 +193,7 @@ impl Inner {
             }
             begun.into_iter().for_each(|intent| tx.record(intent));
             tx.record(ended);
+            hit(Point::MonitorModelOutcomeRecorded);
             outcome.beside.iter().try_for_each(|beside| beside.write(tx))?;
             let Some((lease, key)) = step else { return Ok(Ok(())) };
             let unanswered = || Fault::new(Code::CONNECTION_LOST, "the model gave no answer");

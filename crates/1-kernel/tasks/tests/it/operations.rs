@@ -195,3 +195,24 @@ async fn a_step_in_the_middle_of_a_cancel_is_still_recorded_but_none_is_begun() 
     }
     assert_eq!(bench.tasks.steps(&lease.task).await.unwrap()[0].status, "done");
 }
+
+/// Whoever waits for a call that lasts hears of it, by a word or by looking.
+#[tokio::test]
+async fn a_call_that_lasts_is_told_when_its_task_is_no_longer_in_its_hands() {
+    for (how, expected) in
+        [("cancel", Code::TASK_CANCELED), ("another fence", Code::LEASE_LOST), ("deadline", Code::TASK_DEADLINE)]
+    {
+        let bench = bench().await;
+        let lease = bench.working().await.lease;
+        let watching = bench.tasks.taken_away(&lease);
+        tokio::pin!(watching);
+        assert!(futures_util::poll!(&mut watching).is_pending(), "{how}: nothing has happened");
+        match how {
+            "cancel" => drop(bench.tasks.cancel(&person(), &lease.task).await.unwrap()),
+            "another fence" => drop(bench.sql("UPDATE task SET fence = fence + 1, agent = $1", echo().as_str()).await),
+            _ => drop(bench.sql("UPDATE task SET deadline_at = 1, agent = $1", echo().as_str()).await),
+        }
+        let fault = tokio::time::timeout(std::time::Duration::from_secs(60), watching).await.expect("a word");
+        assert_eq!(fault.code, expected, "{how}");
+    }
+}

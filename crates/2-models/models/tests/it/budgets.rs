@@ -1,9 +1,9 @@
 //! Budgets around calls: nothing is sent that does not fit, and what was sent is settled by what it used.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use agentos_models::{Operation, Policy};
-use agentos_router::Kind;
+use agentos_router::{Caching, Kind};
 use agentos_types::budget::BudgetUnit::{NanoUsd, Tokens};
 use serde_json::{Value, json};
 
@@ -119,12 +119,22 @@ async fn where_the_policy_says_so_a_small_rest_makes_a_short_answer() {
     let house = House::with(vec![target(Kind::Openai, &provider)], policy).await;
     house.budget(NanoUsd, 3_000).await;
     let mut large = hello(false);
-    large["max_tokens"] = json!(500);
-    assert_eq!(house.chat(large).await.status, 200);
+    (large["max_tokens"], large["temperature"]) = (json!(500), json!(0));
+    let caching = Caching { ttl: Duration::from_secs(60), bytes_max: 1 << 20, any_temperature: false, revision: 1 };
+    *house.caching.lock().unwrap() = Some(caching);
+    let short = house.chat(large.clone()).await;
+    let told = header(&short, "x-agent-os-shortened-to").map(str::to_owned);
+    assert_eq!(short.status, 200);
     let sent: Value = serde_json::from_str(&provider.got()[0].body).unwrap();
     let max = sent["max_tokens"].as_u64().unwrap();
     assert!((16..120).contains(&max), "{max}");
+    assert_eq!(told, Some(max.to_string()));
     assert_eq!(house.stands().await, (110, 0));
+    // With a larger budget the answer could be a longer one.
+    house.budget(NanoUsd, 300_000).await;
+    let whole = house.chat(large.clone()).await;
+    assert_eq!((header(&whole, "x-agent-os-cache"), header(&whole, "x-agent-os-shortened-to")), (Some("miss"), None));
+    assert_eq!(header(&house.chat(large).await, "x-agent-os-cache"), Some("hit"));
 }
 
 #[tokio::test]

@@ -227,8 +227,7 @@ impl House {
     /// With the real router over this document.
     pub async fn routed(backend: Backend, document: &str) -> Self {
         let document = Document::from_toml(document).unwrap();
-        let urls: Vec<String> = document.providers.values().filter_map(|place| place.base_url.clone()).collect();
-        let upstream = upstream_to(urls.iter().map(String::as_str));
+        let upstream = upstream_to(urls_of(&document).iter().map(String::as_str));
         let router = Some(Router::new(Config::new(document, Catalog::vendored().unwrap(), 1).unwrap()));
         Self::open(Plan { backend, router, targets: Vec::new(), policy: Policy::default(), upstream }).await
     }
@@ -236,7 +235,10 @@ impl House {
     async fn open(plan: Plan) -> Self {
         let Plan { backend, router, targets, policy, upstream } = plan;
         let scratch = backend.scratch();
-        let urls = targets.iter().map(|target| target.base_url.clone()).collect();
+        let urls = match &router {
+            None => targets.iter().map(|target| target.base_url.clone()).collect(),
+            Some(router) => urls_of(router.config().document()),
+        };
         let (ambient, clock) = Ambient::fake(7, NOON);
         let directory = tempfile::tempdir().unwrap();
         let log = Log::default();
@@ -390,6 +392,10 @@ impl House {
         assert_eq!(records.iter().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>(), ["intent", "outcome"]);
         records[1].1.clone()
     }
+}
+
+fn urls_of(document: &Document) -> Vec<String> {
+    document.providers.values().filter_map(|place| place.base_url.clone()).collect()
 }
 
 /// Which goes to the hosts of these addresses, though they are private.

@@ -294,8 +294,8 @@ fn an_explanation_says_why_each_target_was_chosen_or_not_and_asks_nobody() {
         "'best' at 2026-11-18T11:06:40.000Z, document 1, policy order: 1000 tokens at most, needs tools\n\
          1. one/gpt-5: not possible: it is disabled\n\
          1. two/m: not possible: it lacks tools\n\
-         1. three/claude-sonnet-4-5: chosen with the key 'three-a'; never asked, 0 ‰ errors, 0 in flight, at most $0.021, weight 1\n\
-         1. one/gpt-4o: possible; never asked, 0 ‰ errors, 0 in flight, at most $0.02125, weight 1\n"
+         1. three/claude-sonnet-4-5: chosen with the key 'three-a'; no answer yet, 0 ‰ errors, 0 in flight, at most $0.021, weight 1\n\
+         1. one/gpt-4o: possible; no answer yet, 0 ‰ errors, 0 in flight, at most $0.02125, weight 1\n"
     );
     assert!(router.health(START).iter().all(|view| view.in_flight == 0));
     let fault = agentos_types::Fault::from(router.plan(&Asked { needs, ..asked("two/m") }).unwrap_err());
@@ -348,4 +348,20 @@ fn retries_stay_below_a_tenth_of_the_traffic() {
         replay(plan.record()).unwrap();
     }
     assert!((200..=210).contains(&retries), "{retries} retries of 2000 requests");
+}
+
+#[test]
+fn a_key_that_was_replaced_rests_no_longer() {
+    let document =
+        "[providers.one]\nkind = \"openai\"\nkeys = [\"a\"]\n[routes.best]\ntargets = [{ model = \"one/gpt-5\" }]\n";
+    let router = router(document);
+    assert_eq!(fail(&router, Class::Auth, START), Some(Change::KeyRefused));
+    let asked = Asked { budgeted: false, ..asked("best") };
+    let refused: agentos_types::Fault = router.plan(&asked).unwrap_err().into();
+    assert_eq!(refused.code, agentos_types::Code::MODEL_UNAVAILABLE);
+    assert!(refused.hint.unwrap().contains("model explain best"));
+    router.forgive_key("b");
+    assert!(router.plan(&asked).is_err(), "that is another one");
+    router.forgive_key("a");
+    assert_eq!(router.plan(&asked).unwrap().next(None, START).unwrap().id, "one/gpt-5");
 }

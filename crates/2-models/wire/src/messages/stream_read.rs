@@ -57,7 +57,7 @@ impl Reader {
             "content_block_delta" => self.delta(&mut event),
             "content_block_stop" => self.stop(&mut event),
             "message_delta" => self.finish(&mut event),
-            "message_stop" => self.end_of_message(),
+            "message_stop" => self.end_of_message(event),
             "error" => Err(error(&mut event)),
             "ping" => Ok(Vec::new()),
             _ => {
@@ -187,12 +187,14 @@ impl Reader {
         Ok(deltas)
     }
 
-    fn end_of_message(&mut self) -> Result<Vec<Delta>, Refusal> {
+    fn end_of_message(&mut self, event: Object) -> Result<Vec<Delta>, Refusal> {
         if self.open.is_some() || self.finish.is_none() {
             return Err(malformed("event", "'message_stop' before the answer was whole"));
         }
         self.ended = true;
-        Ok(vec![Delta::End])
+        // Bedrock tells how long it took.
+        let extra = (!event.is_empty()).then_some(Delta::Extra(event));
+        Ok(extra.into_iter().chain([Delta::End]).collect())
     }
 
     fn usage(&mut self, object: &mut Object, path: &str) -> Result<Option<Delta>, Refusal> {

@@ -69,6 +69,20 @@ fn a_stream_comes_back_whole_however_it_is_cut() {
 }
 
 #[test]
+fn what_bedrock_tells_with_the_end_comes_before_it_in_every_protocol() {
+    let stream = file("messages/streams", "bedrock");
+    for to in [Protocol::Messages, Protocol::Chat, Protocol::Responses] {
+        let written = crate::chat::through(Protocol::Messages, to, &stream, 64).unwrap();
+        let text = String::from_utf8(written.clone()).unwrap();
+        assert_eq!(text.matches("amazon-bedrock-invocationMetrics").count(), 1, "{to}: {text}");
+        let mut tap = agentos_wire::Tap::new(to);
+        let seen: Vec<_> = frames(&written, written.len()).iter().map(|frame| tap.frame(frame)).collect();
+        assert_eq!(seen.last(), Some(&agentos_wire::Seen::Terminal), "{to}: {seen:?}");
+        assert!(!seen.contains(&agentos_wire::Seen::Malformed), "{to}: {seen:?}");
+    }
+}
+
+#[test]
 fn a_broken_stream_has_no_end() {
     for name in ["error", "cut"] {
         let stream = file("messages/streams", name);

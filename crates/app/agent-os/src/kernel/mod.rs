@@ -259,11 +259,15 @@ impl Kernel for ServerKernel {
     }
 
     async fn set_secret(&self, context: &Context, name: &SecretName, value: SecretValue) -> Result<SecretInfo> {
-        self.secrets.set(&context.actor, name, SecretString::from(value.value)).await.map(secret_info)
+        let info = self.secrets.set(&context.actor, name, SecretString::from(value.value)).await?;
+        self.models.router.forgive_key(name.as_str());
+        Ok(secret_info(info))
     }
 
     async fn rotate_secret(&self, context: &Context, name: &SecretName, value: SecretValue) -> Result<SecretInfo> {
-        self.secrets.rotate(&context.actor, name, SecretString::from(value.value)).await.map(secret_info)
+        let info = self.secrets.rotate(&context.actor, name, SecretString::from(value.value)).await?;
+        self.models.router.forgive_key(name.as_str());
+        Ok(secret_info(info))
     }
 
     async fn revoke_secret(&self, context: &Context, name: &SecretName) -> Result<()> {

@@ -38,12 +38,8 @@ impl Models for Says {
     }
 }
 
-async fn asked(protocol: ModelProtocol, status: u16, bytes: &str, stream: bool) -> (Result<ModelCallResult>, String) {
-    let says = Says { bytes: bytes.into(), is_stream: stream, status, asked: Mutex::default() };
-    let (ambient, _) = Ambient::fake(1, Timestamp(1_800_000_000_000_000));
-    let served = ServedModels { models: LateModels::default(), ambient, room: Room::new(1_000) };
-    served.models.bind(Arc::new(says));
-    let ask = ModelAsk {
+fn ask(protocol: ModelProtocol, stream: bool) -> ModelAsk {
+    ModelAsk {
         agent: "a".parse().unwrap(),
         instance: agentos_types::InstanceId::generate(Timestamp(1), 1),
         task: agentos_types::TaskId::generate(Timestamp(1), 1),
@@ -53,7 +49,15 @@ async fn asked(protocol: ModelProtocol, status: u16, bytes: &str, stream: bool) 
         stream,
         idempotency_key: "k".into(),
         traceparent: String::new(),
-    };
+    }
+}
+
+async fn asked(protocol: ModelProtocol, status: u16, bytes: &str, stream: bool) -> (Result<ModelCallResult>, String) {
+    let says = Says { bytes: bytes.into(), is_stream: stream, status, asked: Mutex::default() };
+    let (ambient, _) = Ambient::fake(1, Timestamp(1_800_000_000_000_000));
+    let served = ServedModels { models: LateModels::default(), ambient, room: Room::new(1_000) };
+    served.models.bind(Arc::new(says));
+    let ask = ask(protocol, stream);
     let (sender, mut pieces) = mpsc::channel::<String>(64);
     let listening = async {
         let mut heard = String::new();
@@ -102,4 +106,64 @@ async fn an_answer_and_a_refusal_are_results() {
     let (result, _) = asked(ModelProtocol::Messages, 429, r#"{"type":"error","error":{}}"#, false).await;
     let result = result.unwrap();
     assert_eq!((result.status, result.body["type"].as_str(), result.usage), (429, Some("error"), None));
+}
+
+/// In flight so often, then answered; in the words of this protocol.
+struct InFlight {
+    left: Mutex<usize>,
+    protocol: Protocol,
+}
+
+#[async_trait]
+impl Models for InFlight {
+    async fn call(&self, _: ModelCaller, _: ModelRequest) -> ModelReply {
+        let is_in_flight = {
+            let mut left = self.left.lock().unwrap();
+            *left = left.saturating_sub(1);
+            *left > 0
+        };
+        let fault = Fault::new(Code::MODEL_CALL_IN_FLIGHT, "under way");
+        let error = agentos_wire::WireError {
+            status: 409,
+            kind: None,
+            code: fault.code.to_string(),
+            message: fault.message,
+            retry_after: None,
+            facts: agentos_wire::Object::default(),
+        };
+        let body = match is_in_flight {
+            true => agentos_wire::write_error(self.protocol, &error),
+            false => b"{}".to_vec(),
+        };
+        let status = if is_in_flight { 409 } else { 200 };
+        ModelReply { status, headers: Vec::new(), body: ModelBody::Whole(body.into()) }
+    }
+
+    async fn list(&self, _: &ModelCaller) -> Result<Vec<ModelInfo>> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_still_asking_is_waited_for_and_never_an_answer() {
+    let (caller, request) = {
+        let says = Says { bytes: "{}".into(), is_stream: false, status: 200, asked: Mutex::default() };
+        let says = Arc::new(says);
+        let served = ServedModels {
+            models: LateModels::default(),
+            ambient: Ambient::fake(1, Timestamp(1)).0,
+            room: Room::new(1_000),
+        };
+        served.models.bind(says.clone());
+        served.ask(ask(ModelProtocol::Chat, false), mpsc::channel(1).0).await.unwrap();
+        says.asked.lock().unwrap().remove(0)
+    };
+    for protocol in [Protocol::Chat, Protocol::Responses, Protocol::Messages] {
+        for (left, expected) in [(0, Ok(200)), (2, Ok(200)), (1_000, Err(Code::CONNECTION_LOST))] {
+            let models = InFlight { left: Mutex::new(left), protocol };
+            let patience = Duration::ZERO;
+            let reply = super::asked(&models, (caller.clone(), request.clone()), patience).await;
+            assert_eq!(reply.map(|reply| reply.status).map_err(|fault| fault.code), expected, "{protocol:?} {left}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::panic, reason = "a story that cannot be told says why")]
 
+mod models;
+
 use agentos_kit::{Package, TestOs, Volume, until};
 use agentos_types::task::TaskState;
 use serde_json::json;

@@ -12,6 +12,7 @@ mod load;
 mod plan;
 mod poison;
 mod sink;
+mod thinking;
 
 use agentos_failpoint::Point;
 use agentos_scratch::Backend;

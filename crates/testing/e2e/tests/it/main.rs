@@ -13,6 +13,7 @@ mod egress;
 mod failpoints;
 mod first_light;
 mod gateway;
+mod hardening;
 mod honest_status;
 mod log_life;
 mod models;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::process::CommandExt,
     process::{Command, Output},
 };
 
@@ -102,6 +102,7 @@ fn refusals_are_the_kernels() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_call_of_another_architecture_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
     let script = "import ctypes, mmap\nm=mmap.mmap(-1,4096,prot=7)\nm.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n\
                   f=ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\nprint(f())";
     match under(Profile::Agent, "python3", &["-c", script]) {

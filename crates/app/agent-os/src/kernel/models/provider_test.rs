@@ -40,6 +40,10 @@ pub(super) async fn run(kernel: &ServerKernel, context: &Context, name: &str, sa
         };
         record(Phase::Intent, Decision::Allowed, "asked").await?;
         let test = ask(kernel, said, secret).await;
+        if let Some(secret) = secret.filter(|_| test.ok) {
+            // On another node than the one where the secret was replaced this is how calls hear of it at once.
+            kernel.models.router.forgive_key(secret);
+        }
         let decision = if test.ok { Decision::Succeeded } else { Decision::Failed };
         let status = test.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
         record(Phase::Outcome, decision, &status).await?;
@@ -63,7 +67,10 @@ async fn ask(kernel: &ServerKernel, said: &Provider, secret: Option<&String>) ->
             let text = if ok { String::new() } else { words(&body) };
             ProviderKeyTest { ok, status: Some(status), models, text, ..told }
         }
-        Err(fault) => ProviderKeyTest { text: fault.message, ..told },
+        Err(fault) => {
+            let hint = fault.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            ProviderKeyTest { text: fault.message + &hint, ..told }
+        }
     }
 }
 

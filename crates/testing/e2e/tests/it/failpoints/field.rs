@@ -44,14 +44,15 @@ impl Field {
         let files = tempfile::tempdir().unwrap();
         let file = files.path().join("note.txt");
         std::fs::write(&file, "as it was").unwrap();
-        let load = Load::new(seed, file.to_str().unwrap()).await;
+        let mut load = Load::new(seed, file.to_str().unwrap()).await;
         let ports = [load.sink.port, load.sink.deaf_port];
-        std::fs::write(os.home().join("agent-os.toml"), configuration(ports)).unwrap();
+        std::fs::write(os.home().join("agent-os.toml"), configuration(ports, load.thinking.port())).unwrap();
         os.up().await;
+        load.thinking.open(&os).await;
         let set = os.cli_with_input(&["secret", "set", "hook"], "whsec-the-first-one").await;
         assert_eq!(set.code, 0, "{}", set.stderr);
-        let rest = manifest(ports, files.path().to_str().unwrap());
-        for agent in ["steady", "frail"] {
+        for (agent, tasks) in [("steady", 12), ("frail", 12), ("lone", 1)] {
+            let rest = manifest(ports, files.path().to_str().unwrap(), tasks);
             os.deploy(&Package::python(agent, &worker(ports[0]), &rest)).await;
         }
         for name in ["tick", "tock"] {
@@ -70,7 +71,7 @@ impl Field {
         let working = agentos_client::TaskFilter { state: Some(TaskState::Working), ..Default::default() };
         while client.list_tasks(&working).await.unwrap().items.is_empty() {
             assert!(begun.elapsed() < REACHED_WITHIN, "no task was ever worked on\n{}", self.tail(0));
-            self.load.beat(&client).await.unwrap();
+            self.load.beat(&client, &self.os.url()).await.unwrap();
         }
         self.os.kill().await;
     }
@@ -87,7 +88,7 @@ impl Field {
         let stops = point.name().starts_with("server.stop.");
         let mut beats = 0;
         if ready {
-            let client = self.os.client();
+            let (client, url) = (self.os.client(), self.os.url());
             while !self.os.has_ended() {
                 assert!(begun.elapsed() < REACHED_WITHIN, "{what} was never reached in {beats} beats");
                 if stops && beats == BEATS_BEFORE_STOP {
@@ -98,7 +99,7 @@ impl Field {
                 if point.name().contains(".deploy.") {
                     self.load.deploy(&self.os).await;
                 }
-                match self.load.beat(&client).await {
+                match self.load.beat(&client, &url).await {
                     Ok(()) => {}
                     Err(fault) if is_an_end(&fault) => break,
                     Err(fault) => panic!("{what}: {fault} {:?}\n{}", fault.detail, self.tail(told)),
@@ -130,7 +131,10 @@ impl Field {
         self.os.cli_ok(&["audit", "export", "--out", segment.to_str().unwrap()]).await;
         assert_eq!(self.os.cli_json(&["audit", "verify"]).await["valid"], true);
         assert_eq!(self.os.down().await, 0);
+        let (asks, answers) = self.load.thinking.told();
         let mut history = History {
+            asks,
+            answers,
             promises: self.load.promises(),
             requests: self.load.sink.requests(),
             log: parse_segment(&std::fs::read_to_string(&segment).unwrap()),
@@ -143,12 +147,13 @@ impl Field {
             Some(_) => read_postgres(&mut history, |sql| self.scratch.postgres().ask(sql)),
         }
         println!(
-            "{} crashes; {} tasks, {} steps, {} events, {} requests, {} audit records; at rest after {} ms",
+            "{} crashes; {} tasks, {} steps, {} events, {} requests, {} asks of models, {} audit records; at rest after {} ms",
             self.strikes,
             history.tasks.len(),
             history.steps.len(),
             history.events.len(),
             history.requests.len(),
+            history.asks.len(),
             history.log.len(),
             begun.elapsed().as_millis()
         );
@@ -162,7 +167,8 @@ impl Field {
         );
         assert_eq!(self.load.shown(), [], "clients still wait for an answer or an end");
         // A run that did little would have proven little.
-        assert!(history.tasks.len() > self.strikes && history.requests.len() > self.strikes, "hardly any load");
+        let least = [history.tasks.len(), history.requests.len(), history.asks.len(), history.answers.len()];
+        assert!(least.iter().all(|count| *count > self.strikes), "hardly any load: {least:?}");
     }
 
     async fn rest(&mut self) {
@@ -209,16 +215,16 @@ fn worker(sink_port: u16) -> String {
     format!("{library}\n{load}")
 }
 
-fn configuration(ports: [u16; 2]) -> String {
+fn configuration(ports: [u16; 2], models: u16) -> String {
     format!(
-        "[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\", \"127.0.0.1:{}\", \"localhost:{}\"]\n\
+        "[dialer]\nprivate_exceptions = [\"127.0.0.1:{}\", \"127.0.0.1:{}\", \"localhost:{}\", \"127.0.0.1:{models}\"]\n\
          [gateway]\nrequests_per_second = 100000\n[tasks]\nlease_ms = 1500\ncancel_grace_ms = 2000\n\
          [agents]\nshutdown_grace_ms = 1000\n",
         ports[0], ports[1], ports[0]
     )
 }
 
-fn manifest(ports: [u16; 2], files: &str) -> String {
+fn manifest(ports: [u16; 2], files: &str, concurrent_tasks: u32) -> String {
     let grant = |category: &str, actions: &str, resources: &[String]| {
         let resources: Vec<String> = resources.iter().map(|resource| format!("{resource:?}")).collect();
         format!(
@@ -233,9 +239,12 @@ fn manifest(ports: [u16; 2], files: &str) -> String {
         grant("notify", "\"webhook\"", &urls),
         grant("notify", "\"event\"", &["event:load.*".into()]),
         grant("secret", "\"use\"", &["hook@127.0.0.1".into()]),
+        grant("model", "\"call\"", &["fast".into()]),
         grant("kv", "\"read\", \"write\"", &["*".into()]),
         grant("file", "\"read\"", &[files.into()]),
-        "[limits]\nconcurrent_tasks = 12\ncalls_per_minute = 60000\n[health]\nfailures_max = 1000\n".into(),
+        format!(
+            "[limits]\nconcurrent_tasks = {concurrent_tasks}\ncalls_per_minute = 60000\n[health]\nfailures_max = 1000\n"
+        ),
     ]
     .concat()
 }

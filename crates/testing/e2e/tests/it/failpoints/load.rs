@@ -17,6 +17,7 @@ use serde_json::json;
 use super::{
     plan::{Kind, Planner, Ticket},
     sink::Sink,
+    thinking::Thinking,
 };
 
 /// Tasks that are open at the same time: more would only wait.
@@ -28,6 +29,7 @@ const PATIENCE: u32 = 12;
 
 pub struct Load {
     pub sink: Sink,
+    pub thinking: Thinking,
     planner: Planner,
     tickets: Vec<Ticket>,
     beats: u64,
@@ -37,7 +39,8 @@ pub struct Load {
 impl Load {
     pub async fn new(seed: u64, file: &str) -> Self {
         let planner = Planner { seed, next: 0, file: file.into(), forbidden: "/etc/hostname".into() };
-        Self { sink: Sink::open().await, planner, tickets: Vec::new(), beats: 0, deployed: 0 }
+        let (sink, thinking) = (Sink::open().await, Thinking::new().await);
+        Self { sink, thinking, planner, tickets: Vec::new(), beats: 0, deployed: 0 }
     }
 
     pub fn promises(&self) -> Vec<Promise> {
@@ -54,10 +57,11 @@ impl Load {
     }
 
     /// One round of everything. Fails when the server has stopped to answer.
-    pub async fn beat(&mut self, client: &Client) -> Result<()> {
+    pub async fn beat(&mut self, client: &Client, url: &str) -> Result<()> {
         self.beats += 1;
         self.plan();
         self.submit(client).await?;
+        self.thinking.ask(client, url).await?;
         self.look(client).await?;
         self.act(client).await?;
         self.chore(client).await

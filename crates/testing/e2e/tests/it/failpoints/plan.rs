@@ -30,12 +30,19 @@ pub enum Kind {
     Later,
     /// Kills its worker at its first attempt. For the second agent.
     Die,
+    /// Asks a model by system calls, for a stream too, until the budget of the run is used up.
+    Think,
+    /// Asks a model from inside of the sandbox. For the third agent, which does one thing at a time: only then it is known
+    /// which task asks.
+    Inside,
 }
 
 /// The order in which kinds come; what is dear comes seldom.
-pub const MIX: [Kind; 16] = [
+pub const MIX: [Kind; 19] = [
     Kind::Plain,
     Kind::Pay,
+    Kind::Think,
+    Kind::Inside,
     Kind::Wait,
     Kind::Hook,
     Kind::Die,
@@ -44,6 +51,7 @@ pub const MIX: [Kind; 16] = [
     Kind::Late,
     Kind::Dead,
     Kind::Plain,
+    Kind::Think,
     Kind::Dropped,
     Kind::Flaky,
     Kind::Pay,
@@ -85,6 +93,7 @@ impl Planner {
         let url = |port: u16, way: &str, step: &str| format!("http://127.0.0.1:{port}/{way}/{key}/{step}");
         let get = |step: &str| json!(["get", step, url(sink.port, "get", step)]);
         let pay = |way: &str, step: &str| json!(["pay", step, url(sink.port, way, step)]);
+        let think = |step: &str| json!(["think", step, key]);
         let steps = match kind {
             Kind::Plain => vec![
                 json!(["count", "", null]),
@@ -104,8 +113,14 @@ impl Planner {
             Kind::Late => vec![get("before"), json!(["wait", "", null])],
             Kind::Later => vec![pay("pay", "later")],
             Kind::Die => vec![get("before"), json!(["die", "", 1]), pay("pay", "after")],
+            Kind::Think => ["whole", "stream", "more-1", "more-2", "more-3"].map(think).to_vec(),
+            Kind::Inside => vec![json!(["inside", "inside-1", key]), json!(["inside", "inside-2", key])],
         };
-        let agent = if kind == Kind::Die { "frail" } else { "steady" };
+        let agent = match kind {
+            Kind::Die => "frail",
+            Kind::Inside => "lone",
+            _ => "steady",
+        };
         let mut body = json!({"agent": agent, "input": {"steps": steps}});
         // A third keeps the default and may become dead letters of too many crashes.
         if !number.is_multiple_of(3) {
@@ -133,6 +148,10 @@ fn asked_for(kind: Kind) -> Vec<String> {
         Kind::Flaky | Kind::Die => &["before", "after"],
         Kind::Dead | Kind::Wait | Kind::Late => &["before"],
         Kind::Later => &["later"],
+        // The door of models names its steps itself.
+        Kind::Inside => &[],
+        // One that no longer fits the budget is answered with that.
+        Kind::Think => &["whole", "stream", "more-1", "more-2", "more-3"],
     };
     keys.iter().map(|key| (*key).to_owned()).collect()
 }

@@ -24,10 +24,31 @@ def step(task, kind, key, argument):
         except CallError as error:
             if error.error["class"] != "denied":
                 raise
+    elif kind == "think":
+        task.call(key, "model.call", model="fast", stream=key == "stream", body=question(argument, key))
+    elif kind == "inside":
+        inside({"model": "fast", **question(argument, key)})
     elif kind == "fail" and task.attempt <= argument[0]:
         raise CallError({"code": "load", "message": "as it was told", "class": argument[1]})
     elif kind == "die" and task.attempt <= argument:
         os._exit(3)
+
+
+def question(task_key, step):
+    return {"messages": [{"role": "user", "content": f"{task_key} {step}"}], "max_tokens": 40}
+
+
+def inside(body):
+    """As a program does that knows no system calls. What it is told is in the journal, a refusal too."""
+    import http.client
+    connection = http.client.HTTPConnection("127.0.0.1", 18801, timeout=30)
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException) as error:
+        raise CallError({"code": "load", "message": repr(error), "class": "transient"})
+    finally:
+        connection.close()
 
 
 def load(task):
@@ -38,11 +59,12 @@ def load(task):
     return {"steps": len(task.input["steps"])}
 
 
-def surf(port):
-    """What the program wants of the network by itself, over and over: one thing that is granted and one that is not."""
+def surf(port, worker):
+    """What the program wants of the network by itself, over and over: one thing that is granted and one that is not. Only beside
+    its work, so that at rest nothing is under way whose end the log has still to get."""
     import socket, time
     while True:
-        for target in (f"localhost:{port}", "elsewhere.test:80"):
+        for target in (f"localhost:{port}", "elsewhere.test:80") if worker.tasks else ():
             try:
                 with socket.create_connection(("127.0.0.1", 3128), timeout=5) as stream:
                     stream.sendall(f"GET http://{target}/mark HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n".encode())
@@ -53,5 +75,6 @@ def surf(port):
         time.sleep(0.3)
 
 
-threading.Thread(target=surf, args=(SINK_PORT,), daemon=True).start()
-Worker(load).run()
+worker = Worker(load)
+threading.Thread(target=surf, args=(SINK_PORT, worker), daemon=True).start()
+worker.run()

@@ -62,7 +62,7 @@ async fn an_idle_provider_is_looked_at_by_its_list_alone() {
     let server = ModelServer::start().await;
     let mut os = TestOs::initialised().await;
     os.set_env("AGENT_OS_MODELS_PROBE_INTERVAL_S", "1");
-    let scene = Scene::open_in(os, &[Provider::openai("alpha", &server)], &[("fast", &["alpha/small"])]).await;
+    let scene = Scene::open_in(os, "", &[Provider::openai("alpha", &server)], &[("fast", &["alpha/small"])]).await;
     let seen = eventually("a look", || async {
         let shown = scene.os.cli_json(&["model", "show", "alpha/small"]).await;
         if shown["probe"]["outcome"] == "answered" { Ok(shown) } else { Err(shown) }

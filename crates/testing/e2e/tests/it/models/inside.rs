@@ -7,7 +7,7 @@ use super::scene::{Provider, Scene, is_nowhere};
 
 const GRANTED: &str = "[[grants]]\ncategory = \"model\"\nactions = [\"call\"]\nresources = [\"fast\"]\n";
 /// Prints the status and the body of one call.
-const CALL: &str = "import http.client, json, sys\n\
+pub const CALL: &str = "import http.client, json, sys\n\
 connection = http.client.HTTPConnection('127.0.0.1', 18801, timeout=60)\n\
 body = json.dumps({'model': sys.argv[1], 'messages': [{'role': 'user', 'content': 'one two'}]})\n\
 connection.request('POST', '/v1/chat/completions', body, {'content-type': 'application/json', 'authorization': 'Bearer own'})\n\

@@ -153,7 +153,11 @@ async fn the_choice_of_a_call_is_made_again_by_the_command_line() {
     let answer = scene.chat("fast", false).await;
     assert_eq!(answer.status(), 200);
     let call = header(answer.headers(), "x-agent-os-request-id").to_owned();
-    let told = scene.os.cli_ok(&["model", "replay", &call]).await;
+    let told = agentos_kit::eventually("the choice of the call", || async {
+        let told = scene.os.cli(&["model", "replay", &call]).await;
+        if told.code == 0 { Ok(told.stdout) } else { Err(told.stderr) }
+    })
+    .await;
     for part in [call.as_str(), "'fast' at", "alpha/small failed: auth", "beta/large: chosen"] {
         assert!(told.contains(part), "{told} lacks {part}");
     }
@@ -172,7 +176,7 @@ async fn the_choice_of_a_call_is_made_again_by_the_command_line() {
     scene.os.up().await;
     let changed = scene.os.cli(&["model", "replay", &call]).await;
     assert_eq!(changed.code, 1, "{}", changed.stdout);
-    assert!(changed.stdout.contains("step 1 was Stop(Exhausted) and would be Ask"), "{}", changed.stdout);
+    assert!(changed.stdout.contains("step 2 was Stop(Exhausted) and would be Ask"), "{}", changed.stdout);
 
     let unknown = scene.os.cli(&["model", "replay", "req_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E"]).await;
     assert!(unknown.stderr.contains(&Code::MODEL_DECISION_NOT_KEPT.to_string()), "{}", unknown.stderr);

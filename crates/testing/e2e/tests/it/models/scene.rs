@@ -79,7 +79,12 @@ pub struct Scene {
 
 impl Scene {
     pub async fn open(providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
-        Self::open_in(TestOs::initialised().await, providers, routes).await
+        Self::open_in(TestOs::initialised().await, "", providers, routes).await
+    }
+
+    /// With further text of the configuration, in sections of its own.
+    pub async fn open_with(config: &str, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
+        Self::open_in(TestOs::initialised().await, config, providers, routes).await
     }
 
     /// With the official clients where every sandbox sees them. `None`, with the reason, where the machine cannot mount.
@@ -89,18 +94,29 @@ impl Scene {
         let mut os = TestOs::initialised().await;
         let entrance = volume.entrance();
         os.enter_through(&entrance.iter().map(String::as_str).collect::<Vec<_>>());
-        Some((Self::open_in(os, providers, routes).await, volume))
+        Some((Self::open_in(os, "", providers, routes).await, volume))
     }
 
-    pub async fn open_in(mut os: TestOs, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
+    /// In an installation that does not run yet. `config` begins with further fields of `[dialer]`.
+    pub async fn open_in(mut os: TestOs, config: &str, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
         let exceptions: Vec<String> = providers.iter().map(|provider| format!("{:?}", provider.place())).collect();
+        let exceptions = exceptions.join(", ");
         let config = format!(
-            "[dialer]\nprivate_exceptions = [{}]\n[models]\nprobe_interval_s = 0\n[log]\nlevel = \"debug\"\n",
-            exceptions.join(", ")
+            "[models]\nprobe_interval_s = 0\n[log]\nlevel = \"debug\"\n[dialer]\nprivate_exceptions = [{exceptions}]\n{config}"
         );
         fs::write(os.home().join("agent-os.toml"), config).unwrap();
-        set_document(&os, &document_of(providers, routes));
+        let document = document_of(providers, routes);
+        // SQLite opens nothing through the root of another process, which is the way to a volume of a test.
+        let is_at_hand = os.home().join("agent-os.db").exists() && !os.home().starts_with("/proc");
+        if is_at_hand {
+            set_document(&os, &document);
+        }
         os.up().await;
+        if !is_at_hand {
+            let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+            fs::write(file.path(), document.to_string()).unwrap();
+            os.cli_ok(&["model", "config", "apply", file.path().to_str().unwrap()]).await;
+        }
         for Provider { name, .. } in providers {
             let input = format!("{}\n", Provider::key(name));
             let set = os.cli_with_input(&["secret", "set", &format!("{name}-key")], &input).await;
@@ -155,9 +171,19 @@ impl Scene {
         self.records().await.into_iter().filter(|record| record["phase"] == phase).collect()
     }
 
-    /// Budget, used and reserved of the token.
+    pub fn payer(&self) -> String {
+        format!("token:{}", self.token_id)
+    }
+
+    /// How the first budget of a scope stands.
+    pub async fn standing(&self, scope: &str) -> Value {
+        let shown = self.os.cli_json(&["budget", "show", scope]).await;
+        shown.as_array().or_else(|| shown["items"].as_array()).expect("a list of budgets")[0].clone()
+    }
+
+    /// Sets one of the token.
     pub async fn budget(&self, words: &[&str]) {
-        let scope = format!("token:{}", self.token_id);
+        let scope = self.payer();
         let words: Vec<&str> = ["budget", "set", &scope].into_iter().chain(words.iter().copied()).collect();
         self.os.cli_ok(&words).await;
     }

@@ -127,7 +127,10 @@ async fn official_clients_work_inside_of_a_sandbox_by_their_environment_alone() 
         "[[grants]]\ncategory = \"model\"\nactions = [\"call\"]\nresources = [\"fast\", \"far\", \"embed\"]\n";
     scene.os.deploy(&Package::runner("coder", manifest)).await;
     for sdk in Sdk::ALL {
-        let (orders, expected) = orders(sdk, if sdk.is_openai() { "fast" } else { "far" });
+        let (mut orders, mut expected) = orders(sdk, if sdk.is_openai() { "fast" } else { "far" });
+        let (own, same_own) = own_orders(sdk);
+        orders.extend(own);
+        expected.extend(same_own);
         let (variable, library) = sdk.library();
         let library = library.strip_prefix(agentos_kit::sdks()).unwrap().display().to_string();
         let (name, text) = sdk.script();
@@ -142,4 +145,7 @@ async fn official_clients_work_inside_of_a_sandbox_by_their_environment_alone() 
         same(sdk, &sdk.results(&text("out"), &text("err"), expected.len()), &expected);
     }
     assert!(server.generations().iter().all(|asked| !asked.key().contains("placeholder")));
+    let asked = |route: &str| server.generations().iter().filter(|asked| asked.path.ends_with(route)).count();
+    // Both official clients of that family, each with a whole answer and a stream.
+    assert_eq!((asked("/embeddings"), asked("/responses")), (2, 4));
 }
