@@ -244,7 +244,14 @@ async fn asked(pump: &mut Pump, target: Target) -> Option<Asked> {
 async fn told(pump: &mut Pump, after_bytes: usize) -> bool {
     let mut extra = Object::default();
     let mut joint = Object::default();
-    let written = joint.put_as("target", &pump.target.id).and_then(|()| joint.put_as("after_bytes", &after_bytes));
+    let notes = &pump.live.notes;
+    let mut written = joint.put_as("target", &pump.target.id).and_then(|()| joint.put_as("after_bytes", &after_bytes));
+    // The headers that would tell it have left.
+    for (name, fields) in [("dropped_fields", &notes.dropped), ("left_to_provider", &notes.left)] {
+        if !fields.is_empty() {
+            written = written.and_then(|()| joint.put_as(name, fields));
+        }
+    }
     if let Err(error) = written.and_then(|()| extra.put_as("continued", &joint)) {
         tracing::debug!(%error, "the joint of a stream could not be written");
     }

@@ -127,6 +127,23 @@ async fn a_stream_of_messages_that_was_passed_through_goes_on_in_its_open_block(
 }
 
 #[tokio::test]
+async fn a_field_that_the_second_must_not_see_is_named_at_the_joint() {
+    let rest = begin("msg_2") + &text(" there") + &end();
+    let first = [pieces(&[&chunk("Hello")]), vec![Piece::Cut]].concat();
+    let (house, _one, other) = two_with(Kind::Openai, first, Play::Events(pieces(&[&rest])), |target| {
+        if target.is_continuation {
+            target.drop_fields = vec!["temperature".to_owned()].into();
+        }
+    })
+    .await;
+    let mut body = hello(true);
+    body["temperature"] = json!(0.5);
+    let stream = streamed(house.chat(body).await).await;
+    assert!(stream.contains(r#""dropped_fields":["temperature"]"#) && stream.ends_with(DONE), "{stream}");
+    assert!(!other.got()[0].body.contains("temperature"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_joined_honestly_ends_with_its_error() {
     let call = json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "t", "type": "function",
         "function": {"name": "f", "arguments": ""}}]}, "finish_reason": null}]});

@@ -3,6 +3,7 @@
 
 #![expect(clippy::panic, reason = "helpers fail by panicking")]
 
+mod attempts;
 mod budgets;
 mod captured;
 mod chat;
