@@ -67,7 +67,7 @@ async fn a_budget_is_shown_warned_of_at_eighty_percent_and_used_up() {
     let warning = warnings(&scene).await.remove(0);
     assert_eq!((&warning["resource"], &warning["facts"]["percent"]), (&json!(scene.payer()), &json!(80)));
     let expected = json!({
-        "payer": scene.payer(), "model": "alpha/small", "requests": answered, "failures": 0, "estimated": 0,
+        "payer": scene.payer(), "model": "alpha/small", "requests": answered, "failures": 0, "estimated": 0, "cached": 0,
         "tokens_input": 10 * answered, "tokens_output": 40 * answered, "nano_usd": answered * COST_NANO_USD,
     });
     eventually("the sums for people", || async {
