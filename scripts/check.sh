@@ -31,7 +31,7 @@ if [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
     # Its system calls have other numbers and its structures other fields; nothing is linked, so that no other tool is needed.
     cargo check --package agentos-launcher --target "$target" --locked --quiet
 else
-    say "left out: this toolchain has no $target (rustup target add $target)"
+    say "left out: this toolchain has no $target (rustup target add $target; make test-deep ONLY=aarch64 has its own)"
 fi
 step 'generated files'
 # Built with the whole workspace: the same dependencies as for the tests, not once more with other features.

@@ -3,7 +3,7 @@
 # Everything runs on this machine alone, one story after the other. What was found is told on standard output and in
 # docs/quality/deep-DATE.md; a seed that failed is named there and can be repeated alone.
 #
-# ONLY='A B'     sections: storms churn watchdog simulation crashes outage soak doors scanners models fuzz (all)
+# ONLY='A B'     sections: storms churn watchdog simulation crashes outage soak doors scanners models fuzz aarch64 (all)
 # SEEDS=N        storms over agents, one seed each (5)
 # FIRST_SEED=N   the first of them (1)
 # AGENTS=N       agents in each storm (200)
@@ -18,7 +18,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-SECTIONS='storms churn watchdog simulation crashes outage soak doors scanners models fuzz'
+SECTIONS='storms churn watchdog simulation crashes outage soak doors scanners models fuzz aarch64'
 ONLY=${ONLY:-$SECTIONS}
 SEEDS=${SEEDS:-5} FIRST_SEED=${FIRST_SEED:-1} AGENTS=${AGENTS:-200} CONNECTIONS=${CONNECTIONS:-20000}
 SIMULATIONS=${SIMULATIONS:-10000} CRASHES=${CRASHES:-5} SOAK_DAYS=${SOAK_DAYS:-60} SOAK_TASKS=${SOAK_TASKS:-500} FUZZ_SECONDS=${FUZZ_SECONDS:-60}
@@ -158,6 +158,9 @@ if is_asked_for models; then
 fi
 if is_asked_for fuzz; then
     script "fuzzing, $FUZZ_SECONDS s for each target" fuzz.sh "$FUZZ_SECONDS"
+fi
+if is_asked_for aarch64; then
+    script 'the launcher on aarch64' aarch64.sh
 fi
 
 # The facts of the machine without its name.

@@ -29,6 +29,7 @@ need apparmor_parser apparmor 'it compiles the profiles'
 need mkfs.ext4 e2fsprogs 'the virtual machine has a disk'
 need setquota quota 'it sets project quotas'
 need cpio cpio 'it packs the initial file system'
+need openssl openssl 'the server in the machine has a certificate'
 [ "$(uname -m)" = x86_64 ] || die 'the virtual machine is of x86_64' 'run it on such a machine'
 
 mkdir -p "$vm"
@@ -47,7 +48,7 @@ step 'building the programs'
 cd "$ROOT"
 # First the launcher that leaves walls out, because it is built under the name of the ordinary one.
 scripts/build-for-tests.sh open-launcher
-cargo build --locked --quiet -p agentos-launcher -p agentos-egress -p agent-os -p agentos-prober --bins
+cargo build --locked --quiet -p agentos-launcher -p agentos-egress -p agent-os -p agentos-agent-monitor -p agentos-prober --bins
 # The path of the one test program of a package.
 test_program() {
     cargo test --locked --quiet -p "$1" --test "$2" --no-run --message-format json |
@@ -73,7 +74,7 @@ with_libraries() {
     strip "$root/usr/bin/${1##*/}" 2>/dev/null || true
     { ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true; } | while read -r library; do install -D "$library" "$root$library"; done
 }
-for program in agent-os agent-os-launch agent-os-egress agent-os-intruder; do with_libraries "$ROOT/target/debug/$program"; done
+for program in agent-os agent-os-launch agent-os-egress agent-os-monitor agent-os-intruder; do with_libraries "$ROOT/target/debug/$program"; done
 install -D -s target/debug/agent-os-launch-open "$root/srv/open/agent-os-launch"
 with_libraries apparmor_parser
 with_libraries perl
@@ -81,6 +82,12 @@ with_libraries setpriv
 for program in setquota chattr mkfs.ext4 mount losetup; do with_libraries "$program"; done
 cp -r /etc/apparmor.d "$root/etc/"
 cp -r "$ROOT/deploy/apparmor" "$root/profiles"
+cp -r "$ROOT/agents" "$root/agents"
+mkdir -p "$root/srv/tls"
+# Its own and nobody's authority, as a server's certificate is.
+printf '[req]\ndistinguished_name=dn\nx509_extensions=own\n[dn]\n[own]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n' >"$vm/tls.cnf"
+openssl req -x509 -config "$vm/tls.cnf" -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=agent-os \
+    -keyout "$root/srv/tls/tls.key" -out "$root/srv/tls/tls.pem" 2>/dev/null
 # A root that sandboxes can leave: the initial file system is none, so it only goes on to the disk.
 truncate -s 0 "$vm/disk" && truncate -s 768M "$vm/disk" && mkfs.ext4 -q -d "$root" "$vm/disk"
 mkdir -p "$start"/{bin,dev,modules,disk}

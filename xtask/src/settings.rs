@@ -34,7 +34,7 @@ pub fn page() -> String {
          ([AOS-1002](../errors/AOS-1002.md)).\n\n\
          In the file a key is written as a table and a name: `gateway.listen` is `listen` in `[gateway]`. A list is an array in\n\
          the file and comma-separated in the environment. Settings are read once, at the start.\n\n\
-         Generated from `crates/1-kernel/base/src/config/settings.rs` by `cargo xtask gen`.\n",
+         Generated from `crates/1-kernel/base/src/config/settings/` by `cargo xtask gen`.\n",
     );
     let mut section = "";
     for setting in active() {

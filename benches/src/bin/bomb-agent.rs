@@ -31,9 +31,23 @@ fn main() -> ExitCode {
 }
 
 fn worker() -> io::Result<()> {
+    clear();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = agentos_sdk::run(|_: TaskContext, input: Value| async move { light(&input) });
     runtime.block_on(served).map_err(io::Error::other)
+}
+
+/// The workspace outlives the bomb, and what an earlier life has filled leaves the next one nothing to fill.
+fn clear() {
+    for name in names() {
+        // Not there before the first life.
+        let _ = std::fs::remove_file(name);
+    }
+}
+
+/// Of what a bomb writes.
+fn names() -> impl Iterator<Item = String> {
+    (0..64).map(|number| format!("bomb-{number}"))
 }
 
 fn light(input: &Value) -> Result<Value, TaskError> {
@@ -115,8 +129,8 @@ fn fork() -> io::Result<()> {
 fn disk() -> io::Result<()> {
     let chunk = vec![0x5a; CHUNK_BYTES];
     loop {
-        for name in 0..64 {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(format!("bomb-{name}"))?;
+        for name in names() {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(name)?;
             for _ in 0..8 {
                 // A full workspace is where the next file begins.
                 if file.write_all(&chunk).and_then(|()| file.sync_data()).is_err() {

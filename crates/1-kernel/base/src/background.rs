@@ -1,15 +1,9 @@
 //! The registry of background work: the one place that spawns tasks, so that a shutdown can wait for all of them and a
 //! panic in one is logged instead of lost.
 
-use std::{
-    any::Any,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
+use futures_util::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Cheap to clone. Every clone spawns into the same registry.
@@ -22,17 +16,14 @@ pub struct Background {
 impl Background {
     /// Runs `work` until it ends by itself; it should watch [`Background::shutdown`].
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        // One task and not a second that watches it: there is one for each connection and each stream.
-        self.tracker.spawn(async move {
-            let mut work = pin!(work);
-            let caught = poll_fn(|context| {
-                let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
-                polled.map_or_else(|panic| Poll::Ready(Some(panic)), |polled| polled.map(|()| None))
-            });
-            if let Some(panic) = caught.await {
+        // One task and not a second that watches it: there is one for each connection and each stream. Joined by combinators: an
+        // `async` block would hold room for the work twice.
+        let ended = move |ended: Result<(), Box<dyn Any + Send>>| {
+            if let Err(panic) = ended {
                 tracing::error!(task = name, failure = text_of(panic.as_ref()), "background task panicked");
             }
-        });
+        };
+        self.tracker.spawn(AssertUnwindSafe(work).catch_unwind().map(ended));
     }
 
     /// Fires when the process is asked to stop.

@@ -8,8 +8,10 @@ pub mod config;
 pub mod fs;
 pub mod names;
 pub mod redact;
+pub mod room;
 pub mod telemetry;
 pub mod trace;
 
 pub use ambient::{Ambient, Clock, Entropy};
 pub use background::Background;
+pub use room::{Room, Share};

@@ -163,6 +163,8 @@ metrics! {
     SPEND_USD = "agentos_spend_today_usd" gauge [] "Cost of the model calls since midnight UTC.";
     SPEND_TOKENS = "agentos_spend_today_tokens" gauge ["direction"] "Tokens of the model calls since midnight UTC.";
     SPEND_REQUESTS = "agentos_spend_today_requests" gauge ["outcome"] "Model calls since midnight UTC.";
+    MODEL_PROBES = "agentos_model_probes_total" counter ["provider" "outcome"] "Lists of models that were asked for because nobody asked the provider or it had failed: answered, failed, or unsupported.";
+    MODEL_SHUT = "agentos_model_targets_shut" gauge ["provider"] "Models of the provider with a breaker that is not closed.";
     AUDIT_RECORDS = "agentos_audit_records_total" counter [] "Records in the audit log.";
     WITNESS_RECORDS = "agentos_witness_records" gauge ["target"] "Records of the own log under the newest checkpoint at a witness.";
     WITNESS_FAILURES = "agentos_witness_failures_total" counter ["target"] "Attempts to reach a witness that failed.";

@@ -170,7 +170,8 @@ impl Ledger {
             return Ok(self.held(wants));
         }
         for _ in 0..ROUNDS_MAX {
-            if let Some(reservation) = self.enlarge(payer, amount).await? {
+            // Boxed: few calls need it, and all would hold its room.
+            if let Some(reservation) = Box::pin(self.enlarge(payer, amount)).await? {
                 return Ok(reservation);
             }
         }

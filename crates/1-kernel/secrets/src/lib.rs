@@ -8,7 +8,10 @@ mod cipher;
 mod replaced;
 mod webhook;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use agentos_base::{
     Ambient,
@@ -51,6 +54,8 @@ pub struct Secrets {
     /// What the redactor knows: erased values, oldest first, then the live ones. Locked for each change: of two that
     /// overlap, the one that read earlier could leave the redactor without the other's value.
     masked: Arc<Mutex<Vec<SecretString>>>,
+    /// Values that this process has replaced or revoked.
+    changes: Arc<AtomicU64>,
 }
 
 /// What happens to the value that was active before.
@@ -64,7 +69,8 @@ impl Secrets {
     /// Opens every stored secret once: a wrong key is found at the start, and the redactor knows all values before the
     /// first log line that could hold one.
     pub async fn open(store: Store, ambient: Ambient, key: SecretsKey, redactor: Redactor) -> Result<Self> {
-        let secrets = Self { store, ambient, key: Arc::new(key), redactor, masked: Arc::default() };
+        let secrets =
+            Self { store, ambient, key: Arc::new(key), redactor, masked: Arc::default(), changes: Arc::default() };
         secrets.refresh_redactor(&mut *secrets.masked.lock().await, None).await?;
         Ok(secrets)
     }
@@ -79,11 +85,18 @@ impl Secrets {
         self.put(actor, name, value, Previous::Retiring, "secret.rotate").await
     }
 
+    /// Grows with each change of a value by this process: whoever keeps a revealed one for a while knows by it that it may be
+    /// another one now. Changes of other nodes are not counted.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// Erases every version. Calls that need it fail from now on.
     pub async fn revoke(&self, actor: &Actor, name: &SecretName) -> Result<()> {
         let mut masked = self.masked.lock().await;
         let (ambient, actor, revoked) = (self.ambient.clone(), actor.clone(), name.clone());
-        self.store
+        let erased = self
+            .store
             .write(move |tx| {
                 let erased = tx.execute(ERASE, &[(&revoked).into(), Arg::Bytes(&[])])?;
                 if erased == 0 {
@@ -92,7 +105,9 @@ impl Secrets {
                 record(tx, &ambient, actor, "secret.revoke", &revoked);
                 Ok(())
             })
-            .await?;
+            .await;
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        erased?;
         self.refresh_redactor(&mut masked, None).await
     }
 
@@ -131,6 +146,7 @@ impl Secrets {
         self.refresh_redactor(&mut masked, Some(&value)).await?;
         let (this, actor, name) = (self.clone(), actor.clone(), name.clone());
         let row = self.store.write(move |tx| this.replace(tx, actor, name, &value, previous, action)).await;
+        self.changes.fetch_add(1, Ordering::AcqRel);
         hit(Point::SecretsChanged);
         self.refresh_redactor(&mut masked, None).await?;
         row

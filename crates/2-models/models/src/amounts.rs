@@ -1,6 +1,9 @@
 //! What an attempt may cost, held before it is sent, and what it did cost, settled after it, whatever became of it.
 
-use std::sync::PoisonError;
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use agentos_catalog::Terms;
 use agentos_failpoint::{Point, hit};
@@ -8,9 +11,9 @@ use agentos_ledger::{Amount, Ledger, Reservation, SpendRow};
 use agentos_monitor::SoFar;
 use agentos_router::Target;
 use agentos_types::{Code, Fault, Result, Timestamp, budget::BudgetUnit};
-use agentos_wire::{Protocol, Tap, Usage, delivered_tokens, input_tokens_max};
+use agentos_wire::{Bytes, Peek, Protocol, Tap, Usage, delivered_tokens, input_tokens_max_by};
 
-use crate::{ModelCall, Operation, Policy, engine::Inner};
+use crate::{ModelCall, Operation, Policy, attempt::Asking, engine::Inner};
 
 /// Searches of a provider's own tool in one call, which it bills each. Providers stop at fewer.
 const SEARCHES_MAX: u64 = 10;
@@ -25,12 +28,16 @@ pub(crate) struct Counted {
     pub is_estimated: bool,
 }
 
-/// A share of the budgets that an attempt holds. Dropped, all of it counts as used: nobody knows what became of the attempt.
+/// A share of the budgets that an attempt holds. Dropped, it is settled by what is known of the attempt; where nobody knows what
+/// became of it, all of it counts as used.
 pub(crate) struct Stake {
     ledger: Ledger,
     reservation: Option<Reservation>,
     reserved: Amount,
+    /// No tokenizer counts more.
     input_max: u64,
+    /// What a tokenizer of today counts at most of ordinary text: what is billed where nobody has counted.
+    input_usual: u64,
     row: SpendRow,
     now: Timestamp,
     target: Target,
@@ -38,6 +45,10 @@ pub(crate) struct Stake {
     tier: Option<String>,
     has_media: bool,
     so_far: SoFar,
+    /// Something of the request may have left. Until then nothing can be billed.
+    sent: Arc<AtomicBool>,
+    /// The provider was asked for events, and stops when nobody takes them.
+    is_stream: bool,
 }
 
 /// A stake, and the limit of the output that has to be written into the request for it to be true.
@@ -48,15 +59,19 @@ pub(crate) struct Held {
 
 impl Inner {
     /// Reserves for one attempt at this target, with less output if the policy lets it and the budget needs it.
-    pub(crate) async fn hold(&self, call: &ModelCall, target: &Target, so_far: &SoFar) -> Result<Held> {
-        let input = match call.operation {
-            Operation::CountTokens => 0,
-            // What lies with the provider cannot be counted from here; the model's window is the most that it can be.
-            _ if call.peek.needs.stored_input => input_tokens_max(&call.peek).max(target.context.unwrap_or_default()),
-            _ => input_tokens_max(&call.peek),
-        };
+    pub(crate) async fn hold(&self, asking: &Asking<'_>, target: &Target) -> Result<Held> {
+        let Asking { call, so_far, prefill, .. } = asking;
+        let prefill_bytes = prefill.map_or(0, |text| text.len() as u64);
         let is_budgeted = self.ledger.is_budgeted(&call.payer);
-        let (output, mut written) = output_of(call, target, &self.policy, is_budgeted);
+        let input_usual = input_of(call, target, Bytes::Usual, prefill_bytes);
+        // A budget holds for hostile bytes too, of which each can be a token.
+        let input = if is_budgeted { input_of(call, target, Bytes::Strict, prefill_bytes) } else { input_usual };
+        let (mut output, mut written) = output_of(call, target, &self.policy, is_budgeted);
+        if prefill_bytes > 0 {
+            // What was delivered counts against the client's limit.
+            output = output.saturating_sub(delivered_tokens(prefill_bytes)).max(1);
+            written = Some(output);
+        }
         if is_budgeted && target.price.is_none() {
             return Err(Fault::new(
                 Code::MODEL_PRICE_UNKNOWN,
@@ -85,14 +100,34 @@ impl Inner {
             reservation: Some(reservation),
             reserved,
             input_max: input,
+            input_usual,
             row,
             now,
             target: target.clone(),
             tier: call.peek.service_tier.clone(),
             has_media: has_media(call),
-            so_far: so_far.clone(),
+            so_far: SoFar::clone(so_far),
+            sent: Arc::default(),
+            is_stream: false,
         };
         Ok(Held { stake, max_output: written })
+    }
+}
+
+/// Tokens that the provider reads at most.
+fn input_of(call: &ModelCall, target: &Target, bytes: Bytes, prefill_bytes: u64) -> u64 {
+    let Peek { needs, .. } = &call.peek;
+    let counted = || {
+        let prefill = if bytes == Bytes::Strict { prefill_bytes } else { delivered_tokens(prefill_bytes) };
+        let of_image = target.image_tokens.min(target.context.unwrap_or(u64::MAX));
+        input_tokens_max_by(bytes, of_image, &call.peek).saturating_add(prefill)
+    };
+    match call.operation {
+        Operation::CountTokens => 0,
+        // What lies with the provider cannot be counted from here, nor what a file unfolds to there; the model's window is the most
+        // that it can be.
+        _ if needs.stored_input || needs.files => counted().max(target.context.unwrap_or_default()),
+        _ => counted(),
     }
 }
 
@@ -158,8 +193,25 @@ fn integer(count: u64) -> i64 {
 }
 
 impl Stake {
-    /// As the provider counted, or as we did.
-    pub fn settle(mut self, counted: Counted, is_failure: bool) -> Counted {
+    /// Hands out the word that says when the request leaves.
+    pub fn on_its_way(&mut self, is_stream: bool) -> Arc<AtomicBool> {
+        self.is_stream = is_stream;
+        self.sent.clone()
+    }
+
+    /// The provider has said at which tier it serves, which is what it bills.
+    pub fn served(&mut self, tier: Option<&str>) {
+        // OpenAI says `auto` of a call for which it has not decided yet.
+        if let Some(tier) = tier.filter(|tier| *tier != "auto") {
+            self.tier = Some(tier.to_owned());
+        }
+    }
+
+    /// As the provider counted, or as we did. Once: what comes after changes nothing.
+    pub fn settle(&mut self, counted: Counted, is_failure: bool) -> Counted {
+        if self.reservation.is_none() {
+            return counted;
+        }
         let Usage { input, output, .. } = counted.usage;
         let nano_usd = match &self.target.price {
             // Nothing was used: not even what a provider takes for each request.
@@ -192,7 +244,8 @@ impl Stake {
     }
 
     /// What an answer cost that came whole, or of which so much came. `None` of usage is estimated.
-    pub fn counted(&self, tap: &Tap, is_whole: bool) -> Counted {
+    pub fn counted(&mut self, tap: &Tap, is_whole: bool) -> Counted {
+        self.served(tap.tier());
         if is_whole && let Some(usage) = tap.usage() {
             return Counted { usage, is_estimated: false };
         }
@@ -200,14 +253,14 @@ impl Stake {
         let output = delivered_tokens(tap.delivered_bytes());
         let usage = match told {
             Some(usage) => Usage { output: usage.output.max(output), ..usage },
-            None => Usage { input: self.input_max, output, ..Usage::default() },
+            None => Usage { input: self.input_usual, output, ..Usage::default() },
         };
         Counted { usage, is_estimated: true }
     }
 
     /// Something was sent and nothing came back: the provider may have read it.
     pub fn unanswered(&self) -> Counted {
-        Counted { usage: Usage { input: self.input_max, ..Usage::default() }, is_estimated: true }
+        Counted { usage: Usage { input: self.input_usual, ..Usage::default() }, is_estimated: true }
     }
 
     fn book(&mut self, counted: &Counted, nano_usd: i64, is_failure: bool) {
@@ -229,9 +282,23 @@ impl Stake {
 
 impl Drop for Stake {
     fn drop(&mut self) {
-        if self.reservation.take().is_none() {
+        if self.reservation.is_none() {
             return;
         }
+        if !self.sent.load(Ordering::Relaxed) {
+            if let Some(reservation) = self.reservation.take() {
+                reservation.release();
+            }
+            return;
+        }
+        if self.is_stream {
+            // Its connection closes, which stops a provider that writes events; of those nothing has come. One that answers as a
+            // whole may go on to the end.
+            let counted = self.unanswered();
+            self.settle(counted, true);
+            return;
+        }
+        drop(self.reservation.take());
         // The reservation, dropped with this, books the same.
         let output = self.reserved.tokens.saturating_sub(integer(self.input_max));
         let usage =

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use agentos_failpoint::{Point, hit};
 use agentos_monitor::SoFar;
-use agentos_router::{Kind, Observed, Target};
+use agentos_router::{Kind, Target};
 use agentos_types::{Code, Fault, Result};
 use agentos_wire::{
     Phase, Protocol, Refusal, Seen, StreamReader, StreamWriter, Tap, emulate, input_tokens_max,
@@ -15,17 +15,33 @@ use bytes::Bytes;
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::{
-    Course, ModelCall, Operation,
+    ModelCall, Operation,
     amounts::{Counted, Held, Stake},
     answers::{Judged, judge, streamed, translated},
     engine::Inner,
     failing::{Failing, is_success},
+    fates::Fates,
     prepare::{Prepared, Translation, outgoing, prepare},
-    upstream::{Answer, AnswerBody, Stopped, Unanswered},
+    upstream::{Answer, AnswerBody, Outgoing, Stopped, Unanswered},
 };
 
 /// Comments that a provider may send before its first event. A stream of nothing else ends by its time.
 const COMMENTS_MAX: usize = 10_000;
+
+/// What all attempts of one call share.
+pub(crate) struct Asking<'a> {
+    pub call: &'a ModelCall,
+    pub so_far: &'a SoFar,
+    pub fates: &'a Fates,
+    /// What was delivered already, for an attempt that writes on from there.
+    pub prefill: Option<&'a str>,
+}
+
+/// What came, and when its first byte did, if that says anything about the target.
+pub(crate) struct Brought {
+    pub given: Given,
+    pub first_byte: Option<Duration>,
+}
 
 /// What an attempt brought.
 pub(crate) enum Given {
@@ -95,7 +111,6 @@ impl From<Failing> for Missed {
 
 /// An attempt whose request is out.
 struct Sent<'a> {
-    inner: &'a Inner,
     call: &'a ModelCall,
     target: &'a Target,
     prepared: Prepared,
@@ -104,19 +119,22 @@ struct Sent<'a> {
 }
 
 impl Inner {
-    pub(crate) async fn attempt(
-        &self,
-        call: &ModelCall,
-        target: &Target,
-        course: &mut dyn Course,
-        so_far: &SoFar,
-    ) -> Result<Given, Missed> {
-        if call.operation == Operation::CountTokens && !counts(target) {
-            return Ok(Given::Whole(self.count(call, course, target, so_far)));
+    pub(crate) async fn attempt(&self, asking: &Asking<'_>, target: &Target) -> Result<Brought, Missed> {
+        let brought = self.attempted(asking, target).await;
+        if let Err(Missed::Failing(failing)) = &brought {
+            asking.fates.failed(target, failing);
         }
-        let Held { stake, max_output } = self.hold(call, target, so_far).await?;
+        brought
+    }
+
+    async fn attempted(&self, asking: &Asking<'_>, target: &Target) -> Result<Brought, Missed> {
+        let call = asking.call;
+        if call.operation == Operation::CountTokens && !counts(target) {
+            return Ok(count(call, asking.so_far));
+        }
+        let Held { mut stake, max_output } = self.hold(asking, target).await?;
         hit(Point::ModelsAttemptHeld);
-        let prepared = match prepare(call, target, max_output) {
+        let prepared = match prepare(call, target, max_output, asking.prefill) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 stake.release();
@@ -134,6 +152,7 @@ impl Inner {
                 }
             },
         };
+        let idempotency_key = asking.fates.key(call, target, &prepared.body);
         let outgoing = match outgoing(call, target, &prepared, key.as_ref(), self.ambient.now()) {
             Ok(outgoing) => outgoing,
             Err(fault) => {
@@ -146,26 +165,28 @@ impl Inner {
             }
         };
         let head = if prepared.is_stream { target.waits.first_byte } else { target.waits.whole };
-        let sent = Sent { inner: self, call, target, prepared, stake, at: Instant::now() };
+        let outgoing = Outgoing { sent: stake.on_its_way(prepared.is_stream), idempotency_key, ..outgoing };
+        let sent = Sent { call, target, prepared, stake, at: Instant::now() };
         hit(Point::ModelsRequestReady);
         match self.upstream.send(outgoing, target.waits.connect, head).await {
-            Ok(answer) => sent.judge(answer, course).await,
+            // Boxed: what waits for a provider should be small.
+            Ok(answer) => Box::pin(sent.judge(answer)).await,
             Err(unanswered) => Err(sent.unanswered(&unanswered).into()),
         }
     }
+}
 
-    /// Providers that count no tokens are not asked: our own upper bound is the answer, and says so.
-    fn count(&self, call: &ModelCall, course: &mut dyn Course, target: &Target, so_far: &SoFar) -> Whole {
-        course.report(target, Observed::Nothing, self.ambient.now());
-        // Sums: whole after any panic.
-        so_far.lock().unwrap_or_else(PoisonError::into_inner).estimated = true;
-        let body = format!(r#"{{"input_tokens":{}}}"#, input_tokens_max(&call.peek)).into();
-        Whole { status: 200, body, is_stream: false, notes: Notes::default() }
-    }
+/// Providers that count no tokens are not asked: our own upper bound is the answer, and says so.
+fn count(call: &ModelCall, so_far: &SoFar) -> Brought {
+    // Sums: whole after any panic.
+    so_far.lock().unwrap_or_else(PoisonError::into_inner).estimated = true;
+    let body = format!(r#"{{"input_tokens":{}}}"#, input_tokens_max(&call.peek)).into();
+    let given = Given::Whole(Whole { status: 200, body, is_stream: false, notes: Notes::default() });
+    Brought { given, first_byte: None }
 }
 
 impl Sent<'_> {
-    fn unanswered(self, unanswered: &Unanswered) -> Failing {
+    fn unanswered(mut self, unanswered: &Unanswered) -> Failing {
         tracing::debug!(target = self.target.id, detail = unanswered.detail, "no answer of a provider");
         if unanswered.phase == Phase::Connect {
             self.stake.release();
@@ -176,7 +197,7 @@ impl Sent<'_> {
         Failing::unanswered(self.prepared.protocol, unanswered)
     }
 
-    async fn judge(self, mut answer: Answer, course: &mut dyn Course) -> Result<Given, Missed> {
+    async fn judge(mut self, mut answer: Answer) -> Result<Brought, Missed> {
         let protocol = self.prepared.protocol;
         if !is_success(&answer) {
             let body = answer.body.whole(self.target.waits.idle).await;
@@ -188,13 +209,16 @@ impl Sent<'_> {
             }
             .into());
         }
-        if self.prepared.is_stream && answer.begins_events() {
-            return self.first_event(answer, course).await;
+        if protocol == Protocol::Gemini {
+            self.stake.served(answer.headers.get("x-gemini-service-tier").and_then(|tier| tier.to_str().ok()));
         }
-        self.whole(answer, course).await
+        if self.prepared.is_stream && answer.begins_events() {
+            return self.first_event(answer).await;
+        }
+        self.whole(answer).await
     }
 
-    async fn whole(self, mut answer: Answer, course: &mut dyn Course) -> Result<Given, Missed> {
+    async fn whole(mut self, mut answer: Answer) -> Result<Brought, Missed> {
         let (protocol, operation) = (self.prepared.protocol, self.call.operation);
         let first_byte = self.at.elapsed();
         let mut tap = if operation == Operation::Embeddings { Tap::embeddings() } else { Tap::new(protocol) };
@@ -232,12 +256,12 @@ impl Sent<'_> {
         };
         self.stake.settle(counted, told.is_err());
         let body = told.map_err(|refusal| Failing::malformed(&refusal.to_string()))?;
-        course.report(self.target, Observed::Answered { first_byte }, self.inner.ambient.now());
-        Ok(Given::Whole(Whole { status: answer.status, body, is_stream, notes }))
+        let given = Given::Whole(Whole { status: answer.status, body, is_stream, notes });
+        Ok(Brought { given, first_byte: Some(first_byte) })
     }
 
     /// Reads up to the first valid event. Until then another target can take over.
-    async fn first_event(self, mut answer: Answer, course: &mut dyn Course) -> Result<Given, Missed> {
+    async fn first_event(mut self, mut answer: Answer) -> Result<Brought, Missed> {
         let protocol = self.prepared.protocol;
         let mut scanner = Scanner::default();
         let mut tap = Tap::new(protocol);
@@ -269,7 +293,7 @@ impl Sent<'_> {
             }
             _ => {}
         }
-        course.report(self.target, Observed::Answered { first_byte: self.at.elapsed() }, self.inner.ambient.now());
+        let first_byte = self.at.elapsed();
         hit(Point::ModelsStreamBegun);
         let notes = notes_of(self.prepared.translation.as_ref(), &self.prepared.dropped);
         let translator = self.prepared.translation.as_ref().map(|translation| Translator {
@@ -277,7 +301,7 @@ impl Sent<'_> {
             emulation: translation.emulation.as_ref().map(emulate::Emulation::stream),
             writer: StreamWriter::new(self.call.protocol(), &translation.ask),
         });
-        Ok(Given::Stream(Box::new(Live {
+        let live = Live {
             body: answer.body,
             scanner,
             tap,
@@ -288,7 +312,8 @@ impl Sent<'_> {
             idle: self.target.waits.idle,
             wants_usage: self.call.peek.stream_usage,
             notes,
-        })))
+        };
+        Ok(Brought { given: Given::Stream(Box::new(live)), first_byte: Some(first_byte) })
     }
 }
 

@@ -182,6 +182,10 @@ impl Course for Kept {
         self.course.next(last, now)
     }
 
+    fn hedge(&mut self, now: Timestamp) -> Option<Target> {
+        self.course.hedge(now)
+    }
+
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp) {
         self.course.report(target, observed, now);
     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use agentos_base::{Ambient, Background};
+use agentos_base::{Ambient, Background, Room};
 use agentos_ledger::Ledger;
 use agentos_monitor::{ModelEnd, ModelOutcome, ModelPass, ModelRecord, SoFar};
 use agentos_router::{Asked, Observed, Target};
@@ -22,9 +22,11 @@ use tokio::{
 
 use crate::{
     Body, Course, Keys, ModelCall, Operation, Reply, Routing, Upstream,
-    attempt::{Given, Live, Missed, Notes, Whole},
+    attempt::{Asking, Given, Live, Missed, Notes, Whole},
+    continuation::{CONTINUED_BYTES_MAX, Continuation},
     decisions::Decisions,
     failing::{Failing, fault_of, is_told_verbatim, wire_error},
+    fates::Fates,
     flights::Flights,
     given::CACHE_HEADER,
     kept::Answer,
@@ -81,11 +83,13 @@ pub(crate) struct Inner {
     pub keys: Arc<dyn Keys>,
     pub upstream: Upstream,
     pub ambient: Ambient,
-    background: Background,
+    pub background: Background,
     pub policy: Policy,
     pub store: Store,
     pub flights: Flights,
     pub decisions: Decisions,
+    /// For what streams keep that may have to be continued.
+    pub continued: Room,
 }
 
 /// Attempts that came to something.
@@ -105,31 +109,47 @@ pub(crate) enum Ended {
 impl Engine {
     pub fn new(options: EngineOptions) -> Self {
         let EngineOptions { routing, ledger, keys, upstream, store, node, ambient, background, policy } = options;
-        let flights = Flights::default();
-        let decisions = Decisions::new(&node, store.clone(), ambient.clone(), background.clone());
-        let inner = Inner { routing, ledger, keys, upstream, ambient, background, policy, store, flights, decisions };
+        let inner = Inner {
+            routing,
+            ledger,
+            keys,
+            upstream,
+            policy,
+            flights: Flights::default(),
+            decisions: Decisions::new(&node, store.clone(), ambient.clone(), background.clone()),
+            ambient,
+            background,
+            store,
+            continued: Room::new(CONTINUED_BYTES_MAX),
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Carries an allowed call out. What leaves is recorded before it does.
     pub async fn run(&self, pass: Box<ModelPass<ModelCall>>) -> Reply {
         let ModelPass { call, mut record } = *pass;
         let call = call.into_inner();
-        let keeper = match self.inner.recall(&call, &mut record).await {
+        let keeper = match Box::pin(self.inner.recall(&call, &mut record)).await {
             Recalled::Ask(keeper) => keeper,
-            Recalled::Known(known) => return self.known(&call, record, known).await,
+            Recalled::Known(known) => return Box::pin(self.known(&call, record, known)).await,
         };
         let so_far = record.so_far();
-        // Boxed: a call waits long, and what waits should be small.
+        // Boxed, as is what follows: a call waits long for its provider, and what waits should be small.
         let tried = record.beside(Box::pin(self.inner.tries(&call, &so_far))).await;
         match tried {
             // The log took no intent, so that nothing may leave.
             Err(fault) => withheld(&call, fault, keeper),
-            Ok(Err(ended)) => self.failed(&call, record, ended, keeper).await,
-            Ok(Ok(Tried { given: Given::Whole(whole), .. })) => self.whole(&call, record, whole, keeper).await,
-            Ok(Ok(Tried { given: Given::Stream(live), course, target })) => match record.begun().await {
-                Ok(()) => self.stream(&call, record, *live, (course, target), keeper),
-                Err(fault) => withheld(&call, fault, keeper),
+            Ok(Err(ended)) => Box::pin(self.failed(&call, record, ended, keeper)).await,
+            Ok(Ok(tried)) => match *tried {
+                Tried { given: Given::Whole(whole), .. } => Box::pin(self.whole(&call, record, whole, keeper)).await,
+                Tried { given: Given::Stream(live), course, target } => match record.begun().await {
+                    Ok(()) => self.stream(&call, record, live, (course, target), keeper),
+                    Err(fault) => withheld(&call, fault, keeper),
+                },
             },
         }
     }
@@ -192,7 +212,7 @@ impl Engine {
         &self,
         call: &ModelCall,
         record: ModelRecord,
-        live: Live,
+        live: Box<Live>,
         (course, target): (Box<dyn Course>, Target),
         keeper: Keeper,
     ) -> Reply {
@@ -207,9 +227,22 @@ impl Engine {
         let is_kept = record.is_step() || keeper.wants_answer();
         let kept = is_kept.then(|| Kept::new(PAYLOAD_BYTES_MAX));
         let (client, ambient) = (call.protocol(), self.inner.ambient.clone());
-        let later = None;
-        let pump = Pump { live, client, events, record, course, target, ambient, so_far, kept, keeper, later };
-        self.inner.background.spawn("model-stream", pump.run());
+        let continuation = Continuation::of(&self.inner, call, &live, &target).map(Box::new);
+        let pump = Pump {
+            live,
+            client,
+            events,
+            record,
+            course,
+            target,
+            ambient,
+            so_far,
+            kept,
+            keeper,
+            later: None,
+            continuation,
+        };
+        self.inner.background.spawn("model-stream", Box::new(pump).run());
         reply
     }
 
@@ -240,14 +273,18 @@ impl Engine {
 }
 
 impl Inner {
-    async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Tried, Ended> {
+    async fn tries(&self, call: &ModelCall, so_far: &SoFar) -> Result<Box<Tried>, Ended> {
         let deadline = Instant::now() + self.policy.deadline;
+        let fates = Fates::default();
+        let asking = Asking { call, so_far, fates: &fates, prefill: None };
         let mut course = self.planned(call).map_err(Ended::Fault)?;
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
             let failure = last.as_ref().map(|failing| &failing.failure);
             let Some(target) = course.next(failure, self.ambient.now()) else { break };
-            let attempt = async {
+            let begun = Instant::now() + target.pause;
+            // Boxed: the timer around it would hold room for it once more.
+            let attempt = Box::pin(async {
                 // A timer counts whole milliseconds: one of zero would hold each call up for one.
                 if !target.pause.is_zero() {
                     sleep(target.pause).await;
@@ -258,10 +295,10 @@ impl Inner {
                     so_far.target = Some(target.id.clone());
                     so_far.attempts += 1;
                 }
-                self.attempt(call, &target, &mut *course, so_far).await
-            };
+                self.race(&asking, &target, &mut *course).await
+            });
             match timeout_at(deadline, attempt).await {
-                Ok(Ok(given)) => return Ok(Tried { given, course, target }),
+                Ok(Ok((given, target))) => return Ok(Box::new(Tried { given, course, target })),
                 Ok(Err(Missed::Final(fault))) => {
                     course.report(&target, Observed::Nothing, self.ambient.now());
                     return Err(Ended::Fault(fault));
@@ -269,7 +306,11 @@ impl Inner {
                 Ok(Err(Missed::Failing(failing))) => last = Some(failing),
                 Err(_) => {
                     let failing = Failing::late(self.policy.deadline);
-                    course.report(&target, Observed::Failed(&failing.failure), self.ambient.now());
+                    // A target that had less time than it is given by its own is not to blame.
+                    let own = if call.is_stream() { target.waits.first_byte } else { target.waits.whole };
+                    let is_judged = begun.elapsed() >= own;
+                    let observed = if is_judged { Observed::Failed(&failing.failure) } else { Observed::Nothing };
+                    course.report(&target, observed, self.ambient.now());
                     return Err(Ended::Failing(Box::new(failing)));
                 }
             }

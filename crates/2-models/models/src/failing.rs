@@ -64,6 +64,11 @@ impl Failing {
         Self { failure, said: Some(Said { protocol, status, body }) }
     }
 
+    /// The provider has said what became of it, or never got it.
+    pub fn is_fate_known(&self) -> bool {
+        self.said.is_some() || matches!(self.failure.class, Class::Malformed)
+    }
+
     pub fn malformed(reason: &str) -> Self {
         Self { failure: malformed(reason), said: None }
     }

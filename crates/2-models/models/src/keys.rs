@@ -11,8 +11,8 @@ use agentos_types::{Result, SecretName};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-/// How long a revealed key serves further requests. Longer would leave a revoked one in use; shorter would open the store for
-/// each call.
+/// How long a revealed key serves further requests, if this process changes none in the meantime. Longer would leave one in use
+/// that another node has revoked; shorter would open the store for each call.
 const KEPT: Duration = Duration::from_secs(1);
 /// Keys that are held at once. An installation has a handful.
 const KEYS_MAX: usize = 256;
@@ -25,7 +25,14 @@ pub trait Keys: Send + Sync {
 /// Those of the installation.
 pub struct SealedKeys {
     secrets: Secrets,
-    revealed: Mutex<HashMap<SecretName, (Instant, SecretString)>>,
+    revealed: Mutex<HashMap<SecretName, Kept>>,
+}
+
+struct Kept {
+    key: SecretString,
+    at: Instant,
+    /// Changes of secrets that this process had made before it was revealed.
+    changes: u64,
 }
 
 impl SealedKeys {
@@ -35,8 +42,9 @@ impl SealedKeys {
 
     fn kept(&self, name: &SecretName) -> Option<SecretString> {
         let mut revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
-        revealed.retain(|_, (at, _)| at.elapsed() < KEPT);
-        revealed.get(name).map(|(_, key)| key.clone())
+        let changes = self.secrets.changes();
+        revealed.retain(|_, kept| kept.at.elapsed() < KEPT && kept.changes == changes);
+        revealed.get(name).map(|kept| kept.key.clone())
     }
 }
 
@@ -46,10 +54,11 @@ impl Keys for SealedKeys {
         if let Some(key) = self.kept(name) {
             return Ok(key);
         }
+        let changes = self.secrets.changes();
         let key = self.secrets.reveal(name).await?;
         let mut revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
         if revealed.len() < KEYS_MAX {
-            revealed.insert(name.clone(), (Instant::now(), key.clone()));
+            revealed.insert(name.clone(), Kept { key: key.clone(), at: Instant::now(), changes });
         }
         Ok(key)
     }

@@ -7,13 +7,13 @@ use agentos_router::{Kind, Operation, Target};
 use agentos_secrets::SecretString;
 use agentos_types::{Code, Fault, Result, Timestamp};
 use agentos_wire::{
-    Ask, Changes, Dialect, Object, Peek, Protocol, Refusal,
+    Ask, Changes, Dialect, Object, Part, Peek, Protocol, Refusal, Role, Turn,
     emulate::{Emulation, emulate},
     left_to_provider, read_ask, read_count, splice, write_ask_as, write_count,
 };
 use bytes::Bytes;
 use hyper::{
-    HeaderMap,
+    HeaderMap, Method,
     header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The version of its API that Anthropic's providers are asked in, if the client names none.
-const ANTHROPIC_VERSION: &str = "2023-06-01";
+pub(crate) const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// A body for the provider, and how its answer comes back.
 pub(crate) struct Prepared {
@@ -47,9 +47,15 @@ pub(crate) struct Translation {
     pub left: Vec<String>,
 }
 
-/// `max`: a limit of the output that has to be written, because a budget ends there.
-pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Result<Prepared, Refusal> {
-    let prepared = in_its_protocol(call, target, max)?;
+/// `max`: a limit of the output that has to be written, because a budget ends there. `prefill`: the beginning of the answer, which
+/// the model writes on from.
+pub(crate) fn prepare(
+    call: &ModelCall,
+    target: &Target,
+    max: Option<u64>,
+    prefill: Option<&str>,
+) -> Result<Prepared, Refusal> {
+    let prepared = in_its_protocol(call, target, max, prefill)?;
     if target.kind != Kind::Bedrock || prepared.protocol != Protocol::Messages {
         return Ok(prepared);
     }
@@ -57,14 +63,19 @@ pub(crate) fn prepare(call: &ModelCall, target: &Target, max: Option<u64>) -> Re
     Ok(Prepared { body: invocation(&prepared.body, betas)?, ..prepared })
 }
 
-fn in_its_protocol(call: &ModelCall, target: &Target, max: Option<u64>) -> Result<Prepared, Refusal> {
+fn in_its_protocol(
+    call: &ModelCall,
+    target: &Target,
+    max: Option<u64>,
+    prefill: Option<&str>,
+) -> Result<Prepared, Refusal> {
     let protocol = target.protocol;
     let Reduced { body, peek, dropped } = without(call, &target.drop_fields)?;
     let dialect = dialect_of(target.kind);
     let is_stream = call.is_stream() && !target.is_whole_only;
     let lacks = target.emulate;
     let is_emulated = lacks.tools || lacks.json_schema || lacks.json_object;
-    let is_plain = protocol == call.protocol() && !is_emulated && is_stream == call.is_stream();
+    let is_plain = protocol == call.protocol() && !is_emulated && is_stream == call.is_stream() && prefill.is_none();
     if is_plain || call.operation == Operation::Embeddings {
         let changes = Changes { model: &target.model, stream_usage: true, max_output_tokens: max, dialect };
         let body = splice(&body, &peek, &changes).into();
@@ -76,6 +87,10 @@ fn in_its_protocol(call: &ModelCall, target: &Target, max: Option<u64>) -> Resul
     }
     let mut ask = read_ask(call.protocol(), &body)?;
     let wants_usage = ask.stream_usage;
+    if let Some(prefill) = prefill {
+        let parts = vec![Part::text(prefill)];
+        ask.turns.push(Turn { role: Role::Assistant, parts, extra: Object::default() });
+    }
     ask.stream = is_stream;
     // Asked for in any case; the writer of the client's stream leaves it out where nobody wants it.
     ask.stream_usage = is_stream;
@@ -152,9 +167,10 @@ pub(crate) fn outgoing(
     for (name, value) in target.headers.iter() {
         put(&mut headers, name, value)?;
     }
-    let mut outgoing = Outgoing { url, headers, body: prepared.body.clone(), key_group: target.key_group.clone() };
+    let mut outgoing = Outgoing::new(Method::POST, url, headers, &target.key_group);
+    outgoing.body = prepared.body.clone();
     if let Some(key) = key {
-        put_key(&mut outgoing, target, key, at)?;
+        put_key(&mut outgoing, (target.kind, target.sigv4_region.as_deref()), key, at)?;
     }
     Ok(outgoing)
 }
@@ -168,7 +184,7 @@ fn is_for(kind: Kind, name: &str) -> bool {
     }
 }
 
-fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
+pub(crate) fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
     let unusable =
         |detail: String| Fault::new(Code::CONFIG_INVALID_VALUE, format!("'{name}' cannot be a header")).detail(detail);
     let key = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(error.to_string()))?;
@@ -176,9 +192,15 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn put_key(outgoing: &mut Outgoing, target: &Target, key: &SecretString, at: Timestamp) -> Result<()> {
-    let request = ToSign { method: "POST", url: &outgoing.url, body: &outgoing.body, at };
-    for (name, value) in key_headers(target.kind, target.sigv4_region.as_deref(), key, request)? {
+/// `to`: kind and region of the provider.
+pub(crate) fn put_key(
+    outgoing: &mut Outgoing,
+    to: (Kind, Option<&str>),
+    key: &SecretString,
+    at: Timestamp,
+) -> Result<()> {
+    let request = ToSign { method: outgoing.method.as_str(), url: &outgoing.url, body: &outgoing.body, at };
+    for (name, value) in key_headers(to.0, to.1, key, request)? {
         // Not in the message: the value is a secret.
         let mut value = HeaderValue::from_str(&value)
             .map_err(|_| Fault::new(Code::SECRET_KEY_UNUSABLE, "the provider's key holds what no header can"))?;

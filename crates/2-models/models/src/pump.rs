@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     Course,
     attempt::{Live, Translator},
+    continuation::{self, Continuation, WrittenOn},
     engine::{noted, snapshot},
     failing::{broken, fault_of, wire_error},
     kept::Answer,
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// Silence after which a client is told that somebody is still there.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A client that takes nothing for so long is gone, whatever its connection says.
 const CLIENT_STALL: Duration = Duration::from_secs(300);
 /// A stream lives no longer, however it trickles.
@@ -41,9 +42,11 @@ const JOINED_MAX: usize = 128;
 const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// The last bytes of a connection that is to be used again.
 const DRAIN: Duration = Duration::from_secs(1);
+/// Times that one stream is continued. The router ends sooner; this bounds the loop whatever it says.
+const CONTINUATIONS_MAX: usize = 2;
 
 pub(crate) struct Pump {
-    pub live: Live,
+    pub live: Box<Live>,
     pub client: Protocol,
     pub events: Sender<Bytes>,
     pub record: ModelRecord,
@@ -56,6 +59,8 @@ pub(crate) struct Pump {
     pub keeper: Keeper,
     /// How the provider's answer went on, found out while something before it had not left yet.
     pub later: Option<Next>,
+    /// What has to be known should another model write on.
+    pub continuation: Option<Box<Continuation>>,
 }
 
 /// The bytes of a stream, up to a limit.
@@ -86,8 +91,17 @@ impl Kept {
 }
 
 impl Pump {
-    pub async fn run(mut self) {
-        let ending = self.carry().await;
+    /// Boxed: whoever moves it would hold room for it once more.
+    pub async fn run(mut self: Box<Self>) {
+        let mut ending = self.carry().await;
+        for _ in 0..CONTINUATIONS_MAX {
+            let Ending::Broken(failure) = &ending else { break };
+            match Box::pin(continuation::write_on(&mut self, failure)).await {
+                Some(WrittenOn::Joined) => ending = self.carry().await,
+                Some(WrittenOn::ClientGone) => ending = Ending::ClientGone,
+                None => break,
+            }
+        }
         self.end(ending).await;
     }
 
@@ -193,6 +207,9 @@ impl Pump {
         if self.live.translator.is_some() {
             return self.translate(frame, out);
         }
+        if let Some(continuation) = &mut self.continuation {
+            continuation.frame(frame);
+        }
         match seen {
             Seen::Terminal => Some(Ending::Whole(frame.raw.clone())),
             // Asked for by us and not by the client.
@@ -226,6 +243,11 @@ impl Pump {
                 Err(refusal) => return Some(Ending::Broken(self.broken(b"", &refusal.to_string()))),
                 Ok(recovered) => {
                     for delta in recovered {
+                        let delta = match &mut self.continuation {
+                            Some(continuation) => continuation.delta(delta),
+                            None => Some(delta),
+                        };
+                        let Some(delta) = delta else { continue };
                         let bytes = writer.delta(&delta);
                         if matches!(delta, Delta::End) {
                             return Some(Ending::Whole(bytes.into()));
@@ -288,18 +310,17 @@ impl Pump {
     }
 
     /// `false`: the client is gone.
-    async fn send(&mut self, bytes: Bytes) -> bool {
+    pub(crate) async fn send(&mut self, bytes: Bytes) -> bool {
         if let Some(kept) = &mut self.kept {
             kept.add(&bytes);
         }
         matches!(timeout(CLIENT_STALL, self.events.send(bytes)).await, Ok(Ok(())))
     }
 
-    async fn end(self, ending: Ending) {
+    async fn end(self: Box<Self>, ending: Ending) {
         hit(Point::ModelsStreamEnded);
-        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, later: _ } =
-            self;
-        let Live { mut body, tap, stake, notes, .. } = live;
+        let Self { live, client, events, record, mut course, target, ambient, so_far, mut kept, keeper, .. } = *self;
+        let Live { mut body, tap, mut stake, notes, .. } = *live;
         let counted = stake.counted(&tap, matches!(ending, Ending::Whole(_)));
         match ending {
             Ending::Whole(last) => {

@@ -43,6 +43,9 @@ impl Reply {
             self.header("x-agent-os-target", visible(target));
         }
         self.header("x-agent-os-attempts", outcome.attempts);
+        if outcome.hedges > 0 {
+            self.header("x-agent-os-hedges", outcome.hedges);
+        }
         if matches!(self.body, Body::Whole(_)) {
             self.costs(outcome);
         }

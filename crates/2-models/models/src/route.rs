@@ -30,6 +30,10 @@ pub trait Course: Send {
     /// told.
     fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target>;
 
+    /// Another target beside the one that is slow. It counts as an attempt; of the two, each failure is reported and a loser says
+    /// nothing.
+    fn hedge(&mut self, now: Timestamp) -> Option<Target>;
+
     /// How it goes. A failure that [`Course::next`] is told of needs no report.
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp);
 
@@ -67,6 +71,10 @@ impl Routing for Router {
 impl Course for Plan {
     fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target> {
         Plan::next(self, last, now)
+    }
+
+    fn hedge(&mut self, now: Timestamp) -> Option<Target> {
+        Plan::hedge(self, now)
     }
 
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp) {

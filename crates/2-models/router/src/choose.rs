@@ -126,7 +126,12 @@ fn beside(rules: &Rules, seed: u64, situation: &Situation) -> Act {
         let asked = situation.under_way.contains(&index) || situation.has_tried(index);
         !asked && candidate.is_open_for_business()
     };
-    rank::first_where(rules, seed, &situation.candidates, fresh, |candidate| candidate.may_hedge)
+    let slow = |index: &usize| situation.candidates.get(*index).map(Candidate::provider);
+    let affordable = |candidate: &Candidate| {
+        let stays = situation.under_way.iter().filter_map(slow).any(|provider| provider == candidate.provider());
+        candidate.may_hedge && (!stays || candidate.may_retry)
+    };
+    rank::first_where(rules, seed, &situation.candidates, fresh, affordable)
         .and_then(|target| ask(seed, situation, target).ok_or(Stop::Exhausted))
         .unwrap_or_else(Act::Stop)
 }

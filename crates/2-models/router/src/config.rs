@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use agentos_catalog::{Capabilities, Capability, Catalog, Mode, ModelFacts, Price};
+use agentos_catalog::{Capabilities, Capability, Catalog, Mode, ModelFacts, Price, image_tokens_max};
 use agentos_types::{Fault, Result, SecretName};
 use agentos_wire::{Needs, Protocol, emulate::Lacks};
 
@@ -49,9 +50,24 @@ pub(crate) struct Place {
 pub(crate) struct Group {
     pub alias: Option<String>,
     pub rules: Rules,
-    pub hedge: bool,
+    pub hedge: Option<Hedge>,
     pub min_context: Option<u64>,
     pub members: Vec<Member>,
+}
+
+/// When another target is asked beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hedge {
+    /// After the 95th percentile of its own times, once there are enough of them.
+    Slow,
+    After(Duration),
+}
+
+impl Hedge {
+    fn of(route: &Route) -> Option<Self> {
+        let after = route.hedge_after_ms.map(|ms| Hedge::After(Duration::from_millis(ms)));
+        after.or(route.hedge.then_some(Hedge::Slow))
+    }
 }
 
 /// One model of one provider.
@@ -65,6 +81,8 @@ pub(crate) struct Member {
     /// The catalog or the operator has said something of it.
     pub mode: Option<Mode>,
     pub facts: ModelFacts,
+    /// The most that one image costs.
+    pub image_tokens: u64,
     protocols: Vec<Protocol>,
     pub emulate: Vec<Emulate>,
     pub drop_fields: Arc<Vec<String>>,
@@ -144,7 +162,7 @@ impl Config {
                 price_weight: route.price_weight,
                 ramp: route.ramp,
             },
-            hedge: route.hedge,
+            hedge: Hedge::of(route),
             min_context: route.min_context,
             members: members.collect(),
         }
@@ -153,7 +171,7 @@ impl Config {
     /// A model that is named by itself.
     pub(crate) fn single(&self, place: &Arc<Place>, model: &str) -> Group {
         let rules = Rules { policy: Policy::Order, ..Rules::default() };
-        Group { alias: None, rules, hedge: false, min_context: None, members: vec![self.member(place, model)] }
+        Group { alias: None, rules, hedge: None, min_context: None, members: vec![self.member(place, model)] }
     }
 
     fn member(&self, place: &Arc<Place>, name: &str) -> Member {
@@ -183,6 +201,7 @@ impl Config {
             weight: 1,
             is_disabled: said.disabled || place.said.disabled,
             mode,
+            image_tokens: said.image_tokens.unwrap_or_else(|| self.image_tokens(place, name)),
             facts,
             emulate: said.emulate.clone().unwrap_or_else(|| place.said.emulate.clone()),
             drop_fields: Arc::new(said.drop_fields.clone()),
@@ -193,11 +212,14 @@ impl Config {
         }
     }
 
+    fn image_tokens(&self, place: &Place, name: &str) -> u64 {
+        image_tokens_max(place.said.catalog.or(place.kind.family()), place.like(name).unwrap_or(name))
+    }
+
     /// What the catalog says of a provider's model.
     pub(crate) fn known(&self, place: &Place, name: &str) -> Option<Arc<ModelFacts>> {
         let family = place.said.catalog.or(place.kind.family())?;
-        let said = place.said.models.get(name);
-        let like = said.and_then(|model| model.like.as_deref().or(model.upstream.as_deref()));
+        let like = place.like(name);
         self.catalog.facts(family, like.unwrap_or(name)).or_else(|| self.catalog.facts(family, name)).cloned()
     }
 }
@@ -224,6 +246,12 @@ impl Place {
             said: said.clone(),
             buckets: OnceLock::new(),
         })
+    }
+
+    /// Under which name the catalog knows it, if not under its own.
+    fn like(&self, name: &str) -> Option<&str> {
+        let said = self.said.models.get(name)?;
+        said.like.as_deref().or(said.upstream.as_deref())
     }
 
     pub fn buckets(&self, healths: &Healths) -> &Arc<Buckets> {

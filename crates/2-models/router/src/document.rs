@@ -120,6 +120,9 @@ pub struct Provider {
     /// Models that are not listed here are refused.
     #[serde(default)]
     pub only_listed: bool,
+    /// It is looked at by its list of models while nobody asks it. Not to be wanted of one that bills its list.
+    #[serde(default = "yes")]
+    pub probe: bool,
     #[serde(default)]
     pub disabled: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -200,6 +203,9 @@ pub struct Model {
     pub context: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_max: Option<u64>,
+    /// The most that one image costs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_tokens: Option<u64>,
     pub capabilities: Capabilities,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emulate: Option<Vec<Emulate>>,
@@ -261,6 +267,9 @@ pub struct Route {
     /// A second request to another target when the first is slower than usual; both are paid for.
     #[serde(default)]
     pub hedge: bool,
+    /// The same after a fixed time. Names it, wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_after_ms: Option<u64>,
     /// Percent by which a price that is twice as high counts against a target, with policy `latency`.
     #[serde(default)]
     pub price_weight: u8,

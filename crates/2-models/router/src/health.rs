@@ -11,6 +11,8 @@ use agentos_types::Timestamp;
 use agentos_wire::{Class, Failure};
 use serde::Serialize;
 
+use crate::probe::{Known, Probed};
+
 mod breaker;
 mod bucket;
 mod latency;
@@ -84,6 +86,8 @@ pub(crate) struct State {
     pub errors: ErrorRate,
     pub window: Window,
     pub in_flight: u32,
+    /// When somebody asked it last.
+    asked_at: Option<Timestamp>,
     /// By group of keys.
     pub breakers: BTreeMap<String, Breaker>,
     /// By the name of the secret.
@@ -134,6 +138,7 @@ impl State {
     /// An attempt has ended, or has said how it goes.
     pub fn observe(&mut self, way: Way<'_>, observed: Observed<'_>, now: Timestamp) -> Option<Change> {
         let Way { group, key, is_probe, .. } = way;
+        self.asked_at = Some(now);
         match observed {
             Observed::Nothing => None,
             Observed::Answered { first_byte } => {
@@ -152,6 +157,24 @@ impl State {
 
     pub fn latency_of(&mut self, is_stream: bool) -> &mut Latency {
         if is_stream { &mut self.streamed } else { &mut self.whole }
+    }
+
+    /// Nobody has asked it for so long. A clock that went back says so too.
+    pub fn is_idle(&self, idle: Duration, now: Timestamp) -> bool {
+        self.in_flight == 0 && self.asked_at.is_none_or(|at| now < at || now.since(at) >= idle)
+    }
+
+    pub fn is_key_shut(&self, key: &str, now: Timestamp) -> bool {
+        self.keys.get(key).is_some_and(|key| key.shut(now).is_some())
+    }
+
+    /// What a look at its provider's list has shown. What concerns the list alone moves nothing.
+    pub fn probed(&mut self, group: &str, probed: Probed, now: Timestamp) -> bool {
+        match probed {
+            Probed::Answered => self.breaker(group).looked(now, true),
+            Probed::Failed => self.breaker(group).looked(now, false),
+            Probed::Unsupported => false,
+        }
     }
 
     pub fn has_answered(&self) -> bool {
@@ -227,6 +250,8 @@ pub(crate) struct Healths {
     targets: Mutex<HashMap<HealthKey, Arc<TargetHealth>>>,
     /// Of retries and of hedges, by provider.
     buckets: Mutex<HashMap<String, Arc<Buckets>>>,
+    /// What lists of models were asked for: by provider and the name of the secret. As many as a document has.
+    pub probes: Mutex<BTreeMap<(String, String), Known>>,
 }
 
 /// How many requests beyond the first a provider bears.
@@ -253,6 +278,13 @@ impl Healths {
         fresh
     }
 
+    /// Of all models of a provider that were asked.
+    pub fn of_provider(&self, provider: &str, base_url: &str) -> Vec<Arc<TargetHealth>> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = targets.iter().filter(|(key, _)| key.provider == provider && key.base_url == base_url);
+        own.map(|(_, health)| health.clone()).collect()
+    }
+
     pub fn buckets(&self, provider: &str) -> Arc<Buckets> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || Arc::new(Buckets { retries: Bucket::retries(), hedges: Bucket::hedges() });
@@ -276,6 +308,8 @@ impl Healths {
         targets.retain(|key, _| known(key));
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.retain(|provider, _| providers.iter().any(|(name, _)| name == provider));
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.retain(|(provider, _), _| providers.iter().any(|(name, _)| name == provider));
     }
 
     pub fn view(&self, now: Timestamp) -> Vec<HealthView> {

@@ -16,6 +16,7 @@ mod explain;
 mod health;
 mod names;
 mod plan;
+mod probe;
 mod record;
 mod refusal;
 mod router;
@@ -30,6 +31,7 @@ pub use document::{
 };
 pub use health::{BreakerState, Change, HealthView, KeyView, LaneView, Observed};
 pub use plan::Plan;
+pub use probe::{Probe, ProbeView, Probed};
 pub use record::{DecisionRecord, Mismatch, Step, replay};
 pub use refusal::NoTarget;
 pub use router::Router;

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use agentos_catalog::{Capabilities, Capability, Terms};
 use agentos_types::Timestamp;
-use agentos_wire::Failure;
+use agentos_wire::{Failure, Protocol};
 
 use crate::{
     Act, Asked, Candidate, Change, DecisionRecord, Decisions, Exclusion, Lane, LaneState, NoTarget, Observed,
     Situation, Step, Stop, Target,
     choose::decide,
-    config::{Config, Fit, Group, Member},
+    config::{Config, Fit, Group, Hedge, Member},
     health::{BreakerState, Healths, State},
 };
 
@@ -115,7 +115,7 @@ impl Plan {
     /// what the client is told.
     pub fn next(&mut self, last: Option<&Failure>, now: Timestamp) -> Option<Target> {
         let Some(failure) = last else { return self.first.take() };
-        if let Some(ticket) = self.tickets.iter_mut().rfind(|ticket| ticket.failed.is_none()) {
+        if let Some(ticket) = self.tickets.iter_mut().rfind(|ticket| ticket.is_under_way()) {
             ticket.observe(Observed::Failed(failure), now);
         }
         let act = self.choose(now, &[]);
@@ -147,11 +147,9 @@ impl Plan {
     /// Another target beside the one that is slow: if the route wants it, if it is not one that was asked, and if its provider
     /// has had no more than its share of such requests. It counts as an attempt; who loses is dropped and settled by its caller.
     pub fn hedge(&mut self, now: Timestamp) -> Option<Target> {
-        if !self.group.hedge {
-            return None;
-        }
+        self.group.hedge?;
         let under_way: Vec<usize> =
-            self.tickets.iter().filter(|ticket| ticket.failed.is_none()).map(|ticket| ticket.member).collect();
+            self.tickets.iter().filter(|ticket| ticket.is_under_way()).map(|ticket| ticket.member).collect();
         if under_way.is_empty() {
             return None;
         }
@@ -216,7 +214,9 @@ impl Plan {
         let last = self.tickets.last().and_then(|ticket| self.group.members.get(ticket.member));
         let stays = last.is_some_and(|last| Arc::ptr_eq(&last.place, &member.place));
         let paid = match (is_hedge, stays) {
-            (true, _) => buckets.hedges.spend(),
+            // Beside another target of the same provider it is a retry as well.
+            (true, true) => buckets.retries.has() && buckets.hedges.spend() && buckets.retries.spend(),
+            (true, false) => buckets.hedges.spend(),
             (false, true) => buckets.retries.spend(),
             (false, false) => {
                 buckets.retries.earn();
@@ -267,10 +267,18 @@ impl Plan {
             calls: state.window.sums(now).0,
             worst_nano_usd: self.worst.get(index).copied().flatten(),
             context: member.facts.context.or(member.facts.input_max),
-            can_prefill: member.facts.capabilities.get(Capability::Prefill) == Some(true),
+            can_prefill: self.can_prefill(index, member),
             may_retry: buckets.retries.has(),
             may_hedge: buckets.hedges.has(),
         }
+    }
+
+    /// Of the protocols that are spoken here only Messages says what an answer's beginning at the end of a request means. In the others
+    /// a server may take it for a turn that is over, and begin another answer.
+    fn can_prefill(&self, index: usize, member: &Member) -> bool {
+        let fit = self.fits.get(index).and_then(|fit| fit.as_ref().ok());
+        let is_said = member.facts.capabilities.get(Capability::Prefill) == Some(true);
+        is_said && !member.is_whole_only && fit.is_some_and(|fit| fit.protocol == Protocol::Messages)
     }
 
     fn p95(&self, member: &Member) -> Option<Duration> {
@@ -283,7 +291,11 @@ impl Plan {
         let place = &member.place;
         let (key_group, key) = place.keys.get(lane)?;
         let price_is_assumed = member.facts.price.is_none() && self.config.assumed_price.is_some();
-        let hedge_after = if self.group.hedge { self.p95(member) } else { None };
+        let hedge_after = match self.group.hedge {
+            None => None,
+            Some(Hedge::Slow) => self.p95(member),
+            Some(Hedge::After(after)) => Some(after),
+        };
         Some(Target {
             id: member.id.clone(),
             route: self.group.alias.clone(),
@@ -301,6 +313,7 @@ impl Plan {
             price_is_assumed,
             context: member.facts.context,
             output_max: member.facts.output_max,
+            image_tokens: member.image_tokens,
             emulate: fit.emulate,
             drop_fields: member.drop_fields.clone(),
             is_whole_only: member.is_whole_only,
@@ -308,6 +321,7 @@ impl Plan {
             attempt: u32::try_from(self.tickets.len()).unwrap_or(u32::MAX),
             pause,
             is_continuation,
+            may_continue: self.group.rules.continuation,
             hedge_after,
         })
     }

@@ -58,6 +58,10 @@ impl Router {
         self.shared.healths.forgive(secret);
     }
 
+    pub(crate) fn healths(&self) -> &Healths {
+        &self.shared.healths
+    }
+
     /// Of all targets that were asked.
     pub fn health(&self, now: Timestamp) -> Vec<HealthView> {
         self.shared.healths.view(now)

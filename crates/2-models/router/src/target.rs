@@ -57,6 +57,8 @@ pub struct Target {
     /// Tokens of the model's window.
     pub context: Option<u64>,
     pub output_max: Option<u64>,
+    /// The most that one image costs.
+    pub image_tokens: u64,
     /// What is done by prompt because the model has it not.
     pub emulate: Lacks,
     /// Taken out of the request, and named in the answer.
@@ -70,6 +72,8 @@ pub struct Target {
     pub pause: Duration,
     /// It writes on where a stream broke off, with what was passed on as its prefill.
     pub is_continuation: bool,
+    /// Where its stream breaks off, [`Plan::next`](crate::Plan::next) may name one that writes on.
+    pub may_continue: bool,
     /// When [`Plan::hedge`](crate::Plan::hedge) may be asked for another one, if nothing has come by then.
     pub hedge_after: Option<Duration>,
 }

@@ -14,8 +14,9 @@ const REQUEST_TOKENS: u64 = 64;
 /// What a provider adds when there are tools: Anthropic's instructions are the longest, with up to about 800.
 const TOOL_TOKENS: u64 = 1_024;
 
-/// The most that one image costs: Anthropic's high resolution, 4,784. Providers that count tiles stay below it, but for small
-/// models of OpenAI that multiply their tiles by 33; operators price those by an override.
+/// What one image costs of a model that nobody has named yet: Anthropic's high resolution is 4,784, and providers that count tiles
+/// stay below it. A few small models multiply their tiles and cost ten times as much; whoever reserves for one takes the bound of
+/// the catalog instead.
 const IMAGE_TOKENS: u64 = 5_000;
 
 /// How bytes are counted.
@@ -23,28 +24,29 @@ const IMAGE_TOKENS: u64 = 5_000;
 pub enum Bytes {
     /// Three to a token.
     Usual,
-    /// One to a token, which no tokenizer exceeds, since each token stands for one byte at least.
+    /// One to a token: each token of a tokenizer over bytes stands for one at least, and what a provider writes around turns and
+    /// tools is shorter than the JSON around them. (One that folds letters into several first, as NFKC does, could exceed it; no
+    /// provider that is known here bills by such a one.)
     Strict,
 }
 
 /// Never less than what prose and source text cost.
 pub fn input_tokens_max(peek: &Peek) -> u64 {
-    input_tokens_max_by(Bytes::Usual, peek)
+    input_tokens_max_by(Bytes::Usual, IMAGE_TOKENS, peek)
 }
 
-/// A request whose input lies with the provider ([`crate::Needs::stored_input`]) can be larger than any count of its bytes.
-pub fn input_tokens_max_by(bytes: Bytes, peek: &Peek) -> u64 {
-    tokens_max(bytes, peek.text_bytes, peek.images, peek.needs.tools)
+/// With the most that one image costs the model. A request whose input lies with the provider ([`crate::Needs::stored_input`]), or
+/// is a file that unfolds there, can be larger than any count of its bytes.
+pub fn input_tokens_max_by(bytes: Bytes, image_tokens: u64, peek: &Peek) -> u64 {
+    tokens_max(bytes, peek.text_bytes, peek.images.saturating_mul(image_tokens), peek.needs.tools)
 }
 
-fn tokens_max(bytes: Bytes, text_bytes: u64, images: u64, tools: bool) -> u64 {
+fn tokens_max(bytes: Bytes, text_bytes: u64, of_images: u64, tools: bool) -> u64 {
     let text = match bytes {
         Bytes::Usual => text_bytes.div_ceil(BYTES_PER_TOKEN),
         Bytes::Strict => text_bytes,
     };
-    text.saturating_add(images.saturating_mul(IMAGE_TOKENS))
-        .saturating_add(if tools { TOOL_TOKENS } else { 0 })
-        .saturating_add(REQUEST_TOKENS)
+    text.saturating_add(of_images).saturating_add(if tools { TOOL_TOKENS } else { 0 }).saturating_add(REQUEST_TOKENS)
 }
 
 /// Tokens of text that was delivered, for a stream that broke before its provider counted them.
@@ -61,7 +63,7 @@ mod tests {
         assert_eq!(tokens_max(Bytes::Usual, 0, 0, false), 64);
         assert_eq!(tokens_max(Bytes::Usual, 10, 0, false), 64 + 4, "rounded up");
         assert_eq!(tokens_max(Bytes::Strict, 10, 0, false), 64 + 10);
-        assert_eq!(tokens_max(Bytes::Usual, 300, 2, true), 64 + 100 + 10_000 + 1_024);
+        assert_eq!(tokens_max(Bytes::Usual, 300, 10_000, true), 64 + 100 + 10_000 + 1_024);
         assert_eq!(tokens_max(Bytes::Usual, u64::MAX, u64::MAX, true), u64::MAX, "saturates");
         assert_eq!(delivered_tokens(1), 1);
     }

@@ -28,6 +28,8 @@ pub struct Peek {
     pub stream_usage: bool,
     /// What the client pays more or less for, as it wrote it (`priority`, `flex`).
     pub service_tier: Option<String>,
+    /// The provider keeps the answer, or goes on with it by itself when nobody waits any more (`store`, `background`).
+    pub is_kept: bool,
     pub(crate) spans: Spans,
 }
 
@@ -136,6 +138,8 @@ impl Peek {
             images: 0,
             stream_usage: protocol != Protocol::Chat,
             service_tier: None,
+            // Responses are kept unless the client does not want it.
+            is_kept: protocol == Protocol::Responses,
             spans: Spans::default(),
         }
     }
@@ -208,6 +212,10 @@ fn chat(peek: &mut Peek, inline: &mut u64, cursor: &mut Cursor<'_>, name: &str) 
         }
         "logprobs" | "top_logprobs" => peek.needs.logprobs |= cursor.some()?,
         "audio" => peek.needs.audio |= cursor.some()?,
+        "store" => {
+            peek.is_kept = cursor.next() == b't';
+            cursor.skip()?;
+        }
         _ => common(peek, cursor, name)?,
     }
     Ok(())
@@ -223,6 +231,10 @@ fn responses(peek: &mut Peek, inline: &mut u64, cursor: &mut Cursor<'_>, name: &
         })?,
         "reasoning" => thinking(peek, cursor, "effort", "none")?,
         "top_logprobs" => peek.needs.logprobs |= cursor.some()?,
+        "store" => {
+            peek.is_kept = cursor.next() != b'f';
+            cursor.skip()?;
+        }
         "previous_response_id" | "conversation" | "prompt" => peek.needs.stored_input |= cursor.some()?,
         _ => common(peek, cursor, name)?,
     }

@@ -48,6 +48,29 @@ enum Reader {
 struct State {
     usage: Option<Usage>,
     delivered: u64,
+    tier: Tier,
+}
+
+/// At which tier the provider says that it served the call, which may be another one than the client asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Tier(Option<String>);
+
+/// Longer than the name of any tier; what is longer is none.
+const TIER_BYTES_MAX: usize = 64;
+
+impl Tier {
+    /// What is said later counts: a stream can begin with what was asked for.
+    pub fn told(&mut self, name: Option<&str>) {
+        if let Some(name) = name.filter(|name| !name.is_empty() && name.len() <= TIER_BYTES_MAX)
+            && self.0.as_deref() != Some(name)
+        {
+            self.0 = Some(name.to_owned());
+        }
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
 }
 
 impl Tap {
@@ -130,6 +153,16 @@ impl Tap {
         }
     }
 
+    /// The tier at which the provider says that it served the call: what is billed. `None`: it has not said.
+    pub fn tier(&self) -> Option<&str> {
+        match &self.reader {
+            Reader::Chat(state) | Reader::Responses(state) | Reader::Embeddings(state) => state.tier.name(),
+            Reader::Messages(tap) => tap.tier(),
+            // Said in a header.
+            Reader::Gemini(_) => None,
+        }
+    }
+
     /// The end has been seen. A stream that ends without it is broken.
     pub fn is_terminal(&self) -> bool {
         self.terminal
@@ -144,6 +177,12 @@ fn size(value: Option<&serde_json::value::RawValue>) -> u64 {
         None if text == "null" => 0,
         None => text.len() as u64,
     }
+}
+
+/// A plain name: one with escapes is no name of a tier.
+pub(crate) fn name_of(value: Option<&serde_json::value::RawValue>) -> Option<&str> {
+    let text = value?.get().strip_prefix('"')?.strip_suffix('"')?;
+    (!text.contains(char::is_control) && !text.contains('\\')).then_some(text)
 }
 
 /// An `error` that says something.

@@ -10,7 +10,7 @@ use agentos_api::{
     Models,
     models::{ModelBody, ModelCaller, ModelOperation, ModelReply, ModelRequest},
 };
-use agentos_base::Ambient;
+use agentos_base::{Ambient, Room};
 use agentos_protocol::syscall::{ModelCallResult, ModelProtocol, ModelUsage};
 use agentos_tools::{ModelAccess, ModelAsk};
 use agentos_types::{Code, Fault, Result};
@@ -38,6 +38,8 @@ impl LateModels {
 pub struct ServedModels {
     pub models: LateModels,
     pub ambient: Ambient,
+    /// For the bodies of all calls at once, those of the gateway too.
+    pub room: Room,
 }
 
 #[async_trait]
@@ -53,15 +55,18 @@ impl ModelAccess for ServedModels {
         };
         let caller =
             ModelCaller::Agent { agent: ask.agent, instance: ask.instance, task: Some(ask.task), step: Some(ask.step) };
+        let body = Bytes::from(ask.body);
+        let share = self.room.hold(body.len())?;
         let request = ModelRequest {
             operation,
-            body: Bytes::from(ask.body),
+            body,
             headers: Vec::new(),
             request_id: self.ambient.request_id(),
             idempotency_key: Some(ask.idempotency_key),
             traceparent: Some(ask.traceparent),
         };
         let reply = asked(models.as_ref(), (caller, request), IN_FLIGHT_WAIT).await?;
+        drop(share);
         match reply.body {
             ModelBody::Whole(body) => whole(reply.status, &body, tap),
             ModelBody::Stream(stream) => Reading::new(ask.protocol, tap, pieces).read(stream).await,

@@ -15,7 +15,7 @@ use std::{
 use agentos_api::Models;
 use agentos_audit::{AuditLog, LogWriter, Upkeep};
 use agentos_base::{
-    Ambient, Background,
+    Ambient, Background, Room,
     config::{self, Config},
     redact::Redactor,
     telemetry,
@@ -154,13 +154,18 @@ impl Server {
         let commands =
             Commands { sandboxes: walls.sandboxes.clone(), host: walls.host.clone(), quarters: quarters.clone() };
         let late_models = LateModels::default();
+        let model_room = Room::new(config.models_held_bytes_max()?);
         let tools = BuiltinTools {
             outgoing,
             secrets: secrets.clone(),
             tasks: tasks.clone(),
             ambient: ambient.clone(),
             workshop: Arc::new(SupervisedWorkshop(commands)),
-            models: Arc::new(ServedModels { models: late_models.clone(), ambient: ambient.clone() }),
+            models: Arc::new(ServedModels {
+                models: late_models.clone(),
+                ambient: ambient.clone(),
+                room: model_room.clone(),
+            }),
         };
         let rules =
             Rules { bounds: Bounds::new(config.tools_allowed_commands().as_deref())?, egress: egress::rules(&config)? };
@@ -177,7 +182,8 @@ impl Server {
         let certificate = config.gateway_tls()?.map(|(certificate, _)| certificate);
         let trust = TrustRoot::load(&layout.trust_root())?;
         // Nothing has happened yet: a start that cannot be reached, or has no certificate, costs no task an attempt.
-        let (door, address) = (gateway_options(&config, open_files)?, TakenAddress::take(config.gateway_listen()?)?);
+        let (door, address) =
+            (gateway_options(&config, open_files, model_room.clone())?, TakenAddress::take(config.gateway_listen()?)?);
         hit(Point::ServerGatewayBound);
         record_start(&store, &ambient).await?;
         hit(Point::ServerStartRecorded);
@@ -200,6 +206,9 @@ impl Server {
             background: background.clone(),
         };
         let engine = models::open_engine(&config, parts)?;
+        if let Some(interval) = config.models_probe_interval() {
+            background.spawn("models-probes", engine.clone().look_around(document.router.clone(), interval));
+        }
         let models: Arc<dyn Models> =
             Arc::new(ServerModels::new(engine, monitor.clone(), quarters.clone(), ledger.clone())?);
         late_models.bind(models.clone());
@@ -207,7 +216,7 @@ impl Server {
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
-        options.model_doors = Some(doors(&config, models.clone(), &ambient, &background));
+        options.model_doors = Some(doors(&config, models.clone(), (&ambient, &background), model_room));
         let supervisor = Supervisor::start(
             options,
             store.clone(),
@@ -421,12 +430,14 @@ fn supervisor_options(
 }
 
 /// Where programs inside of sandboxes reach models.
-fn doors(config: &Config, models: Arc<dyn Models>, ambient: &Ambient, background: &Background) -> Arc<dyn ModelDoors> {
+fn doors(config: &Config, models: Arc<dyn Models>, kernel: (&Ambient, &Background), room: Room) -> Arc<dyn ModelDoors> {
+    let (ambient, background) = kernel;
     Arc::new(ServedDoors(ModelEdge {
         models,
         ambient: ambient.clone(),
         background: background.clone(),
         body_bytes_max: config.models_body_bytes_max(),
+        room,
         request_timeout: config.gateway_request_timeout(),
     }))
 }
@@ -440,7 +451,7 @@ fn connections_max(config: &Config, limit: usize) -> usize {
     granted
 }
 
-fn gateway_options(config: &Config, open_files: usize) -> Result<GatewayOptions> {
+fn gateway_options(config: &Config, open_files: usize, model_room: Room) -> Result<GatewayOptions> {
     let tls = match config.gateway_tls()? {
         Some((certificate, key)) => Some(Arc::new(agentos_gateway::tls::server_config(&certificate, &key)?)),
         None => None,
@@ -449,6 +460,7 @@ fn gateway_options(config: &Config, open_files: usize) -> Result<GatewayOptions>
         tls,
         body_bytes_max: config.gateway_body_bytes_max(),
         model_body_bytes_max: config.models_body_bytes_max(),
+        model_room,
         connections_max: connections_max(config, open_files),
         strangers_per_address_max: config.gateway_strangers_per_address_max(),
         requests_per_second: config.gateway_requests_per_second(),

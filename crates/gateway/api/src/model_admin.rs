@@ -78,9 +78,20 @@ pub struct ModelEntry {
     /// Absent where nobody knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<ModelPrice>,
-    /// Absent where it was not asked since the start of the server.
+    /// Absent where it was neither asked nor looked at since the start of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<ModelHealth>,
+    /// The last look at its provider's list of models, which is taken while nobody asks it. Of several keys the one that was
+    /// looked at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ModelProbe>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelProbe {
+    pub at: Timestamp,
+    /// `answered`, `failed`, or `unsupported`: the provider has no list, or not for this key.
+    pub outcome: String,
 }
 
 /// USD per million tokens, exact, for prompts of the first size.

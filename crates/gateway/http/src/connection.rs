@@ -69,14 +69,18 @@ pub(crate) async fn serve(stream: TcpStream, door: Door, admission: Admission) {
 async fn handshake(stream: TcpStream, door: Door, admission: Admission) {
     // A peer that is already gone shows up as an error in the first read.
     let _ = stream.set_nodelay(true);
-    let timeout = door.shared.request_timeout;
-    let stream = StallGuard::new(stream, timeout);
-    let Some(config) = door.tls.clone() else {
-        return http(stream, door, admission).await;
-    };
+    let stream = StallGuard::new(stream, door.shared.request_timeout);
+    match door.tls.clone() {
+        None => http(stream, door, admission).await,
+        // Boxed, and the stream within: a session of TLS is large, and a connection without one should not hold its room.
+        Some(config) => Box::pin(tls(config, stream, door, admission)).await,
+    }
+}
+
+async fn tls(config: Arc<ServerConfig>, stream: StallGuard<TcpStream>, door: Door, admission: Admission) {
     let accepting = TlsAcceptor::from(config).accept(stream);
-    match tokio::time::timeout(timeout.min(HANDSHAKE_TIMEOUT_MAX), accepting).await {
-        Ok(Ok(stream)) => http(stream, door, admission).await,
+    match tokio::time::timeout(door.shared.request_timeout.min(HANDSHAKE_TIMEOUT_MAX), accepting).await {
+        Ok(Ok(stream)) => http(Box::new(stream), door, admission).await,
         Ok(Err(failure)) => tracing::debug!(%failure, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake was too slow"),
     }

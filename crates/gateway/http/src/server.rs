@@ -8,7 +8,7 @@ use std::{
 };
 
 use agentos_api::{Kernel, Models};
-use agentos_base::{Ambient, Background};
+use agentos_base::{Ambient, Background, Room};
 use agentos_types::{Code, Fault, Result, fault::OrFault};
 use rustls::ServerConfig;
 use tokio::{
@@ -40,6 +40,8 @@ pub struct GatewayOptions {
     pub body_bytes_max: usize,
     /// The same for calls of models, whose bodies hold pictures.
     pub model_body_bytes_max: usize,
+    /// For the bodies of all calls of models at once. The same at every edge.
+    pub model_room: Room,
     pub connections_max: usize,
     /// Connections of one address on which no valid token was presented.
     pub strangers_per_address_max: usize,

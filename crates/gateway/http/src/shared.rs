@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use agentos_api::{Kernel, Models};
-use agentos_base::{Ambient, Background};
+use agentos_base::{Ambient, Background, Room};
 use agentos_types::TokenId;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
@@ -32,6 +32,7 @@ pub(crate) struct Shared {
     pub shutdown: CancellationToken,
     pub body_bytes_max: usize,
     pub model_body_bytes_max: usize,
+    pub model_room: Room,
     pub request_timeout: Duration,
     pub recheck_interval: Duration,
     pub metrics: Arc<Metrics>,
@@ -59,6 +60,7 @@ impl Shared {
             chats: Chats::default(),
             body_bytes_max: limits.body_bytes_max,
             model_body_bytes_max: limits.model_body_bytes_max,
+            model_room: limits.model_room.clone(),
             request_timeout: limits.request_timeout,
             recheck_interval: limits.request_timeout.min(RECHECK_INTERVAL_MAX),
             metrics: Arc::new(Metrics::new()),

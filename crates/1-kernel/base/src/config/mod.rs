@@ -2,6 +2,7 @@
 //! suggestion; a reserved key refuses the start.
 
 mod load;
+mod models;
 mod setting;
 mod settings;
 
@@ -109,22 +110,6 @@ impl Config {
 
     pub fn gateway_body_bytes_max(&self) -> usize {
         self.size("gateway.body_bytes_max")
-    }
-
-    pub fn models_body_bytes_max(&self) -> usize {
-        self.size("models.body_bytes_max")
-    }
-
-    pub fn models_answer_timeout(&self) -> Duration {
-        Duration::from_secs(self.integer("models.answer_timeout_s"))
-    }
-
-    pub fn models_answer_tokens_max(&self) -> u64 {
-        self.integer("models.answer_tokens_max")
-    }
-
-    pub fn models_shorten_answers(&self) -> bool {
-        matches!(self.values.get("models.shorten_answers"), Some((Value::Boolean(true), _)))
     }
 
     pub fn gateway_connections_max(&self) -> usize {

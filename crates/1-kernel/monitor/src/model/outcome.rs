@@ -64,6 +64,10 @@ pub struct ModelOutcome {
     /// `PROVIDER/MODEL` of the last attempt.
     pub target: Option<String>,
     pub attempts: u32,
+    /// Of the attempts, those that were begun beside a slow one.
+    pub hedges: u32,
+    /// Times that a stream broke off and another attempt wrote on.
+    pub continued: u32,
     pub tokens_input: u64,
     pub tokens_output: u64,
     pub nano_usd: i64,
@@ -87,6 +91,8 @@ impl ModelOutcome {
             status,
             target: None,
             attempts: 0,
+            hedges: 0,
+            continued: 0,
             tokens_input: 0,
             tokens_output: 0,
             nano_usd: 0,
@@ -109,6 +115,12 @@ impl ModelOutcome {
             .fact("tokens_output", self.tokens_output)
             .fact("nano_usd", self.nano_usd)
             .fact("estimated", self.estimated);
+        // Rare, and only told where it happened.
+        let counts = [("hedges", self.hedges), ("continued", self.continued)];
+        let record = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .fold(record, |record, (name, count)| record.fact(name, *count));
         let record = self.target.iter().fold(record, |record, target| record.fact("target", target.clone()));
         let record = self.shortened_to.iter().fold(record, |record, tokens| record.fact("shortened_to", *tokens));
         let record = self.class.iter().fold(record, |record, class| record.fact("class", *class));

@@ -27,7 +27,8 @@ pub(crate) struct Answer {
 pub(crate) const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 pub(crate) struct AnswerBody {
-    incoming: Incoming,
+    /// `None` once it was stopped.
+    incoming: Option<Incoming>,
     /// For a body in [`EVENT_STREAM`], which leaves here as server-sent events.
     decoder: Option<Decoder>,
     /// Goes back to the pool at the end.
@@ -58,29 +59,42 @@ pub(crate) type Next = Result<Option<Bytes>, Stopped>;
 
 impl AnswerBody {
     pub(super) fn new(incoming: Incoming, pool: Pool, idle: Idle) -> Self {
-        Self { incoming, decoder: None, lease: Some((pool, idle)) }
+        Self { incoming: Some(incoming), decoder: None, lease: Some((pool, idle)) }
+    }
+
+    /// Nothing more is wanted: the connection ends, and with it the provider's work.
+    pub fn stop(&mut self) {
+        (self.incoming, self.lease) = (None, None);
     }
 
     /// The next piece, or the end that the provider meant.
     pub async fn piece(&mut self, until: Instant) -> Next {
         loop {
-            let piece = self.raw(until).await?;
-            let Some(decoder) = &mut self.decoder else { return Ok(piece) };
-            let Some(piece) = piece else {
-                let torn = || Stopped::Cut("the stream ended inside of a message".into());
-                return if decoder.is_torn() { Err(torn()) } else { Ok(None) };
-            };
-            let events = decoder.events(&piece).map_err(|damaged| Stopped::Cut(damaged.to_string()))?;
-            if !events.is_empty() {
-                return Ok(Some(events));
+            let raw = self.raw(until).await;
+            if let Some(next) = self.decoded(raw) {
+                return next;
             }
         }
     }
 
+    /// What came over the wire as the rest of us reads it. `None` of a piece that ends inside of a message.
+    fn decoded(&mut self, raw: Next) -> Option<Next> {
+        let Some(decoder) = &mut self.decoder else { return Some(raw) };
+        match raw {
+            Ok(Some(piece)) => match decoder.events(&piece) {
+                Ok(events) => (!events.is_empty()).then_some(Ok(Some(events))),
+                Err(damaged) => Some(Err(Stopped::Cut(damaged.to_string()))),
+            },
+            Ok(None) if decoder.is_torn() => Some(Err(Stopped::Cut("the stream ended inside of a message".into()))),
+            ended => Some(ended),
+        }
+    }
+
     /// As it comes over the wire.
-    async fn raw(&mut self, until: Instant) -> Result<Option<Bytes>, Stopped> {
+    async fn raw(&mut self, until: Instant) -> Next {
         loop {
-            let frame = timeout_at(until, self.incoming.frame()).await.map_err(|_| Stopped::Idle)?;
+            let Some(incoming) = &mut self.incoming else { return Ok(None) };
+            let frame = timeout_at(until, incoming.frame()).await.map_err(|_| Stopped::Idle)?;
             if let Some(next) = self.next(frame) {
                 return next;
             }
@@ -90,9 +104,11 @@ impl AnswerBody {
     /// The same if it is here already. Waits for nothing.
     pub async fn come(&mut self) -> Option<Next> {
         loop {
-            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut self.incoming).poll_frame(context))).await;
+            let incoming = self.incoming.as_mut()?;
+            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut *incoming).poll_frame(context))).await;
             let Poll::Ready(frame) = polled else { return None };
-            if let Some(next) = self.next(frame) {
+            let raw = self.next(frame);
+            if let Some(next) = raw.and_then(|raw| self.decoded(raw)) {
                 return Some(next);
             }
         }

@@ -4,12 +4,19 @@
 mod answer;
 mod pool;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use agentos_dialer::{CheckedUrl, HostPort, Reach, Tls};
 use agentos_types::{Fault, Result};
 use agentos_wire::Phase;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request,
@@ -44,11 +51,23 @@ pub struct Upstream {
 
 /// A request that is ready to be sent.
 pub(crate) struct Outgoing {
+    pub method: Method,
     pub url: CheckedUrl,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// Connections are not shared between keys.
     pub key_group: String,
+    pub idempotency_key: Option<String>,
+    /// Told once anything of it may have left.
+    pub sent: Arc<AtomicBool>,
+}
+
+impl Outgoing {
+    /// Without a body, which comes next.
+    pub fn new(method: Method, url: CheckedUrl, headers: HeaderMap, key_group: &str) -> Self {
+        let key_group = key_group.to_owned();
+        Self { method, url, headers, body: Bytes::new(), key_group, idempotency_key: None, sent: Arc::default() }
+    }
 }
 
 /// There is no head of an answer.
@@ -72,15 +91,20 @@ impl Upstream {
         connect: Duration,
         head: Duration,
     ) -> Result<Answer, Unanswered> {
-        let Outgoing { url, headers, body, key_group } = outgoing;
+        let Outgoing { method, url, mut headers, body, key_group, idempotency_key, sent } = outgoing;
         let place = Place { target: url.host_port(), is_tls: url.is_https(), key_group };
-        let mut request = request(&url, headers, body)
+        if let Some(key) = idempotency_key.and_then(|key| HeaderValue::from_str(&key).ok()) {
+            headers.insert("idempotency-key", key);
+        }
+        let mut request = request(method, &url, headers, body)
             .map_err(|fault| Unanswered { phase: Phase::Connect, detail: fault.detail.unwrap_or(fault.message) })?;
         loop {
             let (mut sender, is_reused) = match self.pool.take(&place).await {
                 Some(sender) => (sender, true),
-                None => (self.connect(&place, connect).await?, false),
+                // Boxed: few calls make one, and all would hold its room.
+                None => (Box::pin(self.connect(&place, connect)).await?, false),
             };
+            sent.store(true, Ordering::Relaxed);
             match timeout(head, sender.try_send_request(request)).await {
                 Err(_) => return Err(Unanswered { phase: Phase::TimedOut, detail: format!("no answer in {head:?}") }),
                 Ok(Ok(response)) => {
@@ -93,7 +117,10 @@ impl Upstream {
                     });
                 }
                 Ok(Err(mut unsent)) => match unsent.take_message() {
-                    Some(back) if is_reused => request = back,
+                    Some(back) if is_reused => {
+                        sent.store(false, Ordering::Relaxed);
+                        request = back;
+                    }
                     _ => return Err(Unanswered { phase: Phase::Cut, detail: unsent.into_error().to_string() }),
                 },
             }
@@ -132,19 +159,18 @@ where
     builder.max_headers(HEADERS_MAX).max_buf_size(BUFFER_BYTES_MAX);
     let (sender, connection) = builder.handshake(io).await.map_err(|error| error.to_string())?;
     // It ends with its sender or its peer; there are as many as the pool keeps and calls use.
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
+    tokio::spawn(connection.map(|ended| {
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection to a provider ended");
         }
-    });
+    }));
     Ok(sender)
 }
 
-fn request(url: &CheckedUrl, mut headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>> {
+fn request(method: Method, url: &CheckedUrl, mut headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>> {
     headers.insert(HOST, HeaderValue::from_str(url.authority()).map_err(Fault::internal)?);
     let path = url.target().to_owned();
-    let mut request =
-        Request::builder().method(Method::POST).uri(path).body(Full::new(body)).map_err(Fault::internal)?;
+    let mut request = Request::builder().method(method).uri(path).body(Full::new(body)).map_err(Fault::internal)?;
     *request.headers_mut() = headers;
     Ok(request)
 }

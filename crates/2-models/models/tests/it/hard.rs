@@ -81,7 +81,7 @@ async fn a_client_that_leaves_before_the_answer_is_recorded_and_what_was_held_is
 }
 
 /// Only ever waits on a condition.
-async fn until(condition: impl Fn() -> bool) {
+pub async fn until(condition: impl Fn() -> bool) {
     while !condition() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

@@ -123,6 +123,9 @@ impl Course for Line {
         });
         if is_final { None } else { self.rest.next() }
     }
+    fn hedge(&mut self, _: Timestamp) -> Option<Target> {
+        self.rest.next()
+    }
     fn report(&mut self, _: &Target, observed: Observed<'_>, _: Timestamp) {
         self.reports.lock().unwrap().push(match observed {
             Observed::Answered { .. } => "answered".into(),
@@ -180,6 +183,8 @@ pub fn target(kind: Kind, provider: &Provider) -> Target {
         price_is_assumed: false,
         attempt: 1,
         is_continuation: false,
+        may_continue: false,
+        image_tokens: 1_000,
         hedge_after: None,
         base_url: format!("http://{}/v1", provider.address),
         model: "real-m1".into(),

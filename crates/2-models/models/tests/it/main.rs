@@ -20,13 +20,18 @@ mod on_postgres {
     mod idempotency;
 }
 
+mod attempts;
 mod azure;
 mod bedrock;
 mod budgets;
+mod continuing;
 mod failover;
 mod hard;
+mod hedges;
 mod house;
+mod keys;
 mod plain;
+mod probes;
 mod provider;
 mod streams;
 mod tasks;

@@ -27,6 +27,8 @@ pub enum Play {
     Hangup,
     /// Nothing comes, ever.
     Silence,
+    /// The play, once the test says so.
+    After(Arc<Notify>, Box<Play>),
     /// As [`Play::Whole`], once the test lets it.
     Held(u16, String),
 }
@@ -132,6 +134,10 @@ async fn play_out(stream: &mut TcpStream, play: Play, state: &State) -> bool {
         play => play,
     };
     match play {
+        Play::After(gate, play) => {
+            gate.notified().await;
+            Box::pin(play_out(stream, *play, state)).await
+        }
         Play::Whole(status, head, body) => {
             let text = format!(
                 "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{head}content-length: {}\r\n\r\n{body}",

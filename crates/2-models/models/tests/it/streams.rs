@@ -17,26 +17,26 @@ pub fn chunk(text: &str) -> String {
     format!("data: {body}\n\n")
 }
 
-fn finish() -> String {
+pub fn finish() -> String {
     let body = json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "real-m1",
         "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
     format!("data: {body}\n\n")
 }
 
-fn usage() -> String {
+pub fn usage() -> String {
     let body = json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "real-m1", "choices": [],
         "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}});
     format!("data: {body}\n\n")
 }
 
-const DONE: &str = "data: [DONE]\n\n";
+pub const DONE: &str = "data: [DONE]\n\n";
 
-fn pieces(texts: &[&str]) -> Vec<Piece> {
+pub fn pieces(texts: &[&str]) -> Vec<Piece> {
     texts.iter().map(|text| Piece::Bytes((*text).to_owned())).collect()
 }
 
 /// Without our comments.
-fn events(text: &str) -> String {
+pub fn events(text: &str) -> String {
     text.split_inclusive("\n\n").filter(|event| !event.starts_with(':')).collect()
 }
 

@@ -162,6 +162,9 @@ impl Document {
             }
         }
         check_fallback(problems, field, route);
+        if route.hedge_after_ms.is_some_and(|after| !(1..=TIMEOUT_MS_MAX).contains(&after)) {
+            problems.add(format!("{field}.hedge_after_ms"), format!("between 1 and {TIMEOUT_MS_MAX}"));
+        }
         if route.price_weight > 100 {
             problems.add(format!("{field}.price_weight"), "at most 100");
         }
@@ -232,7 +235,9 @@ fn check_provider(problems: &mut Problems, field: &str, provider: &Provider) {
                 problems.add(&field, format!("a name of a model has 1 to {MODEL_BYTES_MAX} bytes and no blanks"));
             }
         }
-        for (limit, value) in [("context", model.context), ("output_max", model.output_max)] {
+        for (limit, value) in
+            [("context", model.context), ("output_max", model.output_max), ("image_tokens", model.image_tokens)]
+        {
             if value == Some(0) {
                 problems.add(format!("{field}.{limit}"), "0 tokens are none");
             }

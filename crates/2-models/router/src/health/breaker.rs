@@ -28,6 +28,8 @@ pub(crate) struct Breaker {
     window: Window,
     in_a_row: u32,
     phase: Phase,
+    /// Looks without a request that failed, one after the other.
+    looked_in_vain: u32,
     /// Calls of the window in which it opened: how much traffic has to go elsewhere.
     flow: u32,
 }
@@ -110,6 +112,26 @@ impl Breaker {
             }
             _ => false,
         }
+    }
+
+    /// What a look without a request has seen. It never makes the last step to closed, and leaves a half-open one alone that a request
+    /// is trying. Whether it opened.
+    pub fn looked(&mut self, now: Timestamp, answered: bool) -> bool {
+        self.look(now);
+        self.looked_in_vain = if answered { 0 } else { self.looked_in_vain.saturating_add(1) };
+        let length = match &mut self.phase {
+            Phase::HalfOpen { probing: false, succeeded, .. } if answered => {
+                *succeeded = (*succeeded + 1).min(PROBES - 1);
+                return false;
+            }
+            Phase::HalfOpen { probing: false, length, .. } => (*length * 2).min(OPEN_MAX),
+            Phase::Closed if self.looked_in_vain >= ROW_MAX => OPEN_MIN,
+            _ => return false,
+        };
+        // Nobody was asking.
+        (self.flow, self.looked_in_vain) = (0, 0);
+        self.phase = Phase::Open { since: now, length };
+        true
     }
 
     /// Whether it opened.

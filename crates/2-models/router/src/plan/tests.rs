@@ -5,6 +5,7 @@ use super::*;
 use crate::{Document, Operation, Router, replay};
 
 mod classes;
+mod hedges;
 
 pub(crate) const START: Timestamp = Timestamp(1_795_000_000_000_000);
 

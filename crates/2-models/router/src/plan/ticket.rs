@@ -23,6 +23,8 @@ pub(crate) struct Ticket {
     /// It still has the place of the probe, and its place among those in flight.
     holds_probe: bool,
     holds_place: bool,
+    /// It ended and says nothing about its target.
+    is_over: bool,
     /// Once its failure is known.
     pub failed: Option<Tried>,
 }
@@ -56,19 +58,27 @@ impl Ticket {
             is_probe,
             holds_probe: is_probe,
             holds_place: true,
+            is_over: false,
             failed: None,
         })
     }
 
-    /// A failure ends it. Later ones say nothing new.
+    pub fn is_under_way(&self) -> bool {
+        self.failed.is_none() && !self.is_over
+    }
+
+    /// A failure ends it, and so does that there is nothing to be said. Later ones say nothing new.
     pub fn observe(&mut self, observed: Observed<'_>, now: Timestamp) -> Option<Change> {
-        if self.failed.is_some() {
+        if !self.is_under_way() {
             return None;
         }
         let way = Way { group: &self.group, key: &self.key, is_stream: self.is_stream, is_probe: self.is_probe };
         let change = self.health.state().observe(way, observed, now);
         match observed {
-            Observed::Nothing => {}
+            Observed::Nothing => {
+                self.is_over = true;
+                self.leave();
+            }
             Observed::Answered { .. } => self.release_probe(),
             Observed::Failed(failure) => {
                 self.failed = Some(self.tried(failure));

@@ -6,7 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::usage::Figures;
-use crate::{Usage, told::Told};
+use crate::{
+    Usage,
+    tap::{Tier, name_of},
+    told::Told,
+};
 
 #[derive(Debug, Default)]
 pub struct Tap {
@@ -14,6 +18,7 @@ pub struct Tap {
     /// The last figures of a stream came, or the answer was whole.
     final_figures: bool,
     delivered: u64,
+    tier: Tier,
 }
 
 #[derive(Deserialize)]
@@ -24,8 +29,10 @@ struct Event<'a> {
     delta: Option<Delta<'a>>,
     #[serde(borrow)]
     content_block: Option<&'a RawValue>,
-    message: Option<Started>,
-    usage: Option<Figures>,
+    #[serde(borrow)]
+    message: Option<Started<'a>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -39,8 +46,16 @@ struct Delta<'a> {
 }
 
 #[derive(Deserialize)]
-struct Started {
-    usage: Option<Figures>,
+struct Started<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+/// Beside the figures.
+#[derive(Deserialize)]
+struct Served<'a> {
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -49,10 +64,14 @@ struct Whole<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
-    usage: Option<Figures>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
     #[serde(borrow)]
     stop_reason: Option<Cow<'a, str>>,
 }
+
+/// Figures that are none.
+struct Unreadable;
 
 impl Tap {
     /// A whole answer.
@@ -65,7 +84,9 @@ impl Tap {
         }
         let (Some(content), Some(_)) = (whole.content, whole.stop_reason) else { return Told::Malformed };
         self.delivered = content.get().len() as u64;
-        self.figures = whole.usage;
+        if self.update(whole.usage).is_err() {
+            return Told::Malformed;
+        }
         self.final_figures = true;
         Told::Terminal
     }
@@ -84,14 +105,16 @@ impl Tap {
                     self.delivered.saturating_add(event.content_block.map_or(0, |block| block.get().len() as u64));
                 Told::Content
             }
-            "message_start" => {
-                self.update(event.message.and_then(|message| message.usage));
-                Told::Other
-            }
+            "message_start" => match self.update(event.message.and_then(|message| message.usage)) {
+                Ok(()) => Told::Other,
+                Err(Unreadable) => Told::Malformed,
+            },
             "message_delta" => {
                 self.final_figures |= event.usage.is_some();
-                self.update(event.usage);
-                Told::Usage
+                match self.update(event.usage) {
+                    Ok(()) => Told::Usage,
+                    Err(Unreadable) => Told::Malformed,
+                }
             }
             "message_stop" => Told::Terminal,
             "error" => Told::Error,
@@ -99,10 +122,17 @@ impl Tap {
         }
     }
 
-    fn update(&mut self, later: Option<Figures>) {
-        if let Some(later) = later {
-            self.figures.get_or_insert_default().update(later);
-        }
+    fn update(&mut self, later: Option<&RawValue>) -> Result<(), Unreadable> {
+        let Some(later) = later else { return Ok(()) };
+        let figures: Figures = serde_json::from_str(later.get()).map_err(|_| Unreadable)?;
+        let served: Served<'_> = serde_json::from_str(later.get()).map_err(|_| Unreadable)?;
+        self.figures.get_or_insert_default().update(figures);
+        self.tier.told(name_of(served.service_tier));
+        Ok(())
+    }
+
+    pub fn tier(&self) -> Option<&str> {
+        self.tier.name()
     }
 
     /// What the provider bills, once it has said so.

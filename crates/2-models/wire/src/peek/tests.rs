@@ -224,3 +224,19 @@ proptest! {
         prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{}", String::from_utf8_lossy(&text));
     }
 }
+
+#[test]
+fn what_a_provider_keeps_is_known() {
+    for (protocol, field, kept) in [
+        (Protocol::Chat, "", false),
+        (Protocol::Chat, r#","store":true"#, true),
+        (Protocol::Chat, r#","store":null"#, false),
+        (Protocol::Responses, "", true),
+        (Protocol::Responses, r#","store":null"#, true),
+        (Protocol::Responses, r#","store": false"#, false),
+        (Protocol::Messages, "", false),
+    ] {
+        let seen = peek(protocol, format!(r#"{{"model":"a"{field}}}"#).as_bytes()).unwrap();
+        assert_eq!(seen.is_kept, kept, "{protocol} {field}");
+    }
+}

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{State, is_error, size};
+use super::{State, is_error, name_of, size};
 use crate::{chat::Figures, sse::Frame, told::Told};
 
 /// An answer or a piece of one: both have the same outer form.
@@ -15,6 +15,9 @@ struct Body<'a> {
     usage: Option<Figures>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    /// Raw: what is no name of a tier must pass all the same.
+    #[serde(borrow, default)]
+    service_tier: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +75,7 @@ pub(super) fn whole(state: &mut State, body: &[u8]) -> Told {
     if choices.iter().any(|choice| choice.message.is_none()) {
         return Told::Malformed;
     }
+    state.tier.told(name_of(answer.service_tier));
     take(state, answer.usage.as_ref(), &choices);
     Told::Terminal
 }
@@ -92,6 +96,7 @@ pub(super) fn frame(state: &mut State, frame: &Frame) -> Told {
     if !is_chunk {
         return Told::Malformed;
     }
+    state.tier.told(name_of(chunk.service_tier));
     take(state, chunk.usage.as_ref(), &choices);
     match (choices.is_empty(), chunk.usage) {
         (true, Some(_)) => Told::Usage,

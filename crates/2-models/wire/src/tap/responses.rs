@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{State, is_error, size};
+use super::{State, is_error, name_of, size};
 use crate::{Usage, sse::Frame, told::Told};
 
 #[derive(Deserialize)]
@@ -28,6 +28,9 @@ struct Response<'a> {
     usage: Option<ResponsesUsage>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    /// The one that is asked for until the answer is whole, then the one that served it.
+    #[serde(borrow, default)]
+    service_tier: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +72,7 @@ impl ResponsesUsage {
 
 impl State {
     fn response(&mut self, response: &Response<'_>) {
+        self.tier.told(name_of(response.service_tier));
         if let Some(usage) = &response.usage {
             self.usage = Some(usage.usage());
         }

@@ -109,3 +109,29 @@ fn a_whole_answer_is_judged() {
     );
     check(Tap::embeddings(), r#"{"data":[]}"#, Seen::Malformed, None);
 }
+
+#[test]
+fn the_tier_that_served_is_the_one_that_was_told_last() {
+    let whole = |protocol: Protocol, body: &str| {
+        let mut tap = Tap::new(protocol);
+        assert_eq!(tap.whole(body.as_bytes()), Seen::Terminal, "{body}");
+        tap.tier().map(str::to_owned)
+    };
+    let chat = |tier: &str| format!(r#"{{"choices":[{{"message":{{}}}}],"service_tier":{tier}}}"#);
+    assert_eq!(whole(Protocol::Chat, &chat("\"flex\"")).as_deref(), Some("flex"));
+    for none in ["null", "7", "{}", "\"\"", "\"a\\u0062\"", &format!("\"{}\"", "x".repeat(65))] {
+        assert_eq!(whole(Protocol::Chat, &chat(none)), None, "{none} passes and is no tier");
+    }
+    let response = r#"{"status":"completed","output":[],"service_tier":"default"}"#;
+    assert_eq!(whole(Protocol::Responses, response).as_deref(), Some("default"));
+    let message = r#"{"type":"message","content":[],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1,"service_tier":"priority"}}"#;
+    assert_eq!(whole(Protocol::Messages, message).as_deref(), Some("priority"));
+    let tap = check(
+        Protocol::Responses,
+        "data: {\"type\":\"response.created\",\"response\":{\"status\":\"in_progress\",\"service_tier\":\"auto\"}}\n\n\
+         data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"output\":[],\"service_tier\":\"priority\"}}\n\n",
+        &[Seen::Other, Seen::Terminal],
+        None,
+    );
+    assert_eq!(tap.tier(), Some("priority"));
+}

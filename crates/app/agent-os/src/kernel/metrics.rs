@@ -18,6 +18,7 @@ use agentos_types::{
 };
 
 mod budgets;
+mod models;
 
 use super::ServerKernel;
 
@@ -46,6 +47,7 @@ pub(super) async fn render(kernel: &ServerKernel) -> Result<String> {
     );
     render_agents(&mut page, &labelled, &agents);
     budgets::render(kernel, &mut page).await?;
+    models::render(&kernel.models.router, kernel.ambient.now(), &mut page);
     let ends = kernel.supervisor.ends();
     page.family(&names::AGENT_ENDS, ends.map(|(reason, count)| (vec![reason.to_owned()], count as f64)));
     page.family(&names::AUDIT_RECORDS, [(Vec::new(), audit_size as f64)]);

@@ -55,7 +55,7 @@ fn ask(protocol: ModelProtocol, stream: bool) -> ModelAsk {
 async fn asked(protocol: ModelProtocol, status: u16, bytes: &str, stream: bool) -> (Result<ModelCallResult>, String) {
     let says = Says { bytes: bytes.into(), is_stream: stream, status, asked: Mutex::default() };
     let (ambient, _) = Ambient::fake(1, Timestamp(1_800_000_000_000_000));
-    let served = ServedModels { models: LateModels::default(), ambient };
+    let served = ServedModels { models: LateModels::default(), ambient, room: Room::new(1_000) };
     served.models.bind(Arc::new(says));
     let ask = ask(protocol, stream);
     let (sender, mut pieces) = mpsc::channel::<String>(64);
@@ -149,7 +149,8 @@ async fn an_attempt_that_is_still_asking_is_waited_for_and_never_an_answer() {
     let (caller, request) = {
         let says = Says { bytes: "{}".into(), is_stream: false, status: 200, asked: Mutex::default() };
         let says = Arc::new(says);
-        let served = ServedModels { models: LateModels::default(), ambient: Ambient::fake(1, Timestamp(1)).0 };
+        let (ambient, _) = Ambient::fake(1, Timestamp(1));
+        let served = ServedModels { models: LateModels::default(), ambient, room: Room::new(1_000) };
         served.models.bind(says.clone());
         served.ask(ask(ModelProtocol::Chat, false), mpsc::channel(1).0).await.unwrap();
         says.asked.lock().unwrap().remove(0)

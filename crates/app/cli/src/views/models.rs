@@ -51,6 +51,10 @@ impl View for ModelEntry {
             ("first byte", health.and_then(|health| health.first_byte_us).map(milliseconds).unwrap_or_default()),
             ("errors", health.map(|health| permille(health.errors_permille)).unwrap_or_default()),
             ("in flight", health.map(|health| health.in_flight.to_string()).unwrap_or_default()),
+            (
+                "looked at",
+                self.probe.as_ref().map(|probe| format!("{} {}", probe.outcome, probe.at)).unwrap_or_default(),
+            ),
         ]
     }
 }

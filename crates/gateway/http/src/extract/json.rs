@@ -52,24 +52,6 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Shared>> for BodyOrDefault<T
     }
 }
 
-/// The body of a call of a model as it came, with the headers that say how it is meant. What is in it, the kernel reads.
-pub(crate) struct ModelCall {
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-impl FromRequest<Arc<Shared>> for ModelCall {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Answer<Self> {
-        require_json(request.headers())?;
-        let (parts, body) = request.into_parts();
-        let limit = Limit { bytes: shared.model_body_bytes_max, setting: "models.body_bytes_max" };
-        let body = read(&parts.headers, body, limit, shared.request_timeout).await?;
-        Ok(Self { headers: parts.headers, body })
-    }
-}
-
 /// How large a body may be, and who says so.
 #[derive(Clone, Copy)]
 pub(crate) struct Limit {
@@ -101,38 +83,62 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<()> {
     Err(Fault::new(Code::UNSUPPORTED_MEDIA_TYPE, "the body must be plain application/json"))
 }
 
-pub(crate) async fn read(headers: &HeaderMap, mut body: body::Body, limit: Limit, allowed: Duration) -> Result<Bytes> {
+async fn read(headers: &HeaderMap, body: body::Body, limit: Limit, allowed: Duration) -> Result<Bytes> {
+    // Small bodies are bounded by the connections that there are.
+    read_while(headers, body, limit, allowed, |_| Ok(())).await
+}
+
+/// The whole body, if `take` bears each of its pieces.
+pub(super) async fn read_while(
+    headers: &HeaderMap,
+    mut body: body::Body,
+    limit: Limit,
+    allowed: Duration,
+    take: impl FnMut(usize) -> Result<()>,
+) -> Result<Bytes> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: usize| length > limit.bytes) {
         drain(&mut body).await;
         return Err(too_large(limit));
     }
-    let collected = tokio::time::timeout(allowed, collect(&mut body, limit.bytes)).await.map_err(|_| {
+    let collected = tokio::time::timeout(allowed, collect(&mut body, limit, take)).await.map_err(|_| {
         let allowed_ms = allowed.as_millis();
         Fault::new(Code::REQUEST_TIMEOUT, format!("the body was not complete within {allowed_ms} ms"))
-    })??;
+    })?;
     match collected {
-        Some(bytes) => Ok(bytes),
-        None => {
+        Ok(bytes) => Ok(bytes),
+        Err(Unread::Refused(fault)) => {
             drain(&mut body).await;
-            Err(too_large(limit))
+            Err(fault)
         }
+        Err(Unread::Broken(fault)) => Err(fault),
     }
 }
 
-/// `None` if there is more than the limit.
-async fn collect(body: &mut body::Body, limit: usize) -> Result<Option<Bytes>> {
+/// Why a body was not read to its end.
+enum Unread {
+    /// By us: who writes it is to hear so.
+    Refused(Fault),
+    Broken(Fault),
+}
+
+async fn collect(
+    body: &mut body::Body,
+    limit: Limit,
+    mut take: impl FnMut(usize) -> Result<()>,
+) -> Result<Bytes, Unread> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| Fault::new(Code::BODY_INVALID, "the body broke off").detail(source))?;
-        if let Ok(data) = frame.into_data() {
-            if bytes.len().saturating_add(data.len()) > limit {
-                return Ok(None);
+        let broken = |source| Unread::Broken(Fault::new(Code::BODY_INVALID, "the body broke off").detail(source));
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            if bytes.len().saturating_add(data.len()) > limit.bytes {
+                return Err(Unread::Refused(too_large(limit)));
             }
+            take(data.len()).map_err(Unread::Refused)?;
             bytes.extend_from_slice(&data);
         }
     }
-    Ok(Some(bytes.freeze()))
+    Ok(bytes.freeze())
 }
 
 async fn drain(body: &mut body::Body) {

@@ -14,7 +14,7 @@ use axum::{
 };
 
 use crate::{
-    extract::ModelCall,
+    extract::{HeldBody, ModelCall},
     handlers::Gateway,
     layers::{errors::Answer, guard::Caller},
     models::{
@@ -72,8 +72,13 @@ async fn call(
     ModelCall { headers, body }: ModelCall,
 ) -> Answer<Response> {
     let id: RequestId = caller.context.request_id.clone();
-    let request = request::request(operation, &headers, body, id, Some(context.to_string()))?;
+    let HeldBody { bytes, share } = body;
+    let request = request::request(operation, &headers, bytes, id, Some(context.to_string()))?;
+    // They hold the connection's buffer, and a call waits long.
+    drop(headers);
     let reply = port(&shared)?.call(who(&caller)?, request).await;
+    // Of a stream only what is under way is left.
+    drop(share);
     let watch = Watch::new(Arc::clone(&shared), caller, Right::Whole(Scope::Models));
     Ok(answer::response(reply, Some(watch))?)
 }

@@ -10,7 +10,7 @@ use agentos_api::{
     Models,
     models::{ModelCaller, ModelOperation},
 };
-use agentos_base::{Ambient, Background, trace::TraceContext};
+use agentos_base::{Ambient, Background, Room, trace::TraceContext};
 use agentos_types::{Code, Fault, RequestId, Result, fault::OrFault};
 use agentos_wire::Protocol;
 use axum::{
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{answer, request, told};
 use crate::{
     connection::{HEAD_BYTES_MAX, HEADERS_MAX},
-    extract::{self, Limit},
+    extract::{self, Bounds, HeldBody},
     head,
     layers::errors,
     stall::StallGuard,
@@ -51,6 +51,8 @@ pub struct ModelEdge {
     pub ambient: Ambient,
     pub background: Background,
     pub body_bytes_max: usize,
+    /// For the bodies of all calls at once. The same at every edge.
+    pub room: Room,
     /// As the gateway's.
     pub request_timeout: Duration,
 }
@@ -159,12 +161,17 @@ impl ModelEdge {
         let operation = operation_of(parts.uri.path())?;
         method(&parts.method, &Method::POST)?;
         extract::require_json(&parts.headers)?;
-        let limit = Limit { bytes: self.body_bytes_max, setting: "models.body_bytes_max" };
-        let body = extract::read(&parts.headers, body, limit, self.request_timeout).await?;
+        let bounds = Bounds { bytes_max: self.body_bytes_max, room: &self.room };
+        let HeldBody { bytes, share } = extract::read_held(&parts.headers, body, bounds, self.request_timeout).await?;
         let given = parts.headers.get("traceparent").and_then(|value| TraceContext::parse(value.to_str().ok()?));
         let context = given.map_or_else(|| self.ambient.root(), |parent| parent.child(&self.ambient));
-        let request = request::request(operation, &parts.headers, body, id, Some(context.to_string()))?;
-        answer::response(self.models.call(who, request).await, None)
+        let request = request::request(operation, &parts.headers, bytes, id, Some(context.to_string()))?;
+        // They hold the connection's buffer, and a call waits long.
+        drop(parts);
+        let reply = self.models.call(who, request).await;
+        // Of a stream only what is under way is left.
+        drop(share);
+        answer::response(reply, None)
     }
 }
 

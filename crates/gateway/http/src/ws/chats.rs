@@ -94,8 +94,9 @@ impl Chats {
         port(shared)?;
         let id = caller.context.request_id.clone();
         let context = TraceContext::to_string(&shared.ambient.root());
-        let mut request =
-            request::request(operation, &HeaderMap::new(), body_of(asked.body)?, id.clone(), Some(context))?;
+        let body = body_of(asked.body)?;
+        let share = shared.model_room.hold(body.len())?;
+        let mut request = request::request(operation, &HeaderMap::new(), body, id.clone(), Some(context))?;
         request.idempotency_key = asked.idempotency_key.map(|key| request::checked_key(&key)).transpose()?;
         let chat = self.enter(id, &caller.context.owner)?;
         let (shared, caller, running) = (Arc::clone(shared), who(caller)?, Arc::clone(&chat));
@@ -103,6 +104,7 @@ impl Chats {
         background.spawn("chat", async move {
             let asking = async {
                 let reply = port(&shared)?.call(caller, request).await;
+                drop(share);
                 running.pass(reply, Tap::new(protocol)).await;
                 Ok::<_, Fault>(())
             };

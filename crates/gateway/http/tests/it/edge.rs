@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentos_api::models::{ModelBody, ModelCaller, ModelOperation};
-use agentos_base::{Ambient, Background};
+use agentos_base::{Ambient, Background, Room};
 use agentos_gateway::ModelEdge;
 use agentos_types::{Code, InstanceId};
 use bytes::Bytes;
@@ -36,6 +36,7 @@ fn inside_at(address: &str) -> Inside {
         ambient,
         background: Background::default(),
         body_bytes_max: 64 * 1024,
+        room: Room::new(100 * 1024),
         request_timeout: Duration::from_millis(500),
     };
     let listener = std::net::TcpListener::bind(address).unwrap();

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentos_api::{Problem, problem::PROBLEM_JSON};
-use agentos_base::{Ambient, Background, ambient::FakeClock};
+use agentos_base::{Ambient, Background, Room, ambient::FakeClock};
 use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
 use agentos_types::{Code, Fault, Scope};
 use reqwest::{Method, RequestBuilder, Response};
@@ -38,6 +38,7 @@ pub fn options() -> GatewayOptions {
         tls: None,
         body_bytes_max: 64 * 1024,
         model_body_bytes_max: 128 * 1024,
+        model_room: Room::new(256 * 1024),
         connections_max: 64,
         strangers_per_address_max: 64,
         requests_per_second: 100_000,

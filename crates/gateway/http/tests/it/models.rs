@@ -275,3 +275,30 @@ async fn heads_that_are_refused_before_the_routes_are_told_in_the_protocol_too()
     .await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(r#""type":"error""#), "{answer}");
 }
+
+#[tokio::test]
+async fn a_body_that_finds_no_room_is_refused_with_a_time_and_those_inside_are_unharmed() {
+    let stage = stage().await;
+    let large = json!({"model": "fast", "input": "x".repeat(100 * 1024)});
+    let ask = |path: &str| stage.with_token(Scope::Models, "POST", path).json(&large);
+    *stage.models.holds.lock().unwrap() = true;
+    let held: Vec<_> = (0..2).map(|_| tokio::spawn(ask("/v1/chat/completions").send())).collect();
+    let both = async {
+        while stage.models.calls.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await
+        }
+    };
+    tokio::time::timeout(PATIENCE, both).await.unwrap();
+    *stage.models.holds.lock().unwrap() = false;
+    for (path, field) in [("/v1/chat/completions", "/error/code"), ("/v1/messages", "/agent_os/code")] {
+        let refused = ask(path).send().await.unwrap();
+        assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+        let told: Value = refused.json().await.unwrap();
+        assert_eq!(told.pointer(field), Some(&json!(Code::MODEL_BODIES_FULL.to_string())), "{told}");
+    }
+    assert_eq!(call(&stage, "/v1/messages").send().await.unwrap().status(), 200, "a small one finds room");
+    assert_eq!(stage.models.calls.lock().unwrap().len(), 3, "what was refused reached nobody");
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    let free = async { while ask("/v1/responses").send().await.unwrap().status() != 200 {} };
+    tokio::time::timeout(PATIENCE, free).await.unwrap();
+}

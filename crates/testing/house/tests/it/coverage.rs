@@ -134,7 +134,8 @@ fn raised_codes() -> BTreeSet<String> {
 
 /// Key → name of the typed getter that reads it.
 fn getters() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(root().join(SETTINGS_FOLDER).join("mod.rs")).unwrap();
+    let read = |name: &str| fs::read_to_string(root().join(SETTINGS_FOLDER).join(name)).unwrap();
+    let text = ["mod.rs", "models.rs"].map(read).concat();
     let mut getters = BTreeMap::new();
     let mut name = String::new();
     for line in text.lines() {

@@ -32,6 +32,7 @@ const WHOLE: &str = r#"
     fallback = { timeout = "stop", server = "next" }
     content_filter_fallback = true
     hedge = true
+    hedge_after_ms = 800
     min_context = 8000
 
     [cache."agent:writer"]
@@ -173,6 +174,7 @@ fn each_mistake_is_told_with_its_field() {
         &openai("[routes.r]\npolicy = \"weight\"\ntargets = [{ model = \"o/m\", weight = 0 }]"),
         &["routes.r.targets[0].weight: a weight of 0"],
     );
+    check(&route("hedge_after_ms = 0"), &["routes.r.hedge_after_ms: between 1 and"]);
     check(&route("price_weight = 101"), &["routes.r.price_weight: at most 100"]);
     check(
         &route(

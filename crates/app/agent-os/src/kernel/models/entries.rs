@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use agentos_api::model_admin::{ModelEntry, ModelHealth, ModelList, ModelPrice, PriceSource, ShutLane};
+use agentos_api::model_admin::{ModelEntry, ModelHealth, ModelList, ModelPrice, ModelProbe, PriceSource, ShutLane};
 use agentos_catalog::{Capabilities, Capability, Price};
-use agentos_router::{BreakerState, Config, HealthView, Policy, Router};
+use agentos_router::{BreakerState, Config, HealthView, Policy, ProbeView, Router};
 use agentos_types::{Code, Fault, Result, Timestamp};
 
 pub(super) fn list(router: &Router, now: Timestamp) -> ModelList {
-    let (config, health) = (router.config(), router.health(now));
+    let (config, seen) = (router.config(), Seen::of(router, now));
     let document = config.document();
     let aliases = document.routes.keys().map(|alias| alias_entry(&config, alias));
     // Models that are listed, and those that only an alias names.
@@ -18,7 +18,7 @@ pub(super) fn list(router: &Router, now: Timestamp) -> ModelList {
         .flat_map(|(name, provider)| provider.models.keys().map(move |model| format!("{name}/{model}")));
     let targeted = document.routes.values().flat_map(|route| route.targets.iter().map(|target| target.model.clone()));
     let models: BTreeSet<String> = listed.chain(targeted).collect();
-    let models = models.iter().filter_map(|id| model_entry(&config, &health, id));
+    let models = models.iter().filter_map(|id| model_entry(&config, &seen, id));
     let source = config.catalog().source();
     ModelList {
         items: aliases.flatten().chain(models).collect(),
@@ -29,7 +29,7 @@ pub(super) fn list(router: &Router, now: Timestamp) -> ModelList {
 
 pub(super) fn get(router: &Router, id: &str, now: Timestamp) -> Result<ModelEntry> {
     let config = router.config();
-    let found = alias_entry(&config, id).or_else(|| model_entry(&config, &router.health(now), id));
+    let found = alias_entry(&config, id).or_else(|| model_entry(&config, &Seen::of(router, now), id));
     found.ok_or_else(|| {
         Fault::new(Code::MODEL_UNKNOWN, format!("there is no model '{}'", id.escape_debug()))
             .hint("`agent-os model list` shows what can be named; a provider's model is PROVIDER/MODEL")
@@ -56,7 +56,24 @@ fn policy(policy: Policy) -> &'static str {
     }
 }
 
-fn model_entry(config: &Config, health: &[HealthView], id: &str) -> Option<ModelEntry> {
+/// What the router has seen until now.
+struct Seen {
+    health: Vec<HealthView>,
+    probes: Vec<ProbeView>,
+}
+
+impl Seen {
+    fn of(router: &Router, now: Timestamp) -> Self {
+        Self { health: router.health(now), probes: router.probe_views() }
+    }
+
+    fn probe(&self, provider: &str) -> Option<ModelProbe> {
+        let own = self.probes.iter().filter(|view| view.provider == provider);
+        own.max_by_key(|view| view.at).map(|view| ModelProbe { at: view.at, outcome: view.probed.as_str().to_owned() })
+    }
+}
+
+fn model_entry(config: &Config, seen: &Seen, id: &str) -> Option<ModelEntry> {
     let (name, model) = id.split_once('/')?;
     let provider = config.document().providers.get(name)?;
     let said = provider.models.get(model);
@@ -74,7 +91,8 @@ fn model_entry(config: &Config, health: &[HealthView], id: &str) -> Option<Model
         output_max: facts.output_max,
         capabilities: capabilities(&facts.capabilities),
         price: facts.price.as_deref().and_then(price),
-        health: health.iter().find(|view| view.target == target).map(shown),
+        health: seen.health.iter().find(|view| view.target == target).map(shown),
+        probe: seen.probe(name),
         ..ModelEntry::default()
     })
 }

@@ -101,7 +101,9 @@ impl Scene {
     pub async fn open_in(mut os: TestOs, config: &str, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
         let exceptions: Vec<String> = providers.iter().map(|provider| format!("{:?}", provider.place())).collect();
         let exceptions = exceptions.join(", ");
-        let config = format!("[log]\nlevel = \"debug\"\n[dialer]\nprivate_exceptions = [{exceptions}]\n{config}");
+        let config = format!(
+            "[models]\nprobe_interval_s = 0\n[log]\nlevel = \"debug\"\n[dialer]\nprivate_exceptions = [{exceptions}]\n{config}"
+        );
         fs::write(os.home().join("agent-os.toml"), config).unwrap();
         let document = document_of(providers, routes);
         // SQLite opens nothing through the root of another process, which is the way to a volume of a test.
