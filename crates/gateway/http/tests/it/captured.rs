@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use agentos_api::models::{ModelCaller, ModelOperation};
-use agentos_base::{Ambient, Background};
+use agentos_base::{Ambient, Background, Room};
 use agentos_gateway::{CapturedHost, Captures, DoorCounts, ModelEdge};
 use agentos_types::{Code, InstanceId};
 use agentos_wire::Protocol;
@@ -33,6 +33,7 @@ fn caught() -> Caught {
         ambient,
         background: Background::default(),
         body_bytes_max: 64 * 1024,
+        room: Room::new(100 * 1024),
         request_timeout: Duration::from_millis(500),
         counts: Arc::default(),
     };

@@ -70,7 +70,10 @@ fn use_is_read_as_the_kernel_writes_it() {
     write("pids.current", "3\n");
     write("pids.peak", "8\n");
     write("pids.events", "max 6\n");
-    write("io.stat", "254:0 rbytes=100 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n8:0 rbytes=1 wbytes=2 rios=0 wios=0\n7:0 rbytes=50 wbytes=20\n");
+    write(
+        "io.stat",
+        "254:0 rbytes=100 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n8:0 rbytes=1 wbytes=2 rios=0 wios=0\n7:0 rbytes=50 wbytes=20\n",
+    );
     let usage = Version2::usage(group.path());
     let cpu = CpuUsage { total_us: 10, user_us: 7, system_us: 3, periods: 5, throttled_periods: 4, throttled_us: 99 };
     assert_eq!(usage.cpu, Some(cpu));
