@@ -34,7 +34,7 @@ pub fn open(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| unreadable(path, error))?;
     let pragmas = "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA query_only = ON;";
-    connection.execute_batch(pragmas).map_err(|error| unreadable(path, error))?;
+    connection.execute_batch(pragmas).map_err(|error| damaged_or_unreadable(path, &error))?;
     Ok(connection)
 }
 
@@ -52,7 +52,8 @@ pub fn verify_file(path: &Path, key: &VerifierKey, held: &[String]) -> Result<(R
     let connection = open(path)?;
     let reading = |error: rusqlite::Error| damaged_or_unreadable(path, &error);
     let snapshot = connection.unchecked_transaction().map_err(|error| {
-        unreadable(path, error).hint("a database needs its '-wal' file beside it, in a directory that you may write to")
+        damaged_or_unreadable(path, &error)
+            .hint("a database needs its '-wal' file beside it, in a directory that you may write to")
     })?;
     for table in ["audit_record", "audit_checkpoint"] {
         let kind: Option<String> = snapshot
@@ -77,11 +78,12 @@ fn check_table(connection: &Connection, table: &str, path: &Path) -> Result<()> 
     let check = format!("PRAGMA integrity_check('{table}')");
     let there: bool = connection
         .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1", [table], |row| row.get(0))
-        .map_err(|error| unreadable(path, error))?;
+        .map_err(|error| damaged_or_unreadable(path, &error))?;
     if !there {
         return Ok(());
     }
-    let health: String = connection.query_row(&check, [], |row| row.get(0)).map_err(|error| unreadable(path, error))?;
+    let health: String =
+        connection.query_row(&check, [], |row| row.get(0)).map_err(|error| damaged_or_unreadable(path, &error))?;
     if health == "ok" {
         return Ok(());
     }

@@ -68,7 +68,7 @@ async fn an_idle_provider_is_looked_at_by_its_list_alone() {
         if shown["probe"]["outcome"] == "answered" { Ok(shown) } else { Err(shown) }
     })
     .await;
-    assert!(seen["probe"]["at"].is_string(), "{seen}");
+    assert!(seen["probe"]["at"].is_i64(), "{seen}");
     assert!(server.generations().is_empty(), "a list is no generation");
     assert!(server.asked().iter().all(|asked| asked.path.ends_with("/models")));
     assert!(scene.records().await.is_empty(), "and no call");

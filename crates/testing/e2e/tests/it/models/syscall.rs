@@ -141,8 +141,8 @@ async fn a_run_that_has_used_its_budget_is_told_what_remains_and_nothing_is_sent
     let server = ModelServer::start().await;
     server.always(Act::Usage(10, 40));
     let scene = scene(&server, "").await;
-    // Room for one of 45,000 and not for what a second could cost.
-    scene.os.cli_ok(&["budget", "set", &format!("runs-of:{AGENT}"), "--usd", "0.0001"]).await;
+    // Room for one, which costs 45,000 and could cost 115,500, and not for what a second could cost.
+    scene.os.cli_ok(&["budget", "set", &format!("runs-of:{AGENT}"), "--usd", "0.00013"]).await;
     for _ in 0..2 {
         let before = server.generations().len();
         let calls = json!([question("one", &json!({})), question("two", &json!({}))]);
@@ -153,8 +153,8 @@ async fn a_run_that_has_used_its_budget_is_told_what_remains_and_nothing_is_sent
         let facts = &results[1]["body"]["error"]["agent_os"];
         assert_eq!((&facts["code"], &facts["unit"]), (&json!("AOS-2001"), &json!("nano-usd")), "{facts}");
         assert_eq!(facts["scope"], format!("run:{}", task.id));
-        assert_eq!((&facts["limit"], &facts["remaining"]), (&json!(100_000), &json!(55_000)));
-        assert!(facts["needed"].as_i64().unwrap() > 55_000, "{facts}");
+        assert_eq!((&facts["limit"], &facts["remaining"]), (&json!(130_000), &json!(85_000)));
+        assert!(facts["needed"].as_i64().unwrap() > 85_000, "{facts}");
         assert_eq!(server.generations().len(), before + 1, "each run has its own, and what is refused is not sent");
     }
 }
