@@ -39,6 +39,23 @@ fn streams_and_status_are_those_of_the_command() {
     });
 }
 
+/// The end is told as soon as nothing runs any more, and not before that.
+#[test]
+fn what_the_command_leaves_behind_has_ended_when_the_end_is_told() {
+    each(|world| {
+        // Nobody else sleeps for so long.
+        let marker = format!("{}.{}", 100_000 + std::process::id(), world.work().display().to_string().len());
+        let script = format!("setsid sleep {marker} & setsid sleep {marker} & exit 4");
+        let status = world.command(&["--quiet"], &["sh", "-c", &script]).status().unwrap();
+        assert_eq!(status.code(), Some(4));
+        let left = fs::read_dir("/proc").unwrap().flatten().filter(|process| {
+            fs::read_to_string(process.path().join("cmdline"))
+                .is_ok_and(|words| words.starts_with("sleep\0") && words.contains(&marker))
+        });
+        assert_eq!(left.count(), 0);
+    });
+}
+
 #[test]
 fn what_cannot_run_has_the_status_125_and_a_reason() {
     each(|world| {
