@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -20,19 +20,18 @@ use rustix::{
 };
 
 use super::{
+    blank::Blanks,
     copy::{Cap, copy},
     loops::{self, Loops},
     mounts,
     place::{Home, Places, holds_something, is_own_file, make_private, maybe_later, unavailable},
-    programs::{Programs, text},
+    programs::Programs,
     walk::{give, open_top},
 };
 
 /// The smallest file system with a journal that leaves room for data.
 pub(crate) const IMAGE_BYTES_MIN: u64 = 4 << 20;
 const MEBIBYTE: u64 = 1 << 20;
-/// From here on blocks of 4 KiB; below, they would waste what little there is.
-const LARGE_BYTES: u64 = 64 << 20;
 /// What mkfs makes for fsck of damaged disks, which makes it anew; to a program it is a riddle.
 const FOR_FSCK: &str = "lost+found";
 
@@ -41,6 +40,7 @@ pub(crate) struct Images<'i> {
     pub(crate) places: &'i Places,
     pub(crate) programs: &'i Programs,
     pub(crate) loops: &'i Loops,
+    pub(crate) blanks: &'i Blanks,
 }
 
 /// Whole mebibytes, and at least what a file system needs.
@@ -124,6 +124,11 @@ impl Images<'_> {
         }
         loops::free(self.programs, &self.places.images());
         for (file, name) in entries(&self.places.images()) {
+            if name.ends_with(".blank") {
+                // Of an earlier program, perhaps. This server makes its own.
+                let _ = fs::remove_file(file);
+                continue;
+            }
             let agent = name.strip_suffix(".new").or_else(|| name.strip_suffix(".ext4"));
             let home = agent.map(|agent| self.places.home(agent));
             if name.ends_with(".new") || matches!(home, Some(Ok(Home::Directory))) {
@@ -150,7 +155,7 @@ impl Images<'_> {
     fn move_in(&self, name: &str, wanted: u64, owner: u32) -> Result<()> {
         let (target, moved) = (self.places.workspace(name), self.places.moved(name));
         if !holds_something(&target) {
-            return self.begin(name, wanted, owner);
+            return self.begin(name, wanted);
         }
         self.make_copy(name, wanted, owner, &target)?;
         self.name_image(name)?;
@@ -162,9 +167,9 @@ impl Images<'_> {
     }
 
     /// A first workspace: nothing is copied, so that it is mounted once and where it belongs.
-    fn begin(&self, name: &str, wanted: u64, owner: u32) -> Result<()> {
+    fn begin(&self, name: &str, wanted: u64) -> Result<()> {
         let target = self.places.workspace(name);
-        self.format(name, wanted, owner)?;
+        self.format(name, wanted)?;
         self.name_image(name)?;
         make_private(&target).map_err(|source| unavailable(&target, &source))?;
         self.mount_here(name)?;
@@ -208,30 +213,13 @@ impl Images<'_> {
     }
 
     /// A new file with an empty file system. Any earlier attempt is gone.
-    fn format(&self, name: &str, bytes: u64, owner: u32) -> Result<()> {
-        let path = self.places.new_image(name);
-        let create = || {
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(source),
-                _ => {}
-            }
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.set_len(bytes)
-        };
-        create().map_err(|source| unavailable(&path, &source))?;
-        let large = bytes >= LARGE_BYTES;
-        let (block, journal, inode) = if large { ("4096", "size=4", "16384") } else { ("1024", "size=1", "4096") };
-        // The file is one hole, so that a journal of zeros need not be written.
-        let extended = format!("root_owner={owner}:{owner},lazy_journal_init=1");
-        let file = text(&path)?;
-        // -m 0: no blocks kept for root, which has nothing to do in there.
-        let arguments =
-            ["-F", "-q", "-t", "ext4", "-m", "0", "-b", block, "-J", journal, "-i", inode, "-E", &extended, file];
-        self.programs.run("mkfs.ext4", &arguments)
+    fn format(&self, name: &str, bytes: u64) -> Result<()> {
+        self.blanks.put(self.places, self.programs, bytes, &self.places.new_image(name))
     }
 
     /// A new file with a new file system, and in it a copy of `from`, all of it on the disk.
     fn make_copy(&self, name: &str, bytes: u64, owner: u32, from: &Path) -> Result<()> {
-        self.format(name, bytes, owner)?;
+        self.format(name, bytes)?;
         let staged = self.places.staging(&format!("{name}.new"));
         make_private(&staged).map_err(|source| unavailable(&staged, &source))?;
         self.mount(&self.places.new_image(name), &staged)?;

@@ -11,6 +11,7 @@
 //! the driver changes: they are copied once, and only then the old place is removed. Not here: RLIMIT_FSIZE, which the
 //! launcher sets beside every driver, and what the file service of the tools writes outside of workspaces.
 
+mod blank;
 mod choice;
 mod copy;
 mod held;
@@ -39,6 +40,7 @@ use agentos_protocol::sandbox::Mount;
 use agentos_types::{Code, Fault, Result};
 use rustix::fs::statvfs;
 
+use blank::Blanks;
 pub use choice::{Examined, QuotaChoice, QuotaDriver};
 use choice::{Facts, choose};
 use copy::Cap;
@@ -91,6 +93,7 @@ struct Opened {
     /// Numbers of projects are given out one by one.
     numbers: Mutex<()>,
     loops: Loops,
+    blanks: Blanks,
 }
 
 /// What the drivers would do at `root`, without touching anything there.
@@ -116,6 +119,7 @@ impl Workspaces {
                 is_closed: AtomicBool::new(false),
                 numbers: Mutex::default(),
                 loops: Loops::default(),
+                blanks: Blanks::default(),
             };
             opened.images(programs).sweep();
             Ok(opened)
@@ -215,7 +219,7 @@ impl Workspaces {
 
 impl Opened {
     fn images<'o>(&'o self, programs: &'o Programs) -> Images<'o> {
-        Images { places: &self.places, programs, loops: &self.loops }
+        Images { places: &self.places, programs, loops: &self.loops, blanks: &self.blanks }
     }
 
     /// The lock of one workspace, which from now on is looked at in the end.

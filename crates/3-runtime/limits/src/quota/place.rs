@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/NAME               the workspace: a directory, or where its image is mounted
 //! ROOT/.quota/lock        held by the server that uses ROOT
-//! ROOT/.quota/images/     NAME.ext4, and NAME.new while it is filled
+//! ROOT/.quota/images/     NAME.ext4, and NAME.new while it is filled; BYTES.blank, which are copied for new ones
 //! ROOT/.quota/homes/      NAME: `image` or `directory`, where the data of NAME are
 //! ROOT/.quota/moved/      what was copied elsewhere, until it is removed
 //! ROOT/.quota/staging/    mounts and directories that are being filled
@@ -104,6 +104,10 @@ impl Places {
 
     pub(crate) fn new_image(&self, name: &str) -> PathBuf {
         self.images().join(format!("{name}.new"))
+    }
+
+    pub(crate) fn blank(&self, bytes: u64) -> PathBuf {
+        self.images().join(format!("{bytes}.blank"))
     }
 
     pub(crate) fn moved(&self, name: &str) -> PathBuf {

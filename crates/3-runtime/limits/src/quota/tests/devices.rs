@@ -62,6 +62,7 @@ fn a_file_that_somebody_looks_into_keeps_its_one_device() {
     workspaces.prepare("mine", LIMIT, None).unwrap();
     workspaces.release("mine").unwrap();
     let (file, elsewhere) = (image(root.path(), "mine"), root.path().join("elsewhere"));
+    assert!(is_freed(&file), "or the device below would be a second one");
     let device = attach(&file);
     fs::create_dir(&elsewhere).unwrap();
     mount(loops::node(&device), &elsewhere, "ext4", MountFlags::empty(), None).unwrap();
@@ -108,4 +109,36 @@ fn a_first_workspace_that_never_counted_leaves_nothing_and_is_made_anew() {
     let workspace = workspaces.prepare("mine", LIMIT, None).unwrap();
     assert_eq!(fs::read_dir(workspace.path().unwrap()).unwrap().count(), 0);
     assert_eq!(mounted_below(root.path()), 1);
+}
+
+#[test]
+fn workspaces_of_one_size_are_copies_of_one_image_and_share_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let Some(workspaces) = images(root.path()) else { return };
+    let blanks = || {
+        let directory = root.path().join(".quota/images");
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".blank")).count()
+    };
+    let names = ["one", "two", "three"];
+    let mounted = names.map(|name| workspaces.prepare(name, LIMIT, None).unwrap());
+    assert_eq!(blanks(), 1, "all are of one size");
+    for (workspace, name) in mounted.iter().zip(names) {
+        fs::write(workspace.path().unwrap().join("whose"), name).unwrap();
+    }
+    let larger = workspaces.prepare("four", 2 * LIMIT, None).unwrap();
+    assert_eq!(
+        (blanks(), fs::read_dir(larger.path().unwrap()).unwrap().count()),
+        (2, 0),
+        "a copy has nothing of others"
+    );
+    drop((mounted, larger, workspaces));
+    // What an earlier server has made is not copied by this one, and no workspace stands on it.
+    let workspaces = images(root.path()).unwrap();
+    assert_eq!(blanks(), 0);
+    for name in names {
+        let workspace = workspaces.prepare(name, LIMIT, None).unwrap();
+        assert_eq!(fs::read_to_string(workspace.path().unwrap().join("whose")).unwrap(), name);
+    }
+    assert_eq!(blanks(), 0, "nothing new was needed");
 }
