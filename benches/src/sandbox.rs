@@ -46,7 +46,7 @@ pub struct Workbench {
 pub struct Inmate {
     running: Running,
     /// Removed with it.
-    _group: Option<Group>,
+    group: Option<Group>,
     input: std::fs::File,
     output: BufReader<std::fs::File>,
 }
@@ -95,7 +95,7 @@ impl Workbench {
         let (order, descriptors) = with_group(order, vec![input_end, output_end], group.as_ref())?;
         let running = self.sandboxes.spawn(Profile::Agent, order, descriptors).await?;
         let mut inmate =
-            Inmate { running, _group: group, input: input.into(), output: BufReader::new(std::fs::File::from(output)) };
+            Inmate { running, group, input: input.into(), output: BufReader::new(std::fs::File::from(output)) };
         let word = inmate.line().await.context("the first word")?;
         anyhow::ensure!(word == "ready", "the first word is '{word}'");
         Ok(inmate)
@@ -135,6 +135,12 @@ impl Inmate {
         let (line, output) = timeout(PATIENCE, read).await.context("no word within the time")???;
         self.output = output;
         Ok(line.trim_end().to_owned())
+    }
+
+    pub fn make_ahead(&self) {
+        if let Some(group) = &self.group {
+            group.make_ahead();
+        }
     }
 
     pub async fn ping(&mut self) -> Result<()> {

@@ -50,6 +50,9 @@ impl Process {
         // Looks for the program on the host.
         let order = spawn_blocking(move || plan.order()).await.map_err(Fault::internal)??;
         let running = sandboxes.spawn(profile, order, descriptors).await?;
+        let next = surroundings.clone();
+        // Nobody waits for it, and without it the next start takes a little longer.
+        drop(spawn_blocking(move || next.group().make_ahead()));
         Ok((Self { running, surroundings }, Ends { socket, stdout, stderr }))
     }
 

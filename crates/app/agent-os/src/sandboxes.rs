@@ -100,6 +100,7 @@ fn cgroups(config: &Config, layout: &Layout, node: &str) -> Cgroups {
         node: node.to_owned(),
         subtree: config.sandbox_cgroup(),
         workspaces: Some(layout.work()),
+        disk_bytes_per_second: config.sandbox_disk_bytes_per_second(),
     })
 }
 

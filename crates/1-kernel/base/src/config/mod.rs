@@ -196,6 +196,11 @@ impl Config {
         self.text("sandbox.workspace")
     }
 
+    /// Of an agent whose manifest names none.
+    pub fn sandbox_disk_bytes_per_second(&self) -> Option<u64> {
+        Some(self.integer("sandbox.disk_bytes_per_second")).filter(|speed| *speed > 0)
+    }
+
     /// The table of settings bounds it to what a user number can be.
     pub fn sandbox_first_host_id(&self) -> u32 {
         u32::try_from(self.integer("sandbox.first_host_id")).unwrap_or(u32::MAX)

@@ -11,7 +11,7 @@ use crate::{
     channel::{CHANNEL, PLAN, PROGRAM},
     landlock::{self, Rules},
     seccomp,
-    sys::{self, files, process, rights},
+    sys::{self, files, process, rights, scheduling},
 };
 
 use super::{Child, bwrap, identity, mounts, network};
@@ -109,17 +109,17 @@ pub fn should_volunteer() -> bool {
 
 /// What the launcher inherited does not go on: it has reset itself as far as it may, and here comes the order's own level.
 fn reset_scheduling(child: &mut Child<'_>) -> Result<(), String> {
-    sys::use_normal_scheduling().map_err(|error| format!("normal scheduling could not be restored: {error}"))?;
+    scheduling::use_normal_scheduling().map_err(|error| format!("normal scheduling could not be restored: {error}"))?;
     sys::reset_io_priority();
     if !child.has_all_processors {
         process::use_all_processors().map_err(|error| format!("the processors could not be reset: {error}"))?;
     }
     let wanted = child.order.nice;
-    let present = sys::nice_level();
+    let present = scheduling::nice_level();
     if present == wanted {
         return Ok(());
     }
-    match sys::set_nice_level(wanted) {
+    match scheduling::set_nice_level(wanted) {
         // A server that runs at lowered priority without privileges keeps its sandboxes there too.
         Err(_) if present > wanted => Ok(()),
         outcome => outcome.map_err(|error| format!("nice level {present} could not become {wanted}: {error}")),

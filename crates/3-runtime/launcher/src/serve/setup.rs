@@ -21,7 +21,7 @@ use crate::{
     sys::{
         self, files,
         mount::{Attributes, Tree},
-        packets, process, rights,
+        packets, process, rights, scheduling,
     },
 };
 
@@ -54,6 +54,10 @@ impl Setup {
         check_channel().map_err(failed("channel"))?;
         reserve_descriptors().map_err(failed("descriptors"))?;
         reset_self();
+        if options.has_trial {
+            // Best effort: without it the server waits longer for a processor that an agent holds.
+            let _ = scheduling::shorten_slices(options.parent);
+        }
         let has_all_processors = process::use_all_processors().is_ok();
         let path = std::env::current_exe().map_err(|error| failed("program")(format!("own program: {error}")))?;
         let program_path = CString::new(path.as_os_str().as_bytes())
@@ -140,8 +144,10 @@ fn reserve_descriptors() -> Result<(), String> {
 /// Only this process may still have the right to give up what it inherited. What it may not, its children say.
 fn reset_self() {
     let _ = rights::drop_supplementary_groups();
-    let _ = sys::use_normal_scheduling();
-    let _ = sys::set_nice_level(0);
+    let _ = scheduling::use_normal_scheduling();
+    let _ = scheduling::set_nice_level(0);
+    // Who may not take it back could not have given it to the server either.
+    let _ = scheduling::use_usual_slice();
     sys::default_all_signals();
     let _ = sys::unblock_all_signals();
     // What is made for sandboxes says by itself who may read it; programs get a mask of their own.

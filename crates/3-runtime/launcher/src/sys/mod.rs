@@ -8,6 +8,7 @@ pub mod network;
 pub mod packets;
 pub mod process;
 pub mod rights;
+pub mod scheduling;
 
 use std::{
     ffi::{CStr, CString},
@@ -81,33 +82,11 @@ pub fn unblock_all_signals() -> io::Result<()> {
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) }).map(drop)
 }
 
-pub fn use_normal_scheduling() -> io::Result<()> {
-    // SAFETY: sched_getscheduler of the calling process touches no memory of ours.
-    if check(unsafe { libc::sched_getscheduler(0) })? == libc::SCHED_OTHER {
-        return Ok(());
-    }
-    // SAFETY: sched_param is plain integers, for which all-zero bytes are a valid value.
-    let parameters: libc::sched_param = unsafe { mem::zeroed() };
-    // SAFETY: the pointer is to a live local.
-    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters) }).map(drop)
-}
-
 /// Back to "derived from the nice level". Best effort: old kernels and filters may lack the call, and nothing depends on it.
 pub fn reset_io_priority() {
     const WHO_PROCESS: libc::c_long = 1;
     // SAFETY: ioprio_set takes three integers (who, 0 for the calling process, no class) and touches no memory of ours.
     unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0 as libc::c_long, 0 as libc::c_long) };
-}
-
-/// -1 is a level as well as the failure value, but the call cannot fail for the calling process.
-pub fn nice_level() -> i32 {
-    // SAFETY: getpriority takes two integers and touches no memory of ours.
-    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
-}
-
-pub fn set_nice_level(level: i32) -> io::Result<()> {
-    // SAFETY: setpriority takes three integers and touches no memory of ours.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, level) }).map(drop)
 }
 
 pub fn set_file_mask(mask: libc::mode_t) {

@@ -49,6 +49,35 @@ fn inherited_state_is_reset() {
     }
 }
 
+/// In nanoseconds, as the kernel tells it of a thread.
+fn slice(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("se.slice")?.rsplit(' ').next()?.parse().ok())
+}
+
+fn takes_slices() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(12))
+}
+
+#[test]
+fn the_server_is_sooner_at_a_processor_than_what_it_starts() {
+    const SHORT: Option<u64> = Some(100_000);
+    // The second launcher is the child of a thread that has the short slice already.
+    for _ in 0..2 {
+        let mut server = serve_with("agent", "native", None, || Ok(()));
+        let command = ["/usr/bin/cat", "/proc/self/sched"].map(str::to_owned).to_vec();
+        let inside = slice(&server.run(SandboxOrder { command, ..order("") }).1);
+        let own = slice(&std::fs::read_to_string("/proc/thread-self/sched").unwrap_or_default());
+        if !takes_slices() {
+            println!("left out: this kernel has no slices of single threads");
+            return;
+        }
+        assert_ne!(inside, SHORT);
+        assert_eq!((inside.is_some(), own), (own.is_some(), own.and(SHORT)));
+    }
+}
+
 /// As Linux 5.11: no mount_setattr.
 fn older_kernel() -> std::io::Result<()> {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };

@@ -56,7 +56,7 @@ fn what_the_program_has_is_what_was_ordered() {
         let field = |number: usize| fields[number - 3];
         assert_eq!([field(4), field(5), field(6)], ["1", "2", "2"], "parent, process group and session");
         // Without rights a raised level of the tester's stays.
-        let level = if server.is_root() { 0 } else { agentos_launcher::sys::nice_level() }.to_string();
+        let level = if server.is_root() { 0 } else { agentos_launcher::sys::scheduling::nice_level() }.to_string();
         assert_eq!([field(19), field(41)], [&level, "0"], "nice level and scheduling policy");
     });
 }

@@ -23,10 +23,12 @@ impl Group {
         shared: Arc<Shared>,
         parent: &[PathBuf],
         name: &str,
-        limits: GroupLimits,
+        mut limits: GroupLimits,
         enforcement: LimitEnforcement,
     ) -> Result<Self> {
         let missing = shared.missing(&limits);
+        let has_own_speed = limits.disk_bytes_per_second.is_some();
+        limits.disk_bytes_per_second = limits.disk_bytes_per_second.or(shared.disk_bytes_per_second);
         if enforcement == LimitEnforcement::Strict && !missing.is_empty() {
             return Err(refuse(&missing));
         }
@@ -39,11 +41,16 @@ impl Group {
         let directories = made.map_err(|source| machine("no group can be made", &source))?;
         // From here on the value removes what was made, whatever fails.
         let mut group = Self { shared, directories, limits, enforcement, missing };
-        let failed = match (&group.shared.driver, group.directories.as_slice()) {
+        let mut failed = match (&group.shared.driver, group.directories.as_slice()) {
             (Driver::Version2(driver), [directory]) => driver.limit(directory, &group.limits),
             (Driver::Version1(driver), directories) => driver.limit(directories, &group.limits),
             _ => Vec::new(),
         };
+        if !has_own_speed && failed.iter().any(|(resource, _)| *resource == Resource::DiskSpeed) {
+            // The manifest has not asked for it, so that it stops nobody.
+            tracing::warn!(group = name, ?failed, "the usual speed of the disk cannot be set for a group");
+            failed.retain(|(resource, _)| *resource != Resource::DiskSpeed);
+        }
         if enforcement == LimitEnforcement::Strict && !failed.is_empty() {
             return Err(refuse(&failed));
         }
@@ -68,7 +75,17 @@ impl Group {
         if let (Some(own), Some(parent)) = (limits.cpu_percent, self.limits.cpu_percent) {
             limits.cpu_percent = Some(own.min(parent));
         }
+        // There a group inside of another is not held to the speed of that one.
+        limits.disk_bytes_per_second = limits.disk_bytes_per_second.or(self.limits.disk_bytes_per_second);
+        limits.disk = limits.disk.or_else(|| self.limits.disk.clone());
         Self::make(Arc::clone(&self.shared), &self.directories, name, limits, self.enforcement)
+    }
+
+    /// Prepares the group that comes after this one, where that takes long. For when nobody waits: what this one is for runs.
+    pub fn make_ahead(&self) {
+        if let Driver::Version1(driver) = &self.shared.driver {
+            driver.make_ahead(&format!("next.{}", self.shared.number()));
+        }
     }
 
     pub fn usage(&self) -> GroupUsage {

@@ -121,6 +121,9 @@ pub struct CgroupsOptions {
     pub subtree: Option<PathBuf>,
     /// A directory on the disk whose speed is limited. Absent: that limit cannot be enforced.
     pub workspaces: Option<PathBuf>,
+    /// Speed of the disk for a group that asks for none, where it can be enforced: one that writes without end would fill the
+    /// queue of the disk, and every commit of the server waits behind it. Absent: no bound.
+    pub disk_bytes_per_second: Option<u64>,
 }
 
 /// The groups of one server. Cheap to clone; the last one takes the base away.
@@ -131,6 +134,7 @@ pub struct Cgroups(Arc<Shared>);
 struct Shared {
     driver: Driver,
     standing: Vec<(Resource, Standing)>,
+    disk_bytes_per_second: Option<u64>,
     /// Names of groups are used once.
     next: AtomicU64,
     /// Directories of groups that could not be removed yet.
@@ -160,7 +164,14 @@ impl Cgroups {
             disk::of,
         );
         let (driver, standing) = choose(options, &place, disk);
-        let shared = Shared { driver, standing, next: AtomicU64::new(0), leftovers: Mutex::default() };
+        let is_enforced = standing.contains(&(Resource::DiskSpeed, Standing::Enforced));
+        let shared = Shared {
+            driver,
+            standing,
+            disk_bytes_per_second: options.disk_bytes_per_second.filter(|_| is_enforced),
+            next: AtomicU64::new(0),
+            leftovers: Mutex::default(),
+        };
         Self(Arc::new(shared))
     }
 

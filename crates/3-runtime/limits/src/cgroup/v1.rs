@@ -5,10 +5,11 @@
 //! by the limit of disk speed. Only root may make groups here.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use agentos_protocol::sandbox::Descriptor;
@@ -32,6 +33,8 @@ struct Tree {
 pub(super) struct Version1 {
     trees: Vec<Tree>,
     disk: Option<String>,
+    /// Directories of the next group, made while nobody waited for them: five trees take as long as a wall of the sandbox.
+    ahead: Mutex<Option<Vec<PathBuf>>>,
 }
 
 /// Controllers that we use, and of which resource they are. `cpuacct` limits nothing: it counts.
@@ -93,7 +96,7 @@ impl Version1 {
                 None
             }
         };
-        (Self { trees, disk }, standing)
+        (Self { trees, disk, ahead: Mutex::default() }, standing)
     }
 
     /// Where groups begin: one directory for each tree.
@@ -103,18 +106,25 @@ impl Version1 {
 
     /// One directory of a group for each tree, in the order of the trees.
     pub(super) fn make(&self, parent: &[PathBuf], name: &str) -> io::Result<Vec<PathBuf>> {
-        let mut made: Vec<PathBuf> = Vec::new();
-        for directory in parent {
-            let directory = directory.join(name);
-            if let Err(source) = std::fs::create_dir(&directory) {
-                for group in &made {
-                    kill::clear(group);
-                }
-                return Err(source);
-            }
-            made.push(directory);
+        let ahead = if parent == self.roots() { self.ahead().take() } else { None };
+        match ahead.map(|made| rename(made, name)) {
+            Some(Ok(renamed)) => Ok(renamed),
+            // Taken away from outside: they are made as if there had been none.
+            Some(Err(_)) | None => make(parent, name),
         }
-        Ok(made)
+    }
+
+    /// Makes the directories of the next group, unless they are there. Not being able to is told by the next group.
+    pub(super) fn make_ahead(&self, name: &str) {
+        let mut ahead = self.ahead();
+        if ahead.is_none() {
+            *ahead = make(&self.roots(), name).ok();
+        }
+    }
+
+    fn ahead(&self) -> std::sync::MutexGuard<'_, Option<Vec<PathBuf>>> {
+        // A list of paths: whole after any panic.
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn limit(&self, group: &[PathBuf], limits: &GroupLimits) -> Vec<(Resource, String)> {
@@ -191,6 +201,38 @@ impl Version1 {
     }
 }
 
+fn make(parent: &[PathBuf], name: &str) -> io::Result<Vec<PathBuf>> {
+    let mut made: Vec<PathBuf> = Vec::new();
+    for directory in parent {
+        let directory = directory.join(name);
+        if let Err(source) = fs::create_dir(&directory) {
+            clear(&made);
+            return Err(source);
+        }
+        made.push(directory);
+    }
+    Ok(made)
+}
+
+/// All of them or none: what could not be renamed is removed with the others.
+fn rename(made: Vec<PathBuf>, name: &str) -> io::Result<Vec<PathBuf>> {
+    let renamed: Vec<PathBuf> = made.iter().map(|directory| directory.with_file_name(name)).collect();
+    for (from, to) in made.iter().zip(&renamed) {
+        if let Err(source) = fs::rename(from, to) {
+            clear(&made);
+            clear(&renamed);
+            return Err(source);
+        }
+    }
+    Ok(renamed)
+}
+
+fn clear(directories: &[PathBuf]) {
+    for directory in directories {
+        kill::clear(directory);
+    }
+}
+
 /// Before Linux 5.11 the limit of a parent held for its own processes alone, unless this was set before it had children.
 fn inherit(base: &Path) {
     if files::number(base, "memory.use_hierarchy") == Some(0) {
@@ -233,9 +275,56 @@ fn disk(directory: &Path) -> Option<DiskUsage> {
 /// A unit test of a driver has no kernel; the files are enough.
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+
+    /// Three trees of plain directories.
+    fn driver(parent: &Path) -> Version1 {
+        let trees = ["memory", "cpu", "pids"].map(|controller| {
+            let own = parent.join(controller);
+            fs::create_dir(&own).unwrap();
+            Tree { controllers: vec![controller.to_owned()], base: Base::make(&own, "node").unwrap() }
+        });
+        Version1 { trees: trees.into(), disk: None, ahead: Mutex::default() }
+    }
+
+    fn below(driver: &Version1) -> Vec<Vec<String>> {
+        let names = |base: PathBuf| {
+            let mut names: Vec<String> =
+                kill::below(&base).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+            names.sort();
+            names
+        };
+        driver.roots().into_iter().map(names).collect()
+    }
+
+    #[test]
+    fn what_was_made_ahead_is_one_group_and_is_taken_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let driver = driver(parent.path());
+        driver.make_ahead("next.0");
+        driver.make_ahead("next.1");
+        assert_eq!(below(&driver), vec![vec!["next.0"]; 3], "one is enough");
+        let first = driver.make(&driver.roots(), "agent.2").unwrap();
+        let child = driver.make(&first, "tool.3").unwrap();
+        let second = driver.make(&driver.roots(), "agent.4").unwrap();
+        assert_eq!(below(&driver), vec![vec!["agent.2", "agent.4"]; 3]);
+        assert!(first.iter().chain(&child).chain(&second).all(|directory| directory.is_dir()));
+        driver.make_ahead("next.5");
+        let child = driver.make(&second, "tool.6").unwrap();
+        assert!(child.iter().all(|directory| directory.is_dir()));
+        assert_eq!(below(&driver), vec![vec!["agent.2", "agent.4", "next.5"]; 3], "not for a group inside of another");
+    }
+
+    #[test]
+    fn a_part_that_was_taken_away_leaves_nothing_behind_and_stops_no_group() {
+        let parent = tempfile::tempdir().unwrap();
+        let driver = driver(parent.path());
+        driver.make_ahead("next.0");
+        fs::remove_dir(driver.roots()[1].join("next.0")).unwrap();
+        let made = driver.make(&driver.roots(), "agent.1").unwrap();
+        assert!(made.iter().all(|directory| directory.is_dir()));
+        assert_eq!(below(&driver), vec![vec!["agent.1"]; 3]);
+    }
 
     #[test]
     fn files_of_version_1_are_read_as_the_kernel_writes_them() {

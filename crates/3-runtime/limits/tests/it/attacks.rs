@@ -1,8 +1,10 @@
 //! Each resource is taken as fast as a program can take it; the limit holds, and whoever is beside it does not notice.
 
-use agentos_limits::{GroupLimits, Resource};
+use agentos_limits::{Group, GroupLimits, Resource};
 
-use crate::harness::{MIB, Shell, cgroups, group, has, members, memory, scratch, unshare, until, was_killed};
+use crate::harness::{
+    MIB, Shell, cgroups, cgroups_with_speed, group, has, members, memory, scratch, unshare, until, was_killed,
+};
 
 #[test]
 fn a_memory_bomb_is_killed_and_its_neighbour_works_on() {
@@ -119,23 +121,52 @@ fn a_spinner_gets_its_share_and_no_more() {
     assert_eq!(free.usage().cpu.unwrap().throttled_periods, 0);
 }
 
-#[test]
-fn reads_of_the_disk_keep_to_their_speed() {
-    let Some(cgroups) = cgroups("disk", &[Resource::DiskSpeed]) else { return };
-    let limits = GroupLimits { disk_bytes_per_second: Some(2 * MIB), ..GroupLimits::default() };
-    let bounded = group(&cgroups, "bounded", &limits);
+/// Reads 4 MiB past every cache. How long it took.
+fn read_in(group: &Group) -> std::time::Duration {
     let directory = tempfile::tempdir_in(scratch()).unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, vec![7_u8; 4 << 20]).unwrap();
     std::fs::File::open(&file).unwrap().sync_all().unwrap();
     let begin = std::time::Instant::now();
     let script = format!("exec dd if={} of=/dev/null bs=256k iflag=direct", file.display());
-    let mut reader = Shell::start(&bounded, &script);
-    assert!(reader.wait().success());
+    assert!(Shell::start(group, &script).wait().success());
+    begin.elapsed()
+}
+
+#[test]
+fn reads_of_the_disk_keep_to_their_speed() {
+    let Some(cgroups) = cgroups("disk", &[Resource::DiskSpeed]) else { return };
+    let limits = GroupLimits { disk_bytes_per_second: Some(2 * MIB), ..GroupLimits::default() };
+    let bounded = group(&cgroups, "bounded", &limits);
     // 4 MiB at 2 MiB a second, of which the first part is free. A slow machine only makes it longer.
-    assert!(begin.elapsed().as_millis() >= 1_200, "{:?}", begin.elapsed());
+    let taken = read_in(&bounded);
+    assert!(taken.as_millis() >= 1_200, "{taken:?}");
     let used = bounded.usage().disk.unwrap();
     assert!(used.read_bytes >= 4 * MIB, "{used:?}");
+}
+
+#[test]
+fn who_asks_for_no_speed_of_the_disk_has_that_of_the_server() {
+    let Some(cgroups) = cgroups_with_speed("usual-disk", &[Resource::DiskSpeed], Some(2 * MIB)) else { return };
+    let agent = group(&cgroups, "agent", &GroupLimits::default());
+    let tool = agent.child("tool", &GroupLimits::default()).unwrap();
+    for bounded in [&agent, &tool] {
+        let taken = read_in(bounded);
+        assert!(taken.as_millis() >= 1_200, "{taken:?}");
+    }
+    // Its own word is the one that holds: this one would take a second and more at the usual speed.
+    let asked = GroupLimits { disk_bytes_per_second: Some(1 << 40), ..GroupLimits::default() };
+    let fast = group(&cgroups, "fast", &asked);
+    read_in(&fast);
+    let used = fast.usage().disk.unwrap();
+    assert!(used.read_bytes >= 4 * MIB, "{used:?}");
+    let of = |group: &Group| {
+        let file = ["io.max", "blkio.throttle.read_bps_device"];
+        let all = group.directories().iter().flat_map(|directory| file.map(|name| directory.join(name)));
+        all.filter_map(|path| std::fs::read_to_string(path).ok()).collect::<String>()
+    };
+    assert!(of(&agent).contains("2097152"), "{}", of(&agent));
+    assert!(!of(&fast).contains("2097152"), "{}", of(&fast));
 }
 
 #[test]

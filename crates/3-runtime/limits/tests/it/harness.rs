@@ -20,7 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Groups with all of these resources, or the printed reason why this machine cannot run the test.
 pub fn cgroups(node: &str, wanted: &[Resource]) -> Option<Cgroups> {
-    let options = CgroupsOptions { node: node.to_owned(), subtree: None, workspaces: Some(scratch()) };
+    cgroups_with_speed(node, wanted, None)
+}
+
+/// The same, with a speed of the disk for groups that ask for none.
+pub fn cgroups_with_speed(node: &str, wanted: &[Resource], speed: Option<u64>) -> Option<Cgroups> {
+    let options = CgroupsOptions {
+        node: node.to_owned(),
+        subtree: None,
+        workspaces: Some(scratch()),
+        disk_bytes_per_second: speed,
+    };
     let cgroups = Cgroups::open(&options);
     for (resource, standing) in cgroups.standing() {
         if let (true, Standing::Missing(why)) = (wanted.contains(&resource), standing) {

@@ -105,6 +105,14 @@ pub(super) const WORK: &[Setting] = &[
         "How the size of workspaces is bounded: the best that this machine has, or the one named or none.",
     ),
     setting(
+        "sandbox.disk_bytes_per_second",
+        "AGENT_OS_SANDBOX_DISK_BYTES_PER_SECOND",
+        range(0, 1 << 40),
+        "33554432",
+        "Speed of the disk, each direction, of an agent whose manifest names none, where this machine can enforce one: the \
+         server's own commits wait behind a disk that an agent keeps busy. 0: no bound.",
+    ),
+    setting(
         "sandbox.first_host_id",
         "AGENT_OS_SANDBOX_FIRST_HOST_ID",
         range(10_000, 2_147_400_000),
