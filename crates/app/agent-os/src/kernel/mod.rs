@@ -369,6 +369,10 @@ impl Kernel for ServerKernel {
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.store.subscribe()
     }
+
+    fn subscribe_audit(&self) -> broadcast::Receiver<Notice> {
+        self.store.subscribe_audit()
+    }
 }
 
 fn secret_info(row: SecretRow) -> SecretInfo {
