@@ -18,7 +18,7 @@ use agentos_base::{
     Ambient, Background, Room,
     config::{self, Config},
     redact::Redactor,
-    telemetry,
+    telemetry::{self, LogFile},
 };
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
@@ -75,7 +75,9 @@ pub async fn run(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result
     }
     let config = config::load(&layout.config(), &source)?;
     let redactor = Redactor::default();
-    telemetry::install(config.log_level(), config.log_format(), redactor.clone(), Ambient::system());
+    let file =
+        LogFile { path: layout.server_log(), bytes_max: config.log_file_bytes_max(), kept: config.log_files_max() };
+    telemetry::install(config.log_level(), config.log_format(), redactor.clone(), Ambient::system(), Some(file));
 
     let traces = Traces::begin(&config, &installation, &redactor)?;
     let server = Server::open(config, layout, installation, traces.ambient.clone(), redactor).await?;
