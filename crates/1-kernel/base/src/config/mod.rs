@@ -351,6 +351,10 @@ impl Config {
         self.integer("retention.credential_days")
     }
 
+    pub fn retention_package_days(&self) -> u64 {
+        self.integer("retention.package_days")
+    }
+
     pub fn retention_hour_utc(&self) -> u64 {
         self.integer("retention.hour_utc")
     }

@@ -116,6 +116,13 @@ pub(super) const LOG: &[Setting] = &[
         "Days that ended tokens and replaced versions of secrets stay listed; 0 is for ever.",
     ),
     setting(
+        "retention.package_days",
+        "PACKAGE_RETENTION_DAYS",
+        range(0, 36_500),
+        "90",
+        "Days that a package which nobody needs any more stays, so that a restored backup finds its own; 0 is for ever.",
+    ),
+    setting(
         "retention.hour_utc",
         "AGENT_OS_RETENTION_HOUR_UTC",
         range(0, 23),
