@@ -6,6 +6,7 @@ pub mod budgets;
 mod log_life;
 mod metrics;
 mod models;
+pub mod packages;
 pub mod retention;
 mod status;
 mod tokens;
@@ -64,6 +65,7 @@ pub struct ServerKernel {
     pub tokens: Tokens,
     pub secrets: Secrets,
     pub retention: Retention,
+    pub installing: packages::Installing,
     pub audit: AuditLog,
     pub upkeep: Upkeep,
     /// Held while the key of the log is changed.
