@@ -1,6 +1,7 @@
 //! Time and randomness as values that are passed in, so that a test or a simulation owns both.
 
 use std::{
+    cell::RefCell,
     fmt,
     sync::{
         Arc,
@@ -99,10 +100,7 @@ impl Ambient {
 
     /// The first span of a new trace; the sampling ratio decides whether it is recorded.
     pub fn root(&self) -> TraceContext {
-        let ids: [u8; 24] = self.random();
-        let (trace, span) = ids.split_at(16);
-        let trace = trace.try_into().map_or(1, u128::from_le_bytes);
-        let root = TraceContext::root(trace, span.try_into().map_or(1, u64::from_le_bytes), true);
+        let root = TraceContext::root(self.random_u128(), u64::from_le_bytes(self.random()), true);
         root.with_sampled(self.tracer.samples(&root))
     }
 
@@ -136,14 +134,51 @@ impl Clock for SystemClock {
     }
 }
 
+/// The kernel's random numbers. What ids take is drawn ahead, for each thread by itself: a request has five of them, and each
+/// draw is a system call. Nothing is given twice, and what is longer than an id comes from the kernel when it is asked for.
 struct OsEntropy;
+
+/// Of an id. Keys, nonces and tokens are longer.
+const DRAWN_AHEAD_MAX: usize = 16;
+
+/// Bytes that nobody has seen, and how many of them are used up.
+struct Drawn {
+    bytes: [u8; 1_024],
+    used: usize,
+}
+
+thread_local! {
+    static DRAWN: RefCell<Drawn> = const { RefCell::new(Drawn { bytes: [0; 1_024], used: 1_024 }) };
+}
 
 impl Entropy for OsEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        if getrandom::fill(bytes).is_err() {
-            // Without random numbers no id and no key is safe; nothing sensible can go on.
-            std::process::abort();
+        let is_drawn = bytes.len() <= DRAWN_AHEAD_MAX
+            && DRAWN.try_with(|drawn| drawn.try_borrow_mut().is_ok_and(|mut drawn| drawn.take(bytes))).unwrap_or(false);
+        if !is_drawn {
+            draw(bytes);
         }
+    }
+}
+
+impl Drawn {
+    fn take(&mut self, into: &mut [u8]) -> bool {
+        if self.used + into.len() > self.bytes.len() {
+            draw(&mut self.bytes);
+            self.used = 0;
+        }
+        let Some(next) = self.bytes.get_mut(self.used..self.used + into.len()) else { return false };
+        into.copy_from_slice(next);
+        next.fill(0);
+        self.used += into.len();
+        true
+    }
+}
+
+fn draw(bytes: &mut [u8]) {
+    if getrandom::fill(bytes).is_err() {
+        // Without random numbers no id and no key is safe; nothing sensible can go on.
+        std::process::abort();
     }
 }
 
@@ -205,5 +240,16 @@ mod tests {
         assert_eq!(parent[..35], child[..35]);
         assert_ne!(parent, child);
         assert_eq!(ambient.child_traceparent("nonsense").len(), 55);
+    }
+
+    #[test]
+    fn what_is_drawn_ahead_is_given_once_by_any_thread() {
+        let draws = || (0..1_000).map(|_| Ambient::system().random::<16>()).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(draws)).collect();
+        let drawn: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let different: std::collections::HashSet<_> = drawn.iter().collect();
+        assert_eq!(different.len(), drawn.len());
+        let bits: u32 = drawn.iter().flatten().map(|byte| byte.count_ones()).sum();
+        assert!((254_000..258_000).contains(&bits), "{bits} of 512,000 bits are set");
     }
 }

@@ -1,10 +1,12 @@
 //! Logs: one JSON or text line an event on standard error, passed through the redactor. Panics are lines like all others.
 
 mod json;
+mod rotation;
 
 use std::{
     io::{self, Write},
     panic::PanicHookInfo,
+    sync::Arc,
 };
 
 use tracing::level_filters::LevelFilter;
@@ -12,15 +14,19 @@ use tracing_subscriber::{Layer, fmt::MakeWriter, layer::SubscriberExt, util::Sub
 
 use crate::{Ambient, redact::Redactor};
 
+pub use rotation::LogFile;
+use rotation::Rotation;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
     Json,
 }
 
-/// Installs the process-wide subscriber and the hook for panics. A second call is ignored, as tests in one process need.
-pub fn install(level: LevelFilter, format: LogFormat, redactor: Redactor, ambient: Ambient) {
-    let writer = RedactingWriter { redactor };
+/// Installs the process-wide subscriber and the hook for panics. A second call is ignored, as tests in one process need. `file` is set
+/// aside when it is large, if it is what standard error leads to.
+pub fn install(level: LevelFilter, format: LogFormat, redactor: Redactor, ambient: Ambient, file: Option<LogFile>) {
+    let writer = RedactingWriter { redactor, rotation: file.and_then(Rotation::of).map(Arc::new) };
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let layer = match format {
         LogFormat::Text => layer.boxed(),
@@ -46,12 +52,18 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 #[derive(Clone, Debug)]
 struct RedactingWriter {
     redactor: Redactor,
+    rotation: Option<Arc<Rotation>>,
 }
 
 impl Write for RedactingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let clean = self.redactor.clean(&String::from_utf8_lossy(bytes));
-        io::stderr().lock().write_all(clean.as_bytes())?;
+        let mut out = io::stderr().lock();
+        out.write_all(clean.as_bytes())?;
+        // A line of the log about the log would come back to here.
+        if let Some(Err(error)) = self.rotation.as_ref().map(|rotation| rotation.wrote(clean.len())) {
+            writeln!(out, "the log file could not be set aside and grows on: {error}")?;
+        }
         Ok(bytes.len())
     }
 

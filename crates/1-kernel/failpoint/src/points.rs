@@ -47,6 +47,9 @@ points! {
     InitConfigWritten, "init.config.written", 1, "everything is there but the file that says so";
 
     StoreOpenLocked, "store.open.locked", 1, "the directory is locked, the database is closed";
+    StoreMigrationApplied, "store.migration.applied", 7, "one migration of those on the way up is applied and remembered in the open transaction";
+    StoreMigrationReverted, "store.migration.reverted", 7, "one migration of those on the way down is reverted and forgotten in the open transaction";
+    StoreMigrationComplete, "store.migration.complete", 1, "a change of the schema is complete in the open transaction, with all rights";
     StoreOpenMigrated, "store.open.migrated", 1, "the schema is up to date, nothing reads or writes yet";
     StoreBatchTaken, "store.batch.taken", 300, "the writer holds what waited, no transaction has begun";
     StoreTransactionBegun, "store.transaction.begun", 300, "a transaction is open and empty";

@@ -6,6 +6,7 @@
 //! transaction that awaits something else holds the writer for everybody.
 
 mod backup;
+mod bell;
 mod conn;
 mod link;
 mod lock;

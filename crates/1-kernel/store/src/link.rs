@@ -4,7 +4,10 @@ use std::path::Path;
 
 use agentos_types::{Result, notify::Notice};
 
-use crate::{Conn, postgres, sqlite};
+use crate::{
+    Conn, postgres,
+    sqlite::{self, Checkpointer},
+};
 
 #[derive(Debug)]
 pub(crate) enum Link {
@@ -15,6 +18,14 @@ pub(crate) enum Link {
 impl Link {
     pub(crate) fn sqlite_writer(path: &Path) -> Result<Self> {
         sqlite::open_writer(path).map(Self::Sqlite)
+    }
+
+    /// What is committed here reaches the database file by a thread of its own.
+    pub(crate) fn checkpointer(&mut self, path: &Path) -> Result<Option<Checkpointer>> {
+        match self {
+            Self::Sqlite(connection) => Checkpointer::start(connection, path).map(Some),
+            Self::Postgres(_) => Ok(None),
+        }
     }
 
     pub(crate) fn sqlite_reader(path: &Path) -> Result<Self> {

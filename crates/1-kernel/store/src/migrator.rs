@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use agentos_base::Ambient;
+use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result};
 
 use crate::{
@@ -215,6 +216,9 @@ pub(crate) fn migrate(link: &mut Link, order: &Order<'_>, way: Way) -> Result<Mi
             Ok(migrated(&before, &steps, way, None))
         }
         Ok(steps) => {
+            if !steps.is_empty() {
+                hit(Point::StoreMigrationComplete);
+            }
             link.commit(&[])?;
             let done = migrated(&before, &steps, way, backup);
             if !steps.is_empty() {

@@ -17,16 +17,16 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use crate::{
     Backup, Conn, Database, Dialect, MIGRATIONS, Migration, Sequencer, Tx, Way,
+    bell::Bell,
     link::Link,
     lock::DirectoryLock,
     migrate,
     migrator::{self, Order},
     postgres,
+    sqlite::Checkpointer,
     writer::{Operation, Pending, Records, Writer, overloaded},
 };
 
-/// Notices that a slow subscriber may fall behind before it is told that it missed some (and reads everything again).
-const NOTICES_BUFFERED: usize = 4_096;
 /// What a probe writes after a refused write: more than a common write, so that the room which a refused one left does
 /// not pass for a disk with space.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -54,7 +54,7 @@ struct Inner {
     queue_max: usize,
     readers: Mutex<Vec<Link>>,
     readers_free: Arc<Semaphore>,
-    notices: broadcast::Sender<Notice>,
+    bell: Bell,
     writer: Option<JoinHandle<()>>,
     schema: i64,
     /// The medium refused a write, and no probe has succeeded since.
@@ -87,12 +87,20 @@ impl Store {
         let (database, ambient) = (options.database.clone(), options.ambient.clone());
         let system = if dialect == Dialect::Postgres { "postgresql" } else { "sqlite" };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
-        let (notices, _) = broadcast::channel(NOTICES_BUFFERED);
-        let Opened { writer, sequencer, readers, schema, listener } = apart(|| open_links(options, known, &notices))?;
+        let bell = Bell::new();
+        let Opened { writer, checkpointer, sequencer, readers, schema, listener } =
+            apart(|| open_links(options, known, &bell))?;
         hit(Point::StoreOpenMigrated);
         let (sender, queue) = mpsc::channel(queue_max);
-        let writer =
-            Writer { link: writer, queue, sequencer, notices: notices.clone(), ambient: ambient.clone(), system };
+        let writer = Writer {
+            link: writer,
+            checkpointer,
+            queue,
+            sequencer,
+            bell: bell.clone(),
+            ambient: ambient.clone(),
+            system,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
@@ -103,7 +111,7 @@ impl Store {
                 queue_max,
                 readers: Mutex::new(readers),
                 readers_free: Arc::new(Semaphore::new(readers_max)),
-                notices,
+                bell,
                 writer: Some(thread),
                 schema,
                 refused: AtomicBool::new(false),
@@ -223,9 +231,14 @@ impl Store {
         self.inner.database.as_ref().is_none_or(|database| database.admin.is_some())
     }
 
-    /// Every notice from now on. A receiver that lags must read its state again.
+    /// Every notice from now on, but those of audit records. A receiver that lags must read its state again.
     pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
-        self.inner.notices.subscribe()
+        self.inner.bell.changes()
+    }
+
+    /// The notices of new audit records.
+    pub fn subscribe_audit(&self) -> broadcast::Receiver<Notice> {
+        self.inner.bell.records()
     }
 }
 
@@ -249,26 +262,25 @@ impl std::fmt::Debug for Store {
 /// What an open store consists of.
 struct Opened {
     writer: Link,
+    checkpointer: Option<Checkpointer>,
     sequencer: Option<Box<dyn Sequencer>>,
     readers: Vec<Link>,
     schema: i64,
     listener: Option<postgres::Listener>,
 }
 
-fn open_links(
-    options: StoreOptions,
-    known: &'static [Migration],
-    notices: &broadcast::Sender<Notice>,
-) -> Result<Opened> {
+fn open_links(options: StoreOptions, known: &'static [Migration], bell: &Bell) -> Result<Opened> {
     let StoreOptions { directory, database, readers, mut sequencer, ambient, .. } = options;
     let order =
         Order { known, directory: &directory, database: database.as_ref(), ambient: &ambient, backup: Backup::Take };
-    let (mut writer, schema, readers, listener) = match &database {
+    let (mut writer, checkpointer, schema, readers, listener) = match &database {
         None => {
             let path = directory.join(Store::FILE_NAME);
             let mut writer = Link::sqlite_writer(&path)?;
             let schema = migrator::migrate(&mut writer, &order, Way::Up)?.to;
-            (writer, schema, (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?, None)
+            let checkpointer = writer.checkpointer(&path)?;
+            let readers = (0..readers).map(|_| Link::sqlite_reader(&path)).collect::<Result<Vec<_>>>()?;
+            (writer, checkpointer, schema, readers, None)
         }
         Some(database) => {
             let open = |role| {
@@ -284,8 +296,8 @@ fn open_links(
             };
             // Readers connect when they are first needed.
             let readers = (0..readers).map(|_| open(postgres::Role::Reader).map(Box::new).map(Link::Postgres));
-            let listener = postgres::Listener::start(&database.server, &ambient, notices.clone(), writer.process())?;
-            (Link::Postgres(Box::new(writer)), schema, readers.collect::<Result<Vec<_>>>()?, Some(listener))
+            let listener = postgres::Listener::start(&database.server, &ambient, bell.clone(), writer.process())?;
+            (Link::Postgres(Box::new(writer)), None, schema, readers.collect::<Result<Vec<_>>>()?, Some(listener))
         }
     };
     in_snapshot(&mut writer, |conn| {
@@ -294,7 +306,7 @@ fn open_links(
         }
         sequencer.as_mut().map_or(Ok(()), |sequencer| sequencer.load(conn))
     })?;
-    Ok(Opened { writer, sequencer, readers, schema, listener })
+    Ok(Opened { writer, checkpointer, sequencer, readers, schema, listener })
 }
 
 /// Runs `work` on a thread of its own and waits for it.

@@ -11,9 +11,9 @@ use agentos_base::{
 };
 use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::{Conn, Sequencer, link::Link};
+use crate::{Conn, Sequencer, bell::Bell, link::Link, sqlite::Checkpointer};
 
 /// Operations in one commit. More would only delay the first answer: the fsync is already shared.
 const BATCH_MAX: usize = 512;
@@ -152,9 +152,11 @@ impl Operation for Records {
 
 pub(crate) struct Writer {
     pub(crate) link: Link,
+    /// Ends after the link.
+    pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) queue: mpsc::Receiver<Box<dyn Operation>>,
     pub(crate) sequencer: Option<Box<dyn Sequencer>>,
-    pub(crate) notices: broadcast::Sender<Notice>,
+    pub(crate) bell: Bell,
     pub(crate) ambient: Ambient,
     /// `sqlite` or `postgresql`.
     pub(crate) system: &'static str,
@@ -182,6 +184,7 @@ impl Writer {
             self.commit(batch);
         }
         self.link.close();
+        drop(self.checkpointer);
     }
 
     fn commit(&mut self, mut batch: Vec<Box<dyn Operation>>) {
@@ -189,8 +192,7 @@ impl Writer {
         let outcome = self.transaction(&mut batch);
         let commit = match outcome {
             Ok(Committed { notices, spans, traced }) => {
-                // Nobody listening is no error.
-                notices.into_iter().for_each(|notice| drop(self.notices.send(notice)));
+                notices.into_iter().for_each(|notice| self.bell.ring(notice));
                 spans.into_iter().for_each(|span| self.ambient.tracer().record(span));
                 self.trace(&traced, batch.len(), began_at);
                 hit(Point::StoreNoticesSent);

@@ -20,6 +20,10 @@ const NEWEST: &str = "task_~";
 /// The limit stands in the statement as well.
 pub const STEP_RESULT_LISTED_BYTES_MAX: usize = 16 * 1024;
 
+/// Data of the events of one page, but for its last: one has up to a megabyte, and a page of five hundred of those would hold half a
+/// gigabyte for each of its readers, for as long as they do not read.
+const EVENTS_BYTES_MAX: i64 = 1024 * 1024;
+
 impl Tasks {
     pub async fn get(&self, id: &TaskId) -> Result<Task> {
         let id = id.clone();
@@ -48,15 +52,19 @@ impl Tasks {
             .await
     }
 
-    /// Events after `after_seq` (0 = from the first), in order, at most `limit`.
+    /// Events after `after_seq` (0 = from the first), in order, at most `limit`; fewer where they are large, and none only where there
+    /// are none.
     pub async fn events(&self, id: &TaskId, after_seq: i64, limit: usize) -> Result<Vec<TaskEvent>> {
         let id = id.clone();
         self.store
             .read(move |conn| {
                 let events = conn.query(
-                    "SELECT task, seq, at, kind, data_key, data FROM task_event WHERE task = $1 AND seq > $2
-                     AND EXISTS (SELECT 1 FROM task WHERE id = $1) ORDER BY seq LIMIT $3",
-                    &[(&id).into(), after_seq.into(), page(limit)],
+                    "WITH near AS (SELECT seq, length(data) AS bytes FROM task_event WHERE task = $1 AND seq > $2
+                       AND EXISTS (SELECT 1 FROM task WHERE id = $1) ORDER BY seq LIMIT $3),
+                     summed AS (SELECT seq, sum(bytes) OVER (ORDER BY seq) - bytes AS ahead FROM near)
+                     SELECT task, seq, at, kind, data_key, data FROM task_event WHERE task = $1 AND seq > $2
+                       AND seq <= (SELECT max(seq) FROM summed WHERE ahead < $4) ORDER BY seq",
+                    &[(&id).into(), after_seq.into(), page(limit), EVENTS_BYTES_MAX.into()],
                     |row| {
                         Ok(TaskEvent {
                             task: row.parsed(0)?,

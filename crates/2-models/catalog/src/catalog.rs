@@ -10,7 +10,9 @@ use agentos_types::{Fault, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Capabilities, Capability, Family, Mode, ModelFacts, Price, Snapshot, Source, source::SHA256};
+use crate::{
+    Capabilities, Capability, Family, Mode, ModelFacts, Price, Snapshot, Source, corrections::corrected, source::SHA256,
+};
 
 const VENDORED: &str = include_str!("../data/models.json");
 
@@ -71,6 +73,16 @@ struct Row {
     dated: bool,
 }
 
+impl Row {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        for (list, can) in [(&self.yes, true), (&self.no, false)] {
+            list.iter().for_each(|capability| capabilities.set(*capability, can));
+        }
+        capabilities
+    }
+}
+
 impl Catalog {
     /// The snapshot that this program carries.
     pub fn vendored() -> Result<Self> {
@@ -126,10 +138,7 @@ impl Catalog {
 fn by_name(rows: Vec<Row>) -> HashMap<String, Known> {
     let mut models = HashMap::with_capacity(rows.len());
     for row in rows {
-        let mut capabilities = Capabilities::default();
-        for (list, can) in [(&row.yes, true), (&row.no, false)] {
-            list.iter().for_each(|capability| capabilities.set(*capability, can));
-        }
+        let capabilities = row.capabilities();
         let facts = Arc::new(ModelFacts {
             mode: row.mode,
             context: row.context,
@@ -139,7 +148,12 @@ fn by_name(rows: Vec<Row>) -> HashMap<String, Known> {
             price: row.price.map(Arc::new),
         });
         for name in row.names {
-            models.insert(name, Known { facts: facts.clone(), dated: row.dated });
+            let said = corrected(&name, capabilities);
+            let facts = match said == capabilities {
+                true => facts.clone(),
+                false => Arc::new(ModelFacts { capabilities: said, ..(*facts).clone() }),
+            };
+            models.insert(name, Known { facts, dated: row.dated });
         }
     }
     models
@@ -160,4 +174,4 @@ fn without_date(name: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,6 +12,7 @@
 mod bill;
 mod capabilities;
 mod catalog;
+mod corrections;
 mod facts;
 mod family;
 mod images;

@@ -28,8 +28,11 @@ const GATHERED: Duration = Duration::from_millis(100);
 /// Gathered at once, in number and bytes. What comes while the store takes none is not kept.
 const WAITING_MAX: usize = 10_000;
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// Of one transaction, so that no other write waits long.
-const BATCH: usize = 256;
+/// Of one transaction. A call that ends meanwhile waits for it, so that it is small; of many at once so many that they are done
+/// before the next come.
+const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
+/// Into how many transactions what was gathered is divided.
+const BATCHES: usize = 32;
 
 /// Those of this node.
 #[derive(Clone)]
@@ -137,7 +140,8 @@ impl Decisions {
             if gathered.is_empty() {
                 return;
             }
-            for batch in gathered.chunks(BATCH) {
+            let size = gathered.len().div_ceil(BATCHES).clamp(*BATCH.start(), *BATCH.end());
+            for batch in gathered.chunks(size) {
                 let (this, batch) = (self.clone(), batch.to_vec());
                 let written = self.0.store.write(move |tx| batch.iter().try_for_each(|one| this.put(tx, one))).await;
                 if let Err(fault) = written {

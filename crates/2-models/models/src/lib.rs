@@ -24,6 +24,7 @@ mod given;
 mod hedge;
 mod kept;
 mod keys;
+mod leaving;
 mod place;
 mod prepare;
 mod probe;

@@ -1,6 +1,6 @@
 //! A stream under way: from the provider's connection to the client's channel, as fast as the slower of both.
 //!
-//! The event that ends it is held back until the call is settled and its outcome is durable. A stream that breaks ends with an
+//! What tells its end is held back until the call is settled and its outcome is durable. A stream that breaks ends with an
 //! error in the client's protocol; one whose client is gone stops its provider.
 
 use std::time::Duration;
@@ -21,11 +21,12 @@ use tokio::{
 
 use crate::{
     Course,
-    attempt::{Live, Translator},
+    attempt::Live,
     continuation::{self, Continuation, WrittenOn},
     engine::{noted, snapshot},
     failing::{broken, fault_of, wire_error},
     kept::Answer,
+    leaving::{EndTooLong, Leaving},
     recall::Keeper,
     reply::wire_error_of,
     upstream::{Next, Stopped},
@@ -107,14 +108,18 @@ impl Pump {
 
     async fn carry(&mut self) -> Ending {
         let over = Instant::now() + STREAM_MAX;
-        let mut out = BytesMut::new();
+        let mut out = Leaving::default();
         loop {
             let ending = self.read_frames(&mut out);
-            if !out.is_empty() && !self.send(out.split().freeze()).await {
+            if let Some(bytes) = out.take()
+                && !self.send(bytes).await
+            {
                 return Ending::ClientGone;
             }
-            if let Some(ending) = ending {
-                return ending;
+            match ending {
+                Some(Ending::Whole(last)) => return Ending::Whole(out.end(last)),
+                Some(ending) => return ending,
+                None => {}
             }
             let until = (Instant::now() + self.live.idle).min(over);
             let next = match self.later.take() {
@@ -174,7 +179,7 @@ impl Pump {
     }
 
     /// Everything that has come, into `out`, up to the event that ends it.
-    fn read_frames(&mut self, out: &mut BytesMut) -> Option<Ending> {
+    fn read_frames(&mut self, out: &mut Leaving) -> Option<Ending> {
         if let Some((frame, seen)) = self.live.first.take()
             && let Some(ending) = self.take(&frame, seen, out)
         {
@@ -194,7 +199,7 @@ impl Pump {
         }
     }
 
-    fn take(&mut self, frame: &Frame, seen: Seen, out: &mut BytesMut) -> Option<Ending> {
+    fn take(&mut self, frame: &Frame, seen: Seen, out: &mut Leaving) -> Option<Ending> {
         match seen {
             Seen::Error(body) => return Some(Ending::Broken(self.broken(&body, ""))),
             Seen::Malformed => {
@@ -214,14 +219,20 @@ impl Pump {
             Seen::Terminal => Some(Ending::Whole(frame.raw.clone())),
             // Asked for by us and not by the client.
             Seen::Usage if !self.live.wants_usage => None,
-            _ => {
-                out.extend_from_slice(&frame.raw);
-                None
-            }
+            _ => self.leave(&frame.raw, self.live.tap.is_ending(), out),
         }
     }
 
-    fn translate(&mut self, frame: &Frame, out: &mut BytesMut) -> Option<Ending> {
+    fn leave(&self, bytes: &[u8], is_ending: bool, out: &mut Leaving) -> Option<Ending> {
+        match out.add(bytes, is_ending) {
+            Ok(()) => None,
+            Err(EndTooLong) => Some(Ending::Broken(
+                self.broken(b"", "the provider has told the end of its answer and goes on without ending its stream"),
+            )),
+        }
+    }
+
+    fn translate(&mut self, frame: &Frame, out: &mut Leaving) -> Option<Ending> {
         if frame.is_comment() {
             return None;
         }
@@ -232,10 +243,9 @@ impl Pump {
         }
     }
 
-    fn write(&mut self, deltas: Vec<Delta>, out: &mut BytesMut) -> Option<Ending> {
-        let Translator { emulation, writer, .. } = self.live.translator.as_mut()?;
+    fn write(&mut self, deltas: Vec<Delta>, out: &mut Leaving) -> Option<Ending> {
         for delta in deltas {
-            let recovered = match emulation {
+            let recovered = match &mut self.live.translator.as_mut()?.emulation {
                 Some(emulation) => emulation.delta(delta),
                 None => Ok(vec![delta]),
             };
@@ -243,16 +253,9 @@ impl Pump {
                 Err(refusal) => return Some(Ending::Broken(self.broken(b"", &refusal.to_string()))),
                 Ok(recovered) => {
                     for delta in recovered {
-                        let delta = match &mut self.continuation {
-                            Some(continuation) => continuation.delta(delta),
-                            None => Some(delta),
-                        };
-                        let Some(delta) = delta else { continue };
-                        let bytes = writer.delta(&delta);
-                        if matches!(delta, Delta::End) {
-                            return Some(Ending::Whole(bytes.into()));
+                        if let Some(ending) = self.write_one(delta, out) {
+                            return Some(ending);
                         }
-                        out.extend_from_slice(&bytes);
                     }
                 }
             }
@@ -260,15 +263,35 @@ impl Pump {
         None
     }
 
+    fn write_one(&mut self, delta: Delta, out: &mut Leaving) -> Option<Ending> {
+        let delta = match &mut self.continuation {
+            Some(continuation) => continuation.delta(delta)?,
+            None => delta,
+        };
+        let bytes = self.live.translator.as_mut()?.writer.delta(&delta);
+        if matches!(delta, Delta::End) {
+            return Some(Ending::Whole(bytes.into()));
+        }
+        // What an event says beside the reason to stop, and before it, is not the end.
+        let tells = matches!(delta, Delta::Finish { .. }) || out.is_holding();
+        self.leave(&bytes, tells && self.live.tap.is_ending(), out)
+    }
+
     /// The connection ended. What is left in the scanner may be the end without its empty line.
-    async fn at_end(&mut self, out: &mut BytesMut) -> Ending {
+    async fn at_end(&mut self, out: &mut Leaving) -> Ending {
+        let before = out.mark();
         let last = match self.live.scanner.end() {
             Ok(Some(frame)) if !frame.is_comment() => {
                 let seen = self.live.tap.frame(&frame);
-                // Bytes of a torn frame tell nobody anything; only an end is taken from it.
                 match (self.live.tap.is_terminal(), self.take(&frame, seen, out)) {
                     (true, ending @ Some(Ending::Whole(_))) => ending,
-                    _ => None,
+                    // Gemini's last event, of which nothing but the line behind it is missing.
+                    (true, None) => None,
+                    // Bytes of a torn frame tell nobody anything; only an end is taken from it.
+                    _ => {
+                        out.back_to(before);
+                        None
+                    }
                 }
             }
             _ => None,
@@ -277,17 +300,19 @@ impl Pump {
             if self.live.translator.is_none() && !bytes.ends_with(b"\n\n") {
                 bytes = [&bytes, &b"\n\n"[..]].concat().into();
             }
-            return Ending::Whole(bytes);
+            return Ending::Whole(out.end(bytes));
         }
         let ended = self.live.translator.as_mut().map(|translator| translator.reader.end());
         match ended {
             Some(Ok(deltas)) => {
-                out.clear();
                 let ending = self.write(deltas, out);
-                if !out.is_empty() && !self.send(out.split().freeze()).await {
+                if let Some(bytes) = out.take()
+                    && !self.send(bytes).await
+                {
                     return Ending::ClientGone;
                 }
                 match ending {
+                    Some(Ending::Whole(last)) => Ending::Whole(out.end(last)),
                     Some(ending) => ending,
                     None => Ending::Broken(self.broken(b"", "the provider's stream ended before its answer was whole")),
                 }

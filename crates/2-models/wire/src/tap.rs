@@ -49,6 +49,36 @@ struct State {
     usage: Option<Usage>,
     delivered: u64,
     tier: Tier,
+    /// Of Chat's streams.
+    choices: Choices,
+}
+
+/// Which choices of a stream have begun, and which have told their end: a bit for each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Choices {
+    begun: u128,
+    ended: u128,
+    /// One went on behind its end: what this provider calls an end tells nothing.
+    is_unreliable: bool,
+}
+
+impl Choices {
+    /// One event of a choice. What is above 127 is followed by nobody, who asks for more gets its end with the terminal event.
+    fn told(&mut self, index: u32, says: bool, ends: bool) {
+        let Some(bit) = 1u128.checked_shl(index) else {
+            self.is_unreliable = true;
+            return;
+        };
+        self.is_unreliable |= says && self.ended & bit != 0;
+        self.begun |= bit;
+        if ends {
+            self.ended |= bit;
+        }
+    }
+
+    fn have_ended(self) -> bool {
+        self.ended != 0 && self.begun == self.ended && !self.is_unreliable
+    }
 }
 
 /// At which tier the provider says that it served the call, which may be another one than the client asked for.
@@ -161,6 +191,18 @@ impl Tap {
             // Said in a header.
             Reader::Gemini(_) => None,
         }
+    }
+
+    /// What passes tells a client that the answer is at its end, though the event that ends the stream is still to come: SDKs take
+    /// a reason to stop for the end. A choice that begins only now takes it back.
+    pub fn is_ending(&self) -> bool {
+        self.terminal
+            || match &self.reader {
+                Reader::Chat(state) => state.choices.have_ended(),
+                Reader::Messages(tap) => tap.is_ending(),
+                // The event with the reason is the one that ends it.
+                Reader::Responses(_) | Reader::Gemini(_) | Reader::Embeddings(_) => false,
+            }
     }
 
     /// The end has been seen. A stream that ends without it is broken.

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 fn work() -> Result<()> {
     let socket = inherited()?;
     let ambient = Ambient::system();
-    telemetry::install(LevelFilter::WARN, LogFormat::Text, Redactor::default(), ambient.clone());
+    telemetry::install(LevelFilter::WARN, LogFormat::Text, Redactor::default(), ambient.clone(), None);
     let mut options = ProxyOptions::new(ambient);
     options.extra_roots = roots(std::env::args_os().skip(1))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

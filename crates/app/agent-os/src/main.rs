@@ -29,6 +29,11 @@ use std::process::ExitCode;
 
 use agentos_base::Ambient;
 use agentos_cli::{Console, Invocation};
+use mimalloc::MiMalloc;
+
+/// A call of a model is begun by one thread and ended by another; the C library's allocator makes them wait for each other.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // One crypto provider for the whole process; a second install would mean a second provider in the tree.

@@ -18,7 +18,7 @@ use agentos_base::{
     Ambient, Background, Room,
     config::{self, Config},
     redact::Redactor,
-    telemetry,
+    telemetry::{self, LogFile},
 };
 use agentos_cli::{ServerFile, UpOptions, UpReport};
 use agentos_dialer::{Dialer, DialerOptions, HostPort};
@@ -47,7 +47,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     checks, descriptors, egress, install,
     install::Installation,
-    kernel::{ServerKernel, budgets, retention},
+    kernel::{
+        ServerKernel, budgets,
+        packages::{Installing, Packages},
+        retention,
+    },
     layout::Layout,
     log_key::LogKeyFiles,
     model_access::{LateModels, ServedModels},
@@ -75,7 +79,9 @@ pub async fn run(options: UpOptions, ready: oneshot::Sender<UpReport>) -> Result
     }
     let config = config::load(&layout.config(), &source)?;
     let redactor = Redactor::default();
-    telemetry::install(config.log_level(), config.log_format(), redactor.clone(), Ambient::system());
+    let file =
+        LogFile { path: layout.server_log(), bytes_max: config.log_file_bytes_max(), kept: config.log_files_max() };
+    telemetry::install(config.log_level(), config.log_format(), redactor.clone(), Ambient::system(), Some(file));
 
     let traces = Traces::begin(&config, &installation, &redactor)?;
     let server = Server::open(config, layout, installation, traces.ambient.clone(), redactor).await?;
@@ -174,7 +180,14 @@ impl Server {
 
         let audit = AuditLog::new(identity, store.clone(), layout.root());
         let upkeep = Upkeep::new(audit.clone(), ambient.clone());
-        let retention = retention_of(&config, &store, &ambient, &upkeep);
+        let installing = Installing::default();
+        let packages = Packages {
+            directory: layout.packages(),
+            days: config.retention_package_days(),
+            installing: installing.clone(),
+            ambient: ambient.clone(),
+        };
+        let retention = retention_of(&config, &store, &ambient, &upkeep, packages);
         if let Err(fault) = retention.prepare().await {
             // What is written meanwhile lies in the net and moves later.
             tracing::warn!(code = %fault.code, detail = fault.detail, "the coming days could not be opened");
@@ -241,6 +254,7 @@ impl Server {
         let kernel = Arc::new(ServerKernel {
             audit,
             upkeep,
+            installing,
             log_keys: log_keys.into(),
             audit_retention: config.retention_audit_log(),
             tokens: Tokens::new(store.clone(), ambient.clone()),
@@ -378,7 +392,7 @@ fn targets(texts: &[String]) -> Result<Vec<HostPort>> {
     texts.iter().map(|text| text.parse()).collect()
 }
 
-fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upkeep) -> Retention {
+fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upkeep, packages: Packages) -> Retention {
     let policy = Policy {
         task_days: config.retention_task_days(),
         dead_letter_days: config.retention_dead_letter_days(),
@@ -389,7 +403,7 @@ fn retention_of(config: &Config, store: &Store, ambient: &Ambient, upkeep: &Upke
     };
     let log = retention::LogDays { upkeep: upkeep.clone(), age: config.retention_audit_log() };
     let log = config.retention_prunes_audit_log().then_some(log);
-    Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log))
+    Retention::new(store.clone(), ambient.clone(), policy, retention::pruners(&policy, log, packages))
 }
 
 pub fn dialer_options(config: &Config) -> Result<DialerOptions> {

@@ -165,4 +165,6 @@ pub trait Kernel: Budgets + ModelAdmin {
     async fn metrics(&self) -> Result<String>;
     /// What changes, for streams; readers then read by cursor.
     fn subscribe(&self) -> broadcast::Receiver<Notice>;
+    /// New audit records, which are not among the others.
+    fn subscribe_audit(&self) -> broadcast::Receiver<Notice>;
 }

@@ -90,6 +90,8 @@ pub struct ModelEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelProbe {
     pub at: Timestamp,
+    /// Seconds since then, by the server's clock.
+    pub age_s: u64,
     /// `answered`, `failed`, or `unsupported`: the provider has no list, or not for this key.
     pub outcome: String,
 }

@@ -177,10 +177,10 @@ routes! {
     GET "/v1/models" Access::Model => models::list_models;
 }
 
-/// The whole service: table, fallbacks, layers.
+/// The whole service: table, fallbacks, and what every request passes.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let router = table(shared).fallback(guard::unknown_route).method_not_allowed_fallback(guard::unknown_method);
-    layers::wrap(router, shared)
+    router.layer(middleware::from_fn_with_state(Arc::clone(shared), layers::pass)).with_state(Arc::clone(shared))
 }
 
 /// The table's own text of a matched path, for labels.

@@ -76,8 +76,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(shared: Arc<Shared>, caller: Caller, needed: Right) -> Self {
-        let notices = shared.kernel.subscribe();
+    fn new(shared: Arc<Shared>, caller: Caller, needed: Right, notices: Receiver<Notice>) -> Self {
         let mut recheck = tokio::time::interval(shared.recheck_interval);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         recheck.reset();
@@ -129,7 +128,8 @@ struct TaskFeed {
 /// The task's events after `after_seq`. Answers 204 where there are none and will be none: a browser's `EventSource`
 /// reconnects after anything else.
 pub(crate) async fn task_stream(shared: Arc<Shared>, caller: Caller, task: TaskId, after_seq: i64) -> Result<Response> {
-    let follower = Follower::new(Arc::clone(&shared), caller, Right::OrOwn(Scope::Read));
+    let notices = shared.kernel.subscribe();
+    let follower = Follower::new(Arc::clone(&shared), caller, Right::OrOwn(Scope::Read), notices);
     let is_over = follower.reach.task(&*shared.kernel, &task).await?.state.is_terminal();
     let batch: VecDeque<_> = shared.kernel.task_events(&task, after_seq, BATCH_MAX).await?.into();
     if is_over && batch.is_empty() {
@@ -177,7 +177,8 @@ struct AuditFeed {
 
 /// Records after `after_seq`, or from now on.
 pub(crate) async fn audit_stream(shared: Arc<Shared>, caller: Caller, after_seq: Option<i64>) -> Result<Response> {
-    let follower = Follower::new(Arc::clone(&shared), caller, Right::Whole(Scope::Audit));
+    let notices = shared.kernel.subscribe_audit();
+    let follower = Follower::new(Arc::clone(&shared), caller, Right::Whole(Scope::Audit), notices);
     let after_seq = match after_seq {
         Some(seq) => Some(seq),
         None => {

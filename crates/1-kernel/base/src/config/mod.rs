@@ -269,6 +269,14 @@ impl Config {
         }
     }
 
+    pub fn log_file_bytes_max(&self) -> u64 {
+        self.integer("log.file_bytes_max")
+    }
+
+    pub fn log_files_max(&self) -> u64 {
+        self.integer("log.files_max")
+    }
+
     /// False where days of the audit log go by the command alone.
     pub fn retention_prunes_audit_log(&self) -> bool {
         self.text("retention.audit_log_prune") == "daily"
@@ -346,6 +354,10 @@ impl Config {
 
     pub fn retention_credential_days(&self) -> u64 {
         self.integer("retention.credential_days")
+    }
+
+    pub fn retention_package_days(&self) -> u64 {
+        self.integer("retention.package_days")
     }
 
     pub fn retention_hour_utc(&self) -> u64 {

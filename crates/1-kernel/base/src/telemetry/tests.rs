@@ -17,7 +17,7 @@ fn write_all(format: LogFormat) {
     let redactor = Redactor::default();
     redactor.keep([PLANTED.to_owned()]);
     let (ambient, _) = Ambient::fake(1, Timestamp::from_millis(1_795_392_000_123));
-    install(LevelFilter::TRACE, format, redactor, ambient);
+    install(LevelFilter::TRACE, format, redactor, ambient, None);
     tracing::info!(count = 3, ratio = 0.5, on = true, text = "line\nbreak \"quoted\"", detail = ?Some(1), "plain");
     tracing::warn!(message_of = PLANTED, level = "fake", timestamp = "never", "fields that claim to be fixed ones");
     let scope = Scope { request_id: Some("req_1".into()), context: TraceContext::parse(CONTEXT) };

@@ -61,3 +61,40 @@ async fn deaths_at_any_moment_never_let_more_be_used_than_there_is() {
     let (used, reserved) = stands(&ledger).await;
     assert!(spent <= used && used <= 1_000 && reserved == 0, "spent {spent}, counted {used}");
 }
+
+/// What the guide says to those who set budgets.
+#[tokio::test]
+async fn a_crash_loses_the_part_that_the_guide_says_and_it_comes_back_as_it_says() {
+    let guide = include_str!("../../../../../docs/src/guides/budgets.md");
+    for (period, next) in [
+        (Minute, Some(Duration::from_secs(60))),
+        (Day, Some(Duration::from_secs(86_400))),
+        (Month, Some(Duration::from_secs(31 * 86_400))),
+        (Total, None),
+    ] {
+        let row = guide.lines().find(|line| line.starts_with(&format!("| `{}` |", period.as_str()))).unwrap();
+        let percent: i64 = row.split(['|', '%']).nth(2).unwrap().trim().parse().unwrap();
+        let house = House::new();
+        {
+            let ledger = house.ledger().await;
+            set(&ledger, "agent:a", period, NanoUsd, 100_000).await;
+            ledger.reserve(&payer(), usd(50)).await.unwrap().settle(usd(20));
+            // Dies here.
+        }
+        let ledger = house.ledger().await;
+        let lost = ledger.standing(None).await.unwrap().remove(0).forfeited;
+        assert_eq!(lost, 1_000 * percent, "{row}");
+        let refused = async |amount: i64| ledger.reserve(&payer(), usd(amount)).await.err().map(|fault| fault.code);
+        assert_eq!(refused(100_001 - lost).await, Some(Code::BUDGET_EXCEEDED), "{row}");
+        match next {
+            Some(next) => house.clock.advance(next),
+            None => {
+                house.clock.advance(Duration::from_secs(400 * 86_400));
+                assert_eq!(refused(100_001 - lost).await, Some(Code::BUDGET_EXCEEDED), "a total has no next period");
+                assert!(row.contains("never"), "{row}");
+                set(&ledger, "agent:a", period, NanoUsd, 100_000 + lost).await;
+            }
+        }
+        assert_eq!(refused(100_000).await, None, "{row}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Applies and reverts. Runs inside the caller's transaction, which both databases take back whole.
 
+use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result, Timestamp};
 
 use super::{Migration, State, history, judge, state, text};
@@ -17,6 +18,7 @@ pub(crate) fn up(conn: &Conn<'_>, known: &'static [Migration], now: Timestamp) -
         conn.execute_script(&text::common(dialect, migration.up))?;
         conn.execute_script(text::addendum(dialect, migration))?;
         history::remember(conn, migration, now)?;
+        hit(Point::StoreMigrationApplied);
     }
     let applied = before.pending.iter().map(|migration| migration.number).collect();
     Ok((applied, state(conn, known)?))
@@ -48,6 +50,7 @@ pub(crate) fn down(conn: &Conn<'_>, known: &'static [Migration], target: i64) ->
             Dialect::Postgres => migration.down_postgres,
         })?;
         history::forget(conn, migration.number)?;
+        hit(Point::StoreMigrationReverted);
     }
     Ok(steps.iter().map(|migration| migration.number).collect())
 }

@@ -18,11 +18,7 @@ use std::{
 use agentos_base::Ambient;
 use agentos_types::{Fault, Result, notify::Notice};
 use futures_util::future::{Either, select};
-use tokio::{
-    runtime::Builder,
-    sync::{broadcast, oneshot},
-    time::sleep,
-};
+use tokio::{runtime::Builder, sync::oneshot, time::sleep};
 use tokio_postgres::{AsyncMessage, Connection, Error, tls::TlsStream};
 
 use super::{
@@ -30,6 +26,7 @@ use super::{
     hints,
     link::{PAUSE_FIRST_MS, PAUSE_MAX_MS},
 };
+use crate::bell::Bell;
 
 /// A start waits this long for the ear, so that nothing is said between the start and the first word heard. It goes on
 /// without it.
@@ -44,7 +41,7 @@ pub(crate) struct Listener {
 struct Ear {
     target: Target,
     ambient: Ambient,
-    notices: broadcast::Sender<Notice>,
+    bell: Bell,
     /// Process of the database that serves our own writer: what it says, our subscribers know already.
     own: Arc<AtomicI32>,
     /// Told when the first attempt is over.
@@ -53,17 +50,12 @@ struct Ear {
 }
 
 impl Listener {
-    pub(crate) fn start(
-        target: &Target,
-        ambient: &Ambient,
-        notices: broadcast::Sender<Notice>,
-        own: Arc<AtomicI32>,
-    ) -> Result<Self> {
+    pub(crate) fn start(target: &Target, ambient: &Ambient, bell: Bell, own: Arc<AtomicI32>) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Fault::internal)?;
         let (stop, stopped) = oneshot::channel();
         let (first, tried) = mpsc::channel();
         let (target, ambient) = (target.clone(), ambient.clone());
-        let ear = Ear { target, ambient, notices, own, first: Some(first), failures: 0 };
+        let ear = Ear { target, ambient, bell, own, first: Some(first), failures: 0 };
         let listen = move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -108,7 +100,7 @@ impl Ear {
     /// From the connection to its loss.
     async fn session(&mut self) -> Result<(), Error> {
         let (client, connection) = self.target.config.connect(self.target.tls.clone()).await?;
-        let hearing = pin!(hear(connection, self.notices.clone(), self.own.clone()));
+        let hearing = pin!(hear(connection, self.bell.clone(), self.own.clone()));
         let asking = pin!(async {
             let begin = format!("SET idle_session_timeout = 0; LISTEN {}", hints::CHANNEL);
             client.batch_execute(&begin).await
@@ -124,18 +116,14 @@ impl Ear {
         match self.first.take() {
             // Nobody can have subscribed before.
             Some(first) => drop(first.send(())),
-            None => drop(self.notices.send(Notice::Missed)),
+            None => self.bell.ring(Notice::Missed),
         }
         hearing.await
     }
 }
 
 /// Passes on what others say until the connection ends.
-async fn hear<S, T>(
-    mut connection: Connection<S, T>,
-    notices: broadcast::Sender<Notice>,
-    own: Arc<AtomicI32>,
-) -> Result<(), Error>
+async fn hear<S, T>(mut connection: Connection<S, T>, bell: Bell, own: Arc<AtomicI32>) -> Result<(), Error>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: TlsStream + Unpin,
@@ -146,7 +134,7 @@ where
                 if said.channel() == hints::CHANNEL && said.process_id() != own.load(Ordering::SeqCst) =>
             {
                 // Nobody listening is no error.
-                hints::notices(said.payload()).into_iter().for_each(|notice| drop(notices.send(notice)));
+                hints::notices(said.payload()).into_iter().for_each(|notice| bell.ring(notice));
             }
             _ => {}
         }

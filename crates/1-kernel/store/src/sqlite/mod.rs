@@ -1,10 +1,12 @@
 //! The embedded database: how a file is opened, and what its errors mean to a caller.
 
+mod checkpoint;
 mod copy;
 
 use std::{path::Path, time::Duration};
 
 use agentos_types::{Code, Fault, Result};
+pub(crate) use checkpoint::Checkpointer;
 pub(crate) use copy::{bytes, copy};
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 

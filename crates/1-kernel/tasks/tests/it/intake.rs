@@ -28,7 +28,7 @@ async fn a_submission_is_durable_audited_announced_and_has_its_first_event() {
     assert_eq!((events[0].seq, events[0].kind.as_str()), (1, "state"));
     assert_eq!(events[0].data, json!({"state": "submitted"}));
     assert_eq!(bench.last("task.submit").task, Some(task.id.clone()));
-    let expected = vec![Notice::TaskEvents(task.id), Notice::WorkFor(echo()), Notice::Audit];
+    let expected = vec![Notice::TaskEvents(task.id), Notice::WorkFor(echo())];
     assert_eq!(drain(&mut notices), expected);
 }
 

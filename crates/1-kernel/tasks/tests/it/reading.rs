@@ -130,6 +130,29 @@ async fn events_of_a_task_have_no_gaps_under_concurrency() {
 }
 
 #[tokio::test]
+async fn a_page_of_large_events_is_short_and_never_empty() {
+    let bench = bench().await;
+    let claimed = bench.working().await;
+    let id = &claimed.task.id;
+    let first = bench.tasks.events(id, 0, 500).await.unwrap().last().unwrap().seq;
+    // Two fill a page; one alone is larger than most; small ones come together.
+    for size in [600_000, 600_000, 600_000, 1_040_000, 1_040_000, 10, 10, 10] {
+        let (tasks, task, text) = (bench.tasks.clone(), id.clone(), "x".repeat(size));
+        bench.store.write(move |tx| tasks.append_event(tx, &task, "notify", &json!(text))).await.unwrap();
+    }
+    let (mut after, mut pages) = (first, Vec::new());
+    loop {
+        let page = bench.tasks.events(id, after, 500).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert_eq!(page.iter().map(|event| event.seq).collect::<Vec<_>>(), (after + 1..=last.seq).collect::<Vec<_>>());
+        pages.push(page.len());
+        after = last.seq;
+    }
+    assert_eq!((pages, after), (vec![2, 2, 4], first + 8));
+    assert_eq!(bench.tasks.events(id, first + 5, 2).await.unwrap().len(), 2, "the limit holds as well");
+}
+
+#[tokio::test]
 async fn an_event_for_an_unknown_task_is_refused() {
     let bench = bench().await;
     let (tasks, id) = (bench.tasks.clone(), bench.ambient.task_id());

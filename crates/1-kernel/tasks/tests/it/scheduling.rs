@@ -198,7 +198,7 @@ async fn agents_manage_their_own_schedules_in_the_monitors_transaction() {
         let gone = bench.store.write(move |tx| tasks.delete_schedule(tx, &by, &echo(), "mine")).await;
         assert_eq!(gone, Ok(existed));
     }
-    assert_eq!(drain(&mut notices), [Notice::Schedules, Notice::Audit]);
+    assert_eq!(drain(&mut notices), [Notice::Schedules]);
     assert_eq!(bench.last("schedule.delete").actor, actor);
     assert_eq!(bench.tasks.get_schedule(&put.id).await.unwrap_err().code, Code::SCHEDULE_NOT_FOUND);
     assert_eq!(bench.tasks.remove_schedule(&person(), &put.id).await.unwrap_err().code, Code::SCHEDULE_NOT_FOUND);

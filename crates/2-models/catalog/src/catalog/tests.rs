@@ -66,3 +66,14 @@ fn windows_and_capabilities_are_known() {
     let embedding = catalog.facts(Family::Openai, "text-embedding-3-small").unwrap();
     assert_eq!(embedding.mode, Mode::Embedding);
 }
+
+/// Every name with what the snapshot itself says of it.
+pub(crate) fn as_vendored() -> Vec<(String, Capabilities)> {
+    let file: File<'static> = serde_json::from_str(VENDORED).unwrap();
+    let rows = file.families.into_values().flat_map(|rows| serde_json::from_str::<Vec<Row>>(rows.get()).unwrap());
+    rows.flat_map(|row| {
+        let said = row.capabilities();
+        row.names.into_iter().map(move |name| (name, said))
+    })
+    .collect()
+}

@@ -25,6 +25,7 @@ mod azure;
 mod bedrock;
 mod budgets;
 mod continuing;
+mod endings;
 mod failover;
 mod hard;
 mod hedges;

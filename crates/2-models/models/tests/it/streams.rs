@@ -120,17 +120,6 @@ async fn a_client_that_leaves_stops_the_provider_and_pays_for_what_came() {
 }
 
 #[tokio::test]
-async fn the_last_event_waits_for_the_record() {
-    let sent = [chunk("h").as_str(), &finish(), &usage(), DONE].concat();
-    let provider = Provider::start(vec![Play::Events(pieces(&[&sent]))]).await;
-    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
-    *house.log.refuses.lock().unwrap() = Some("outcome");
-    let text = streamed(house.chat(hello(true)).await).await;
-    assert!(text.starts_with(&chunk("h")) && !text.contains("[DONE]"), "{text}");
-    assert!(text.contains("AOS-1405"), "{text}");
-}
-
-#[tokio::test]
 async fn a_stream_of_another_protocol_is_told_in_the_clients() {
     let event = |kind: &str, body: Value| format!("event: {kind}\ndata: {body}\n\n");
     let sent = [

@@ -17,6 +17,8 @@ pub struct Tap {
     figures: Option<Figures>,
     /// The last figures of a stream came, or the answer was whole.
     final_figures: bool,
+    /// The reason to stop came.
+    stopped: bool,
     delivered: u64,
     tier: Tier,
 }
@@ -43,6 +45,8 @@ struct Delta<'a> {
     thinking: Option<Cow<'a, str>>,
     #[serde(borrow)]
     partial_json: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    stop_reason: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +115,7 @@ impl Tap {
             },
             "message_delta" => {
                 self.final_figures |= event.usage.is_some();
+                self.stopped |= event.delta.is_some_and(|delta| delta.stop_reason.is_some());
                 match self.update(event.usage) {
                     Ok(()) => Told::Usage,
                     Err(Unreadable) => Told::Malformed,
@@ -143,6 +148,11 @@ impl Tap {
     /// What it said at the beginning of a stream: the input is right, the output is not yet.
     pub fn usage_so_far(&self) -> Option<Usage> {
         self.figures.map(|figures| figures.usage())
+    }
+
+    /// Nothing but the end of the stream is to come.
+    pub fn is_ending(&self) -> bool {
+        self.stopped
     }
 
     /// Bytes of the answer that went by, thoughts and arguments included.

@@ -22,6 +22,9 @@ struct Body<'a> {
 
 #[derive(Deserialize)]
 struct Choice<'a> {
+    /// Raw: it only tells choices apart.
+    #[serde(borrow, default)]
+    index: Option<&'a RawValue>,
     #[serde(borrow, default)]
     delta: Option<Said<'a>>,
     #[serde(borrow, default)]
@@ -48,6 +51,17 @@ struct Said<'a> {
     function_call: Option<&'a RawValue>,
     #[serde(borrow, default)]
     tool_calls: Option<&'a RawValue>,
+}
+
+impl Choice<'_> {
+    /// Some servers write an empty reason into each chunk that has none.
+    fn ends(&self) -> bool {
+        self.finish_reason.is_some_and(|reason| !matches!(reason.get(), "null" | r#""""#))
+    }
+
+    fn index(&self) -> u32 {
+        self.index.map_or(Some(0), |index| index.get().parse().ok()).unwrap_or(u32::MAX)
+    }
 }
 
 impl Said<'_> {
@@ -109,7 +123,9 @@ fn take(state: &mut State, usage: Option<&Figures>, choices: &[Choice<'_>]) {
     if let Some(usage) = usage.and_then(Figures::usage) {
         state.usage = Some(usage);
     }
-    for said in choices.iter().filter_map(|choice| choice.delta.as_ref().or(choice.message.as_ref())) {
-        state.delivered = state.delivered.saturating_add(said.size());
+    for choice in choices {
+        let size = choice.delta.as_ref().or(choice.message.as_ref()).map_or(0, Said::size);
+        state.delivered = state.delivered.saturating_add(size);
+        state.choices.told(choice.index(), size > 0, choice.ends());
     }
 }

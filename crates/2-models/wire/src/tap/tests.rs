@@ -135,3 +135,64 @@ fn the_tier_that_served_is_the_one_that_was_told_last() {
     );
     assert_eq!(tap.tier(), Some("priority"));
 }
+
+#[test]
+fn the_reason_to_stop_is_told_before_the_end() {
+    let check = |protocol: Protocol, expected: &[(&str, bool)]| {
+        let (mut tap, mut scanner) = (Tap::new(protocol), Scanner::default());
+        for (data, is_ending) in expected {
+            scanner.push(format!("data: {data}\n\n").as_bytes());
+            let _ = tap.frame(&scanner.next_frame().unwrap().unwrap());
+            assert_eq!(tap.is_ending(), *is_ending, "{protocol}: {data}");
+        }
+    };
+    let choice = |index: u32, said: &str, reason: &str| {
+        format!(r#"{{"choices":[{{"index":{index},"delta":{{{said}}},"finish_reason":{reason}}}]}}"#)
+    };
+    let says = r#""content":"x""#;
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+    check(
+        Protocol::Chat,
+        &[
+            (&choice(0, says, "null"), false),
+            (&choice(1, says, r#""""#), false),
+            (&choice(1, "", r#""length""#), false),
+            (&choice(0, says, r#""stop""#), true),
+            // Figures, and what filters say.
+            (&choice(0, "", "null"), true),
+            (usage, true),
+            // It begins late.
+            (&choice(2, says, "null"), false),
+            (&choice(2, "", r#""stop""#), true),
+            ("[DONE]", true),
+        ],
+    );
+    let without_index = r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#;
+    check(Protocol::Chat, &[(without_index, true)]);
+    // What this one calls an end is none.
+    check(Protocol::Chat, &[(&choice(0, says, r#""stop""#), true), (&choice(0, says, r#""stop""#), false)]);
+    check(Protocol::Chat, &[(&choice(128, "", r#""stop""#), false), ("[DONE]", true)]);
+    check(
+        Protocol::Messages,
+        &[
+            (r#"{"type":"content_block_delta","delta":{"text":"x"}}"#, false),
+            (r#"{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":1}}"#, false),
+            (r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}"#, true),
+            (r#"{"type":"message_stop"}"#, true),
+        ],
+    );
+    check(
+        Protocol::Gemini,
+        &[
+            (r#"{"candidates":[{"index":0,"content":{"parts":[{"text":"x"}]}}]}"#, false),
+            (r#"{"candidates":[{"index":0,"finishReason":"STOP"}]}"#, true),
+        ],
+    );
+    check(
+        Protocol::Responses,
+        &[
+            (r#"{"type":"response.output_item.done"}"#, false),
+            (r#"{"type":"response.completed","response":{"status":"completed"}}"#, true),
+        ],
+    );
+}

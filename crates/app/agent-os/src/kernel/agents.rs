@@ -19,6 +19,8 @@ use super::{ServerKernel, budgets, page};
 /// Verify ▸ compile grants ▸ install the files ▸ hand to the supervisor. A refusal is recorded with its code.
 pub(super) async fn deploy(kernel: &ServerKernel, context: &Context, body: DeployAgent) -> Result<Agent> {
     let shown = body.package.clone();
+    // From the first file to the row that names it: nobody takes it away in between.
+    let _installing = kernel.installing.read().await;
     match verify_and_install(kernel, body).await {
         Ok(deployment) => hand_over(kernel, context, deployment).await,
         Err(fault) => {

@@ -6,6 +6,7 @@ pub mod budgets;
 mod log_life;
 mod metrics;
 mod models;
+pub mod packages;
 pub mod retention;
 mod status;
 mod tokens;
@@ -64,6 +65,7 @@ pub struct ServerKernel {
     pub tokens: Tokens,
     pub secrets: Secrets,
     pub retention: Retention,
+    pub installing: packages::Installing,
     pub audit: AuditLog,
     pub upkeep: Upkeep,
     /// Held while the key of the log is changed.
@@ -368,6 +370,10 @@ impl Kernel for ServerKernel {
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.store.subscribe()
+    }
+
+    fn subscribe_audit(&self) -> broadcast::Receiver<Notice> {
+        self.store.subscribe_audit()
     }
 }
 

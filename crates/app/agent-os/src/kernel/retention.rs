@@ -9,13 +9,13 @@ use agentos_tasks::retention::{self, Kind, Pass, Policy, Pruner, Rows, Status};
 use agentos_types::{Result, Timestamp};
 use async_trait::async_trait;
 
-use super::ServerKernel;
+use super::{ServerKernel, packages::Packages};
 
 /// Answers of models that ended so long ago. Nobody is given one from the moment of its end.
 const ENDED_ANSWER_DAYS: u64 = 1;
 
 /// All pruners, in the order in which they run. A component that has something to prune adds its line.
-pub fn pruners(policy: &Policy, log: Option<LogDays>) -> Vec<Box<dyn Pruner>> {
+pub fn pruners(policy: &Policy, log: Option<LogDays>, packages: Packages) -> Vec<Box<dyn Pruner>> {
     let days = policy.credential_days;
     let mut list = retention::pruners(policy);
     list.push(Box::new(Rows {
@@ -42,6 +42,7 @@ pub fn pruners(policy: &Policy, log: Option<LogDays>) -> Vec<Box<dyn Pruner>> {
         count: agentos_models::count_old_decisions,
         take: agentos_models::prune_old_decisions,
     }));
+    list.push(Box::new(packages));
     list.extend(log.map(|log| Box::new(log) as Box<dyn Pruner>));
     list.push(retention::last());
     list

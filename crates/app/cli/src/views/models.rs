@@ -1,13 +1,13 @@
 //! Models and providers.
 
-use agentos_api::model_admin::{ModelEntry, ModelList, ModelTest, ProviderInfo, ProviderKeyTest, ShutLane};
+use agentos_api::model_admin::{ModelEntry, ModelList, ModelProbe, ModelTest, ProviderInfo, ProviderKeyTest, ShutLane};
 use agentos_types::budget::usd;
 
 use super::{View, optional_time};
 
 impl View for ModelEntry {
     const COLUMNS: &'static [&'static str] =
-        &["model", "state", "window", "usd in/out", "first byte", "errors", "answers"];
+        &["model", "state", "window", "usd in/out", "first byte", "errors", "probe", "answers"];
 
     fn cells(&self) -> Vec<String> {
         let health = self.health.as_ref();
@@ -18,6 +18,7 @@ impl View for ModelEntry {
             self.price.as_ref().map(|price| format!("{} / {}", price.input, price.output)).unwrap_or_default(),
             health.and_then(|health| health.first_byte_us).map(milliseconds).unwrap_or_default(),
             health.map(|health| permille(health.errors_permille)).unwrap_or_default(),
+            self.probe.as_ref().map(probed).unwrap_or_default(),
             match &self.policy {
                 Some(policy) => format!("{policy}: {}", self.targets.join(", ")),
                 None => self.capabilities.join(", "),
@@ -51,10 +52,7 @@ impl View for ModelEntry {
             ("first byte", health.and_then(|health| health.first_byte_us).map(milliseconds).unwrap_or_default()),
             ("errors", health.map(|health| permille(health.errors_permille)).unwrap_or_default()),
             ("in flight", health.map(|health| health.in_flight.to_string()).unwrap_or_default()),
-            (
-                "looked at",
-                self.probe.as_ref().map(|probe| format!("{} {}", probe.outcome, probe.at)).unwrap_or_default(),
-            ),
+            ("probe", self.probe.as_ref().map(|probe| format!("{}, {}", probed(probe), probe.at)).unwrap_or_default()),
         ]
     }
 }
@@ -72,6 +70,16 @@ fn state(model: &ModelEntry) -> String {
             .collect::<Vec<_>>()
             .join(", "),
     }
+}
+
+/// What came of the last look at the provider's list of models, and how long ago.
+fn probed(probe: &ModelProbe) -> String {
+    let ago = match probe.age_s {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3_600),
+    };
+    format!("{} {ago} ago", probe.outcome)
 }
 
 fn milliseconds(us: u64) -> String {
@@ -148,5 +156,33 @@ impl View for ProviderKeyTest {
 
     fn key(&self) -> String {
         self.secret.clone().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentos_types::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_listing_tells_what_came_of_the_last_probe_and_when() {
+        let at = ModelEntry::COLUMNS.iter().position(|column| *column == "probe").unwrap();
+        let model = |outcome: &str, age_s| ModelEntry {
+            probe: Some(ModelProbe { at: Timestamp::ZERO, age_s, outcome: outcome.into() }),
+            ..ModelEntry::default()
+        };
+        for (outcome, age_s, expected) in [
+            ("answered", 0, "answered 0 s ago"),
+            ("failed", 119, "failed 119 s ago"),
+            ("failed", 120, "failed 2 min ago"),
+            ("unsupported", 7_200, "unsupported 2 h ago"),
+        ] {
+            assert_eq!(model(outcome, age_s).cells()[at], expected);
+            let fields = model(outcome, age_s).fields();
+            let shown = &fields.iter().find(|(name, _)| *name == "probe").unwrap().1;
+            assert!(shown.starts_with(&format!("{expected}, 1970")), "{shown}");
+        }
+        assert_eq!(ModelEntry::default().cells()[at], "");
     }
 }

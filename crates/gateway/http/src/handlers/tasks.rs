@@ -143,7 +143,7 @@ pub(crate) struct EventsQuery {
     /// Only events after this sequence number; 0 when absent. For a stream, `Last-Event-ID` goes before it.
     #[param(minimum = 0)]
     after_seq: Option<i64>,
-    /// Items in one JSON answer, 1 to 500; 50 when absent. A stream has no limit.
+    /// Items in one JSON answer, 1 to 500; 50 when absent; fewer where they are large, and none at the end. A stream has no limit.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
 }

@@ -38,8 +38,7 @@ impl IntoResponse for Refusal {
 }
 
 /// Catches panics, so that the connection survives them, and turns every failure into its document.
-pub(crate) async fn problems(request: Request, next: Next) -> Response {
-    let request_id = request.extensions().get::<RequestId>().cloned();
+pub(super) async fn problems(request: Request, request_id: &RequestId, next: Next) -> Response {
     let protocol = told::protocol_of(request.uri(), request.headers());
     let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
@@ -47,7 +46,7 @@ pub(crate) async fn problems(request: Request, next: Next) -> Response {
     };
     let fault = response.extensions_mut().remove::<Arc<Fault>>();
     match fault.or_else(|| foreign_refusal(&response)) {
-        Some(fault) => document(&fault, request_id, protocol),
+        Some(fault) => document(&fault, Some(request_id.clone()), protocol),
         None => response,
     }
 }

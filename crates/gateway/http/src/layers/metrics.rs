@@ -1,14 +1,12 @@
 //! The gateway's own series. Labels come from the route table and fixed words alone, so a caller cannot grow them.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use agentos_base::names::{self, Metric};
-use agentos_types::Fault;
+use agentos_types::{Fault, Timestamp};
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{Method, StatusCode},
-    middleware::Next,
-    response::Response,
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -110,17 +108,25 @@ fn prometheus_text(open_metrics: &str) -> String {
     page
 }
 
-/// Counts and times one request.
-pub(crate) async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let started_at = shared.ambient.now();
-    let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str()));
-    let method = method_label(request.method());
-    let response = next.run(request).await;
-    let elapsed = shared.ambient.now().since(started_at);
-    let labels = RequestLabels { route, method, status: status_class(response.status()) };
-    shared.metrics.requests.get_or_create(&labels).inc();
-    shared.metrics.durations.get_or_create(&RouteLabels { route }).observe(elapsed.as_secs_f64());
-    response
+/// A request under way, to be counted and timed.
+pub(super) struct Timed {
+    started_at: Timestamp,
+    route: &'static str,
+    method: &'static str,
+}
+
+impl Timed {
+    pub fn begin(shared: &Shared, request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str()));
+        Self { started_at: shared.ambient.now(), route, method: method_label(request.method()) }
+    }
+
+    pub fn end(self, shared: &Shared, status: StatusCode) {
+        let Self { started_at, route, method } = self;
+        let elapsed = shared.ambient.now().since(started_at);
+        shared.metrics.requests.get_or_create(&RequestLabels { route, method, status: status_class(status) }).inc();
+        shared.metrics.durations.get_or_create(&RouteLabels { route }).observe(elapsed.as_secs_f64());
+    }
 }
 
 /// What stands for a path and a method that are not in the table.

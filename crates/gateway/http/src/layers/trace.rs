@@ -4,17 +4,14 @@
 //! A caller's decision to record stands, but not that of a stranger: without a token nobody makes this server record more
 //! than its own ratio, or a flood of refused requests would crowd out the spans of real ones.
 
-use std::sync::Arc;
-
 use agentos_base::{
     names,
-    trace::{Kind, Scope, Span, TraceContext, scoped},
+    trace::{Kind, Scope, Span, TraceContext},
 };
-use agentos_types::RequestId;
+use agentos_types::{RequestId, Timestamp};
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
-    middleware::Next,
     response::Response,
 };
 
@@ -28,29 +25,6 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Asked every few seconds by machines; a trace of it tells nothing.
 const UNTRACED: [&str; 3] = ["/live", "/ready", "/metrics"];
 
-pub(crate) async fn follow(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
-    let parent = given(request.headers());
-    let context = parent.map_or_else(|| shared.ambient.root(), |parent| parent.child(&shared.ambient));
-    let request_id = request.extensions().get::<RequestId>().map(ToString::to_string);
-    let seen = Seen {
-        started_at: shared.ambient.now(),
-        route: request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str())),
-        method: method_label(request.method()),
-        parent,
-        request_id: request_id.clone(),
-    };
-    request.extensions_mut().insert(context);
-    let mut response = scoped(Scope { request_id, context: Some(context) }, next.run(request)).await;
-    let context = seen.decided(&shared, context, response.status());
-    if shared.ambient.tracer().wants(&context) {
-        shared.ambient.tracer().record(seen.span(&shared, context, response.status()));
-    }
-    if let Ok(value) = HeaderValue::from_str(&context.to_string()) {
-        response.headers_mut().insert(TRACEPARENT, value);
-    }
-    response
-}
-
 /// The one context of the request. Two headers are none: nobody could say which counts.
 fn given(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all(TRACEPARENT).iter();
@@ -58,17 +32,49 @@ fn given(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::parse(value.to_str().ok()?)
 }
 
-/// What the span says, kept until the response is there.
-struct Seen {
-    started_at: agentos_types::Timestamp,
+/// What the span of a request under way says.
+pub(super) struct Seen {
+    context: TraceContext,
+    started_at: Timestamp,
     route: &'static str,
     method: &'static str,
     parent: Option<TraceContext>,
-    request_id: Option<String>,
+    request_id: String,
 }
 
 impl Seen {
-    fn decided(&self, shared: &Shared, context: TraceContext, status: StatusCode) -> TraceContext {
+    /// Leaves the request's context in its extensions.
+    pub fn begin(shared: &Shared, request: &mut Request, request_id: &RequestId) -> Self {
+        let parent = given(request.headers());
+        let context = parent.map_or_else(|| shared.ambient.root(), |parent| parent.child(&shared.ambient));
+        request.extensions_mut().insert(context);
+        Self {
+            context,
+            started_at: shared.ambient.now(),
+            route: request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str())),
+            method: method_label(request.method()),
+            parent,
+            request_id: request_id.to_string(),
+        }
+    }
+
+    /// What the log lines of the request name.
+    pub fn scope(&self) -> Scope {
+        Scope { request_id: Some(self.request_id.clone()), context: Some(self.context) }
+    }
+
+    pub fn end(self, shared: &Shared, response: &mut Response) {
+        let context = self.decided(shared, response.status());
+        if shared.ambient.tracer().wants(&context) {
+            shared.ambient.tracer().record(self.span(shared, context, response.status()));
+        }
+        if let Ok(value) = HeaderValue::from_str(&context.to_string()) {
+            response.headers_mut().insert(TRACEPARENT, value);
+        }
+    }
+
+    fn decided(&self, shared: &Shared, status: StatusCode) -> TraceContext {
+        let context = self.context;
         let refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS, StatusCode::METHOD_NOT_ALLOWED];
         let is_stranger = self.route == UNMATCHED || PUBLIC_ROUTES.contains(&self.route) || refused.contains(&status);
         if UNTRACED.contains(&self.route) {
@@ -89,9 +95,7 @@ impl Seen {
         if self.route != UNMATCHED {
             span = span.text(names::HTTP_ROUTE, self.route);
         }
-        if let Some(id) = self.request_id {
-            span = span.text(names::REQUEST_ID, id);
-        }
+        span = span.text(names::REQUEST_ID, self.request_id);
         span.parent_is_remote = true;
         span
     }

@@ -140,7 +140,8 @@ async fn batch(shared: &Shared, number: u64, subscription: &mut Subscription) ->
     match subscription {
         Subscription::Task { id, after_seq, is_due } => {
             let events = shared.kernel.task_events(id, *after_seq, BATCH_MAX).await?;
-            *is_due = events.len() >= BATCH_MAX;
+            // Of large ones fewer come at once: only an empty page is the last.
+            *is_due = !events.is_empty();
             *after_seq = events.last().map_or(*after_seq, |event| event.seq);
             let push = |event| json!({ "type": "event", "subscription": number, "event": event }).to_string();
             Ok(events.into_iter().map(push).collect())

@@ -1,12 +1,11 @@
 //! Connections that were caught on their way to a provider: the operations of models behind its own paths, nothing else of it,
 //! and the same limits and ends as at the loopback.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use agentos_api::models::{ModelCaller, ModelOperation};
-use agentos_base::{Ambient, Background, Room};
 use agentos_gateway::{CapturedHost, Captures, DoorCounts, ModelEdge};
-use agentos_types::{Code, InstanceId};
+use agentos_types::Code;
 use agentos_wire::Protocol;
 use serde_json::{Value, json};
 use tokio::{
@@ -16,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{harness::PATIENCE, models::ScriptedModels, samples};
+use crate::{door, harness::PATIENCE, models::ScriptedModels, samples};
 
 struct Caught {
     models: Arc<ScriptedModels>,
@@ -26,25 +25,9 @@ struct Caught {
 }
 
 fn caught() -> Caught {
-    let models = ScriptedModels::new();
-    let (ambient, _) = Ambient::fake(1, samples::NOW);
-    let edge = ModelEdge {
-        models: models.clone(),
-        ambient,
-        background: Background::default(),
-        body_bytes_max: 64 * 1024,
-        room: Room::new(100 * 1024),
-        request_timeout: Duration::from_millis(500),
-        counts: Arc::default(),
-    };
-    let who = || ModelCaller::Agent {
-        agent: samples::agent_name(),
-        instance: InstanceId::generate(samples::NOW, 3),
-        task: Some(samples::task_id(1)),
-        step: None,
-    };
+    let (models, edge) = door::edge();
     let until = CancellationToken::new();
-    let captures = edge.captures(Arc::new(who), until.clone());
+    let captures = edge.captures(door::agent(), until.clone());
     Caught { models, edge, captures, until }
 }
 

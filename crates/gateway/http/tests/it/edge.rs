@@ -1,11 +1,9 @@
 //! The edge inside of sandboxes: identity by the listener, the gateway's limits, and the end that the token brings.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use agentos_api::models::{ModelBody, ModelCaller, ModelOperation};
-use agentos_base::{Ambient, Background, Room};
-use agentos_gateway::ModelEdge;
-use agentos_types::{Code, InstanceId};
+use agentos_types::Code;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::{Client, RequestBuilder};
@@ -14,6 +12,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    door,
     harness::{PATIENCE, problem, until_closed},
     models::ScriptedModels,
     samples,
@@ -29,26 +28,10 @@ struct Inside {
 fn inside_at(address: &str) -> Inside {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let models = ScriptedModels::new();
-    let (ambient, _) = Ambient::fake(1, samples::NOW);
-    let edge = ModelEdge {
-        models: models.clone(),
-        ambient,
-        background: Background::default(),
-        body_bytes_max: 64 * 1024,
-        room: Room::new(100 * 1024),
-        request_timeout: Duration::from_millis(500),
-        counts: Arc::default(),
-    };
+    let (models, edge) = door::edge();
     let listener = std::net::TcpListener::bind(address).unwrap();
     let (address, until) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let who = || ModelCaller::Agent {
-        agent: samples::agent_name(),
-        instance: InstanceId::generate(samples::NOW, 3),
-        task: Some(samples::task_id(1)),
-        step: None,
-    };
-    edge.listen(listener, Arc::new(who), until.clone()).unwrap();
+    edge.listen(listener, door::agent(), until.clone()).unwrap();
     Inside { models, address, until, client: Client::builder().no_proxy().build().unwrap() }
 }
 

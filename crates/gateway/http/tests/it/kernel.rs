@@ -491,6 +491,10 @@ impl Kernel for FakeKernel {
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
     }
+
+    fn subscribe_audit(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
 }
 
 fn record(seq: i64) -> AuditRecord {

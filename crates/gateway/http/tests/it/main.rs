@@ -9,6 +9,8 @@ mod captured;
 #[cfg(test)]
 mod chats;
 #[cfg(test)]
+mod door;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod harness;

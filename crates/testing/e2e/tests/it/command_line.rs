@@ -1,6 +1,8 @@
 //! The command line as scripts use it: exit codes, streams, formats.
 
-use agentos_kit::{Package, TestOs};
+use std::os::unix::fs::MetadataExt;
+
+use agentos_kit::{Package, TestOs, eventually};
 use serde_json::json;
 
 #[tokio::test]
@@ -85,4 +87,41 @@ async fn detached_up_and_down() {
     assert!(again.code != 0 && again.stderr.contains("AOS-1101"), "{}", again.stderr);
     os.cli_ok(&["down"]).await;
     assert_eq!(os.cli(&["status"]).await.code, 3);
+}
+
+#[tokio::test]
+async fn the_log_of_a_detached_server_is_set_aside_and_a_bounded_number_kept() {
+    const BYTES_MAX: u64 = 8_192;
+    let mut os = TestOs::initialised().await;
+    for (name, value) in [("LEVEL", "debug"), ("FILE_BYTES_MAX", &BYTES_MAX.to_string()), ("FILES_MAX", "2")] {
+        os.set_env(&format!("AGENT_OS_LOG_{name}"), value);
+    }
+    os.cli_ok(&["up", "--port", "0", "--detach"]).await;
+    let inode = || std::fs::metadata(os.home().join("server.log.1")).map_or(0, |found| found.ino());
+    let (client, unknown) = (os.client(), "task_01J9ZQ3V4W5X6Y7Z8A9B0C1D2E".parse().unwrap());
+    for _ in 0..4 {
+        let before = inode();
+        eventually("another log set aside", || async {
+            // Each refused request is a line.
+            assert!(client.get_task(&unknown).await.is_err());
+            if inode() == before { Err("not yet") } else { Ok(()) }
+        })
+        .await;
+    }
+    os.cli_ok(&["down"]).await;
+    let names: Vec<String> = std::fs::read_dir(os.home())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("server.log"))
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        let text = std::fs::read_to_string(os.home().join(&name)).unwrap();
+        // One line more than its size at the most; whole lines in each.
+        let last = text.lines().last().map_or(0, str::len) as u64;
+        assert!(
+            text.len() as u64 <= BYTES_MAX + last + 1 && (text.is_empty() || text.ends_with('\n')),
+            "{name}: {text}"
+        );
+    }
 }

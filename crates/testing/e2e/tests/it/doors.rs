@@ -2,5 +2,6 @@
 
 mod hostile;
 mod probes;
+mod readers;
 mod slots;
 mod wire;

@@ -1,7 +1,7 @@
 //! Retention as an operator meets it: what is shown, what a run does, who may ask for one.
 
 use agentos_kit::{Package, ShiftedClock, TestOs};
-use agentos_types::Code;
+use agentos_types::{Code, agent::AgentState};
 use serde_json::{Value, json};
 
 const DAY_S: i64 = 86_400;
@@ -106,5 +106,57 @@ async fn days_of_the_audit_log_go_with_a_run_unless_they_go_by_hand() {
     let oldest = os.cli_json(&["audit", "query", "--ascending", "--limit", "1"]).await;
     let oldest = oldest["items"].as_array().or_else(|| oldest.as_array()).cloned().unwrap();
     assert!(oldest[0]["seq"].as_i64().unwrap() > 0, "{oldest:?}");
+    assert_eq!(os.cli_json(&["audit", "verify"]).await["valid"], true);
+}
+
+/// After a run, those of all runs: the daily one may have come first.
+async fn packages_pruned(os: &TestOs) -> i64 {
+    let run = os.cli_json(&["retention", "run", "--wait"]).await;
+    rows(&run["counts"], "packages", "rows_total")
+}
+
+#[tokio::test]
+async fn packages_that_nobody_needs_go_and_those_of_a_restored_backup_stay() {
+    let clock = ShiftedClock::new();
+    let mut os = TestOs::bare(&[("PACKAGE_RETENTION_DAYS", "30")]);
+    for (name, value) in clock.environment() {
+        os.set_env(name, &value);
+    }
+    os.cli_ok(&["init"]).await;
+    os.up().await;
+    let packages = os.home().join("packages");
+    let there = |name: &str| packages.join(name).is_dir();
+    os.deploy(&Package::echo("echo", "")).await;
+    os.deploy(&Package::echo("other", "")).await;
+    // As a deployment leaves it that was refused after its files were there; and what is nobody's package.
+    std::fs::create_dir_all(packages.join("stranger/1.0.0")).unwrap();
+    std::fs::create_dir_all(packages.join("echo/notes")).unwrap();
+    std::os::unix::fs::symlink(packages.join("echo/1.0.0"), packages.join("echo/0.9.0")).unwrap();
+    clock.advance_s(20 * DAY_S);
+    os.deploy(&Package::echo("echo", "").with_version("2.0.0")).await;
+    assert_eq!(packages_pruned(&os).await, 0);
+    // Of the version before it is 29 days since it was replaced; nobody ever named the stranger's.
+    clock.advance_s(29 * DAY_S);
+    assert_eq!(packages_pruned(&os).await, 1);
+    assert!(there("echo/1.0.0") && there("echo/2.0.0") && !there("stranger"));
+    clock.advance_s(2 * DAY_S);
+    let preview = os.cli_json(&["retention", "run", "--dry-run"]).await;
+    assert_eq!(rows(&preview, "packages", "rows"), 1, "{preview}");
+    assert_eq!(packages_pruned(&os).await, 2);
+    assert!(!there("echo/1.0.0") && there("echo/2.0.0") && there("other/1.0.0") && there("echo/notes"));
+    assert!(packages.join("echo/0.9.0").is_symlink());
+    let records = os.cli_json(&["audit", "query", "--action", "package.prune"]).await;
+    let records = records["items"].as_array().or_else(|| records.as_array()).cloned().unwrap();
+    let named: Vec<&Value> = records.iter().map(|record| &record["resource"]).collect();
+    assert_eq!(named, [&json!("echo@1.0.0"), &json!("stranger@1.0.0")]);
+
+    os.cli_ok(&["agent", "terminate", "other"]).await;
+    os.agent_in(&"other".parse().unwrap(), &[AgentState::Terminated]).await;
+    clock.advance_s(31 * DAY_S);
+    assert_eq!(packages_pruned(&os).await, 3);
+    assert!(!there("other"), "its files may go, and its name comes back with a package");
+    os.deploy(&Package::echo("other", "").with_version("1.1.0")).await;
+    assert_eq!(os.run_task("other", json!({"action": "echo"})).await.state.as_str(), "completed");
+    assert_eq!(os.run_task("echo", json!({"action": "echo"})).await.state.as_str(), "completed");
     assert_eq!(os.cli_json(&["audit", "verify"]).await["valid"], true);
 }

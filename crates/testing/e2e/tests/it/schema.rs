@@ -1,6 +1,8 @@
 //! What an earlier program left is there for the present one: a stored installation of each released schema, upgraded and
 //! read through the product. And the commands that look at the schema and change it.
 
+mod crash;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

@@ -38,3 +38,26 @@ fn targets_of_the_makefile_call_scripts_that_exist() {
         .collect();
     expect_none(findings, "write the script or drop the target");
 }
+
+/// A name that no test has any more would leave nothing out, and what it stood for would fail or pass unseen.
+#[test]
+fn what_is_left_out_by_name_is_there() {
+    let script = fs::read_to_string(root().join("scripts/test.sh")).unwrap().replace("\\\n", " ");
+    let calls = script.lines().filter_map(|line| line.trim().strip_prefix("leave_out_by_name "));
+    let names: Vec<&str> = calls.flat_map(str::split_whitespace).collect();
+    assert!(names.len() >= 8, "{names:?}");
+    let tests: String = files("crates", &[".rs"]).into_iter().map(|file| file.text).collect();
+    let is_there = |name: &&str| tests.lines().any(|line| line.contains("fn ") && line.contains(*name));
+    let findings = names.into_iter().filter(|name| !is_there(name)).map(|name| format!("no test has '{name}'"));
+    expect_none(findings.collect(), "correct the name in scripts/test.sh");
+}
+
+/// A test that finds out by itself that it cannot be done passes without having tested.
+#[test]
+fn no_story_leaves_itself_out() {
+    let stories = ["crates/testing/e2e/tests", "crates/testing/wall/tests"].map(|path| files(path, &[".rs"]));
+    let says = |text: &str| ["left out: ", "skipped: ", "skipped for"].iter().any(|words| text.contains(words));
+    let findings: Vec<String> =
+        stories.into_iter().flatten().filter(|file| says(&file.text)).map(|file| file.path).collect();
+    expect_none(findings, "let it fail, and let scripts/test.sh leave it out by name, with a warning and counted");
+}

@@ -60,6 +60,20 @@ pub(super) const LOG: &[Setting] = &[
         "Shape of the log lines on standard error.",
     ),
     setting(
+        "log.file_bytes_max",
+        "AGENT_OS_LOG_FILE_BYTES_MAX",
+        range(0, 1 << 40),
+        "67108864",
+        "Size from which server.log of a detached server is set aside as server.log.1; 0 lets it grow.",
+    ),
+    setting(
+        "log.files_max",
+        "AGENT_OS_LOG_FILES_MAX",
+        range(1, 100),
+        "4",
+        "Files that are kept of those set aside; the oldest goes.",
+    ),
+    setting(
         "hardening.enforce",
         "ENFORCE_PRODUCTION_HARDENING",
         Kind::Boolean,
@@ -100,6 +114,13 @@ pub(super) const LOG: &[Setting] = &[
         range(0, 36_500),
         "365",
         "Days that ended tokens and replaced versions of secrets stay listed; 0 is for ever.",
+    ),
+    setting(
+        "retention.package_days",
+        "PACKAGE_RETENTION_DAYS",
+        range(0, 36_500),
+        "90",
+        "Days that a package which nobody needs any more stays, so that a restored backup finds its own; 0 is for ever.",
     ),
     setting(
         "retention.hour_utc",

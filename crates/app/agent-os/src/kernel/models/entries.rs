@@ -60,16 +60,21 @@ fn policy(policy: Policy) -> &'static str {
 struct Seen {
     health: Vec<HealthView>,
     probes: Vec<ProbeView>,
+    now: Timestamp,
 }
 
 impl Seen {
     fn of(router: &Router, now: Timestamp) -> Self {
-        Self { health: router.health(now), probes: router.probe_views() }
+        Self { health: router.health(now), probes: router.probe_views(), now }
     }
 
     fn probe(&self, provider: &str) -> Option<ModelProbe> {
         let own = self.probes.iter().filter(|view| view.provider == provider);
-        own.max_by_key(|view| view.at).map(|view| ModelProbe { at: view.at, outcome: view.probed.as_str().to_owned() })
+        own.max_by_key(|view| view.at).map(|view| ModelProbe {
+            at: view.at,
+            age_s: self.now.since(view.at).as_secs(),
+            outcome: view.probed.as_str().to_owned(),
+        })
     }
 }
 

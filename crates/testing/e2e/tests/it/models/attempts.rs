@@ -68,7 +68,10 @@ async fn an_idle_provider_is_looked_at_by_its_list_alone() {
         if shown["probe"]["outcome"] == "answered" { Ok(shown) } else { Err(shown) }
     })
     .await;
-    assert!(seen["probe"]["at"].is_i64(), "{seen}");
+    assert!(seen["probe"]["at"].is_i64() && seen["probe"]["age_s"].as_u64().is_some_and(|age| age < 600), "{seen}");
+    let listed = scene.os.cli_ok(&["model", "list"]).await;
+    let row = listed.lines().find(|line| line.starts_with("alpha/small")).unwrap();
+    assert!(row.contains("answered ") && row.contains(" ago"), "{listed}");
     assert!(server.generations().is_empty(), "a list is no generation");
     assert!(server.asked().iter().all(|asked| asked.path.ends_with("/models")));
     assert!(scene.records().await.is_empty(), "and no call");

@@ -1,7 +1,7 @@
 //! Several nodes on one database: what another one writes is in force here as soon as it is told, and soon where the word of it
 //! was lost.
 
-use agentos_kit::{ModelServer, TestOs, eventually};
+use agentos_kit::{ModelServer, eventually};
 use agentos_scratch::{Backend, Scratch};
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -32,11 +32,7 @@ impl OtherNode<'_> {
 
 async fn scene(server: &ModelServer) -> (Scratch, Scene) {
     let scratch = Backend::Postgres.blank();
-    let (url, admin) = scratch.urls().unwrap();
-    let mut os = TestOs::bare(&[("DATABASE_URL", url), ("DATABASE_ADMIN_URL", admin)]);
-    os.cli_ok(&["init"]).await;
-    os.unset_env("DATABASE_ADMIN_URL");
-    let scene = Scene::open_in(os, "", &providers(server), &[("fast", &["alpha/small"])]).await;
+    let scene = Scene::open_on(&scratch, &providers(server), &[("fast", &["alpha/small"])]).await;
     (scratch, scene)
 }
 

@@ -1,7 +1,8 @@
 //! Answers that are given again, and choices that are made again, on the real program: under idempotency keys and over kills,
-//! from a cache, and by the command line.
+//! from a cache, and by the command line. Each story on both stores.
 
 use agentos_kit::{Act, ModelServer};
+use agentos_scratch::{Backend, Scratch};
 use agentos_types::Code;
 use reqwest::{Response, header::HeaderMap};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,18 +14,35 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
-async fn one(server: &ModelServer) -> Scene {
-    Scene::open(&[Provider::openai("alpha", server)], &[("fast", &["alpha/small"])]).await
+macro_rules! on_both_stores {
+    ($($story:ident,)*) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $story() { super::$story(super::Backend::Sqlite.blank()).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $story() { super::$story(super::Backend::Postgres.blank()).await; })*
+        }
+    };
+}
+
+on_both_stores! {
+    fifty_calls_with_one_key_ask_a_provider_once_and_a_restart_forgets_nothing,
+    a_call_that_died_with_its_server_is_asked_anew_under_its_key_and_then_never_again,
+    a_cache_answers_for_its_owner_alone_costs_nothing_and_is_counted,
+    the_choice_of_a_call_is_made_again_by_the_command_line,
+}
+
+async fn one(scratch: &Scratch, server: &ModelServer) -> Scene {
+    Scene::open_on(scratch, &[Provider::openai("alpha", server)], &[("fast", &["alpha/small"])]).await
 }
 
 async fn code_of(answer: Response) -> Value {
     answer.json::<Value>().await.unwrap()["error"]["agent_os"]["code"].clone()
 }
 
-#[tokio::test]
-async fn fifty_calls_with_one_key_ask_a_provider_once_and_a_restart_forgets_nothing() {
+async fn fifty_calls_with_one_key_ask_a_provider_once_and_a_restart_forgets_nothing(scratch: Scratch) {
     let server = ModelServer::start().await;
-    let mut scene = one(&server).await;
+    let mut scene = one(&scratch, &server).await;
     server.next(Act::Hold { after: 0 });
     let body = said("fast", false);
     let calls = futures_util::future::join_all((0..50).map(|_| scene.keyed("k-1", &body)));
@@ -60,10 +78,9 @@ async fn fifty_calls_with_one_key_ask_a_provider_once_and_a_restart_forgets_noth
     assert_eq!(server.generations().len(), 1);
 }
 
-#[tokio::test]
-async fn a_call_that_died_with_its_server_is_asked_anew_under_its_key_and_then_never_again() {
+async fn a_call_that_died_with_its_server_is_asked_anew_under_its_key_and_then_never_again(scratch: Scratch) {
     let server = ModelServer::start().await;
-    let mut scene = one(&server).await;
+    let mut scene = one(&scratch, &server).await;
     for (round, stream) in [false, true].into_iter().enumerate() {
         let (key, body) = (format!("k-{round}"), said("fast", stream));
         let before = server.generations().len();
@@ -94,10 +111,9 @@ async fn a_call_that_died_with_its_server_is_asked_anew_under_its_key_and_then_n
     }
 }
 
-#[tokio::test]
-async fn a_cache_answers_for_its_owner_alone_costs_nothing_and_is_counted() {
+async fn a_cache_answers_for_its_owner_alone_costs_nothing_and_is_counted(scratch: Scratch) {
     let server = ModelServer::start().await;
-    let mut scene = one(&server).await;
+    let mut scene = one(&scratch, &server).await;
     let mut body = said("fast", false);
     body["temperature"] = json!(0);
     let asked = async |scene: &Scene, body: &Value| {
@@ -144,11 +160,10 @@ async fn a_cache_answers_for_its_owner_alone_costs_nothing_and_is_counted() {
     assert_eq!(refused.status(), 403, "what is disabled is not given from memory either");
 }
 
-#[tokio::test]
-async fn the_choice_of_a_call_is_made_again_by_the_command_line() {
+async fn the_choice_of_a_call_is_made_again_by_the_command_line(scratch: Scratch) {
     let (first, second) = (ModelServer::start().await, ModelServer::start().await);
     let providers = [Provider::openai("alpha", &first), Provider::openai("beta", &second)];
-    let mut scene = Scene::open(&providers, &[("fast", &["alpha/small", "beta/large"])]).await;
+    let mut scene = Scene::open_on(&scratch, &providers, &[("fast", &["alpha/small", "beta/large"])]).await;
     first.always(Act::status(401));
     let answer = scene.chat("fast", false).await;
     assert_eq!(answer.status(), 200);
@@ -169,10 +184,7 @@ async fn the_choice_of_a_call_is_made_again_by_the_command_line() {
     assert_eq!(scene.os.down().await, 0);
     let mut record = decision["record"].clone();
     record["steps"][1]["act"] = json!({"stop": "exhausted"});
-    let database = rusqlite::Connection::open(scene.os.home().join("agent-os.db")).unwrap();
-    let change = "UPDATE model_decision SET record = ?1 WHERE request_id = ?2";
-    assert_eq!(database.execute(change, rusqlite::params![record.to_string().into_bytes(), call]).unwrap(), 1);
-    drop(database);
+    store_decision(&scene, &scratch, &call, &record);
     scene.os.up().await;
     let changed = scene.os.cli(&["model", "replay", &call]).await;
     assert_eq!(changed.code, 1, "{}", changed.stdout);
@@ -186,4 +198,19 @@ async fn the_choice_of_a_call_is_made_again_by_the_command_line() {
     let caller = scene.os.client_with(Some(scene.token.clone()));
     let refused = caller.model_call_decision(&call.parse().unwrap()).await.unwrap_err();
     assert_eq!(refused.code, Code::FORBIDDEN);
+}
+
+/// As somebody would who has the database in hand.
+fn store_decision(scene: &Scene, scratch: &Scratch, call: &str, record: &Value) {
+    let record = record.to_string();
+    if scratch.urls().is_some() {
+        let hex: String = record.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let change = format!("UPDATE agent_os.model_decision SET record = '\\x{hex}' WHERE request_id = '{call}'");
+        let kept = format!("SELECT count(*) FROM agent_os.model_decision WHERE request_id = '{call}'");
+        assert_eq!(scratch.postgres().ask(&kept).as_deref(), Some("1"));
+        return scratch.postgres().run(&change);
+    }
+    let database = rusqlite::Connection::open(scene.os.home().join("agent-os.db")).unwrap();
+    let change = "UPDATE model_decision SET record = ?1 WHERE request_id = ?2";
+    assert_eq!(database.execute(change, rusqlite::params![record.into_bytes(), call]).unwrap(), 1);
 }

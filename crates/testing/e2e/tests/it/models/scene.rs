@@ -4,6 +4,7 @@ use std::fs;
 
 use agentos_api::body::CHECK_EGRESS;
 use agentos_kit::{ModelServer, TestOs, Volume, eventually};
+use agentos_scratch::Scratch;
 use reqwest::{Client, Response};
 use serde_json::{Map, Value, json};
 
@@ -81,6 +82,15 @@ pub struct Scene {
 impl Scene {
     pub async fn open(providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
         Self::open_in(TestOs::initialised().await, "", providers, routes).await
+    }
+
+    /// On a store that holds nothing yet.
+    pub async fn open_on(scratch: &Scratch, providers: &[Provider<'_>], routes: &[Route<'_>]) -> Self {
+        let Some((url, admin)) = scratch.urls() else { return Self::open(providers, routes).await };
+        let mut os = TestOs::bare(&[("DATABASE_URL", url), ("DATABASE_ADMIN_URL", admin)]);
+        os.cli_ok(&["init"]).await;
+        os.unset_env("DATABASE_ADMIN_URL");
+        Self::open_in(os, "", providers, routes).await
     }
 
     /// With further text of the configuration, in sections of its own.

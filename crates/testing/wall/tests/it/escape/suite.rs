@@ -120,7 +120,8 @@ async fn bombs_of_memory_stay_within_the_cgroup() {
             let seen = &outcomes[attempt.name];
             match seen.verdict {
                 Verdict::Blocked => {}
-                Verdict::Absent => println!("skipped for {launcher:?}: {}: {}", attempt.name, seen.detail),
+                // Only root makes groups; `make test` leaves this out where not even root can bound memory.
+                Verdict::Absent if launcher == Launcher::Plain => {}
                 _ => panic!("{launcher:?}: {}: {seen:?}", attempt.name),
             }
         }

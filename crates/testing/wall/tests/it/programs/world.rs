@@ -27,11 +27,10 @@ pub struct World {
     directory: TempDir,
 }
 
-/// Once as root, if the test is root, and once as a plain user.
+/// Once as root, and once as a plain user.
 pub fn each(story: impl Fn(&World)) {
-    let is_root = rustix::process::geteuid().is_root();
-    let starters: &[Starter] = if is_root { &[Starter::Root, Starter::Plain] } else { &[Starter::Plain] };
-    for starter in starters {
+    let both = &[Starter::Root, Starter::Plain][..];
+    for starter in if crate::is_without_root() { &both[1..] } else { both } {
         println!("as {starter:?}");
         story(&World::new(*starter));
     }
