@@ -132,6 +132,9 @@ pub struct SandboxOrder {
     pub anonymous_programs: bool,
     /// Added to the launcher's own nice level of 0: 0 to 19.
     pub nice: i32,
+    /// How many processors it may use at most. Which ones the launcher chooses, in turn by the number of the order. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processors: Option<u16>,
     /// Profile of AppArmor that the program starts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apparmor: Option<String>,

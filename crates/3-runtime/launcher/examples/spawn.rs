@@ -155,6 +155,7 @@ fn order(mut mounts: Vec<Mount>, listeners: Vec<Listener>) -> SandboxOrder {
         limits: ProcessLimits { open_files: 64, file_bytes: 1 << 20, ..ProcessLimits::default() },
         anonymous_programs: true,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: vec![],
     }

@@ -166,6 +166,7 @@ fn trial(setup: &Setup) -> Result<(), Failure> {
         limits: ProcessLimits { open_files: 64, file_bytes: 0, ..ProcessLimits::default() },
         anonymous_programs: false,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: Vec::new(),
     };

@@ -79,6 +79,7 @@ pub(super) fn order(program: &Path, options: &ProxyOptions) -> Result<SandboxOrd
         // Its profile starts no program at all, and closing memory files needs Linux 6.3.
         anonymous_programs: true,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: DESCRIPTORS.to_vec(),
     })

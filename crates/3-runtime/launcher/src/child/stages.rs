@@ -114,6 +114,10 @@ fn reset_scheduling(child: &mut Child<'_>) -> Result<(), String> {
     if !child.has_all_processors {
         process::use_all_processors().map_err(|error| format!("the processors could not be reset: {error}"))?;
     }
+    if let Some(count) = child.order.processors {
+        process::use_some_processors(usize::from(count), child.order.id)
+            .map_err(|error| format!("the processors could not be divided: {error}"))?;
+    }
     let wanted = child.order.nice;
     let present = scheduling::nice_level();
     if present == wanted {

@@ -22,6 +22,7 @@ fn order(mounts: Vec<Mount>, network: Network) -> SandboxOrder {
         limits: ProcessLimits::default(),
         anonymous_programs: true,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: Vec::new(),
     }

@@ -69,6 +69,9 @@ fn check(order: &SandboxOrder, descriptors: usize) -> Result<(), String> {
     if !(0..=NICE_MAX).contains(&order.nice) {
         return Err(format!("nice level {} is not between 0 and {NICE_MAX}", order.nice));
     }
+    if order.processors == Some(0) {
+        return Err("0 processors: nothing could run".into());
+    }
     if order.host_id == Some(0) {
         return Err("host_id is 0: nothing inside may be the host's root".into());
     }

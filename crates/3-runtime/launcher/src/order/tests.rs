@@ -20,6 +20,7 @@ fn order() -> SandboxOrder {
         limits: ProcessLimits { open_files: 64, file_bytes: 1 << 20, ..ProcessLimits::default() },
         anonymous_programs: true,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: vec![Descriptor::Stdin, Descriptor::CgroupProcs, Descriptor::CgroupProcs],
     }
@@ -91,6 +92,7 @@ fn mounts() {
 fn everything_else() {
     refused(|o| o.nice = -1, "nice level -1");
     refused(|o| o.nice = 20, "nice level 20");
+    refused(|o| o.processors = Some(0), "0 processors");
     refused(|o| o.host_id = Some(0), "host's root");
     refused(|o| o.host_gid = Some(0), "group of the host's root");
     refused(|o| (o.host_id, o.host_gid) = (None, Some(200_000)), "host_gid without host_id");

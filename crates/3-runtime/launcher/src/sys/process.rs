@@ -189,6 +189,28 @@ pub fn use_all_processors() -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&all), &raw const all) }).map(drop)
 }
 
+/// So many of those that the kernel lets this process use. The next turn has the next ones, so that each is used as often as
+/// any other.
+pub fn use_some_processors(count: usize, turn: u64) -> io::Result<()> {
+    // SAFETY: cpu_set_t is plain integers.
+    let (mut all, mut some): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    // SAFETY: the pointer is to a live local, and the size is its own.
+    check(unsafe { libc::sched_getaffinity(0, mem::size_of_val(&all), &raw mut all) })?;
+    // SAFETY: the processor is below the size of the set.
+    let is_ours = |processor: &usize| unsafe { libc::CPU_ISSET(*processor, &all) };
+    let ours: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(is_ours).collect();
+    if count >= ours.len() {
+        return Ok(());
+    }
+    let first = (turn as usize).wrapping_mul(count);
+    for processor in (0..count).filter_map(|step| ours.get(first.wrapping_add(step) % ours.len())) {
+        // SAFETY: the processor is below the size of the set.
+        unsafe { libc::CPU_SET(*processor, &mut some) };
+    }
+    // SAFETY: the pointer is to a live local, and the size is its own.
+    check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&some), &raw const some) }).map(drop)
+}
+
 pub fn effective_user() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() }

@@ -1,6 +1,6 @@
 //! What is seen from inside of a sandbox: the effect of each stage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agentos_protocol::sandbox::*;
 
@@ -200,6 +200,25 @@ for where in ((\"127.0.0.1\", {port}), (\"8.8.8.8\", 53), (\"::1\", {port})):
         );
         let text = server.shell(&script);
         assert!(text.contains(" lo:") && !text.contains("eth") && !text.contains("open"), "{text}");
+    });
+}
+
+#[test]
+fn processors_are_given_in_turn_and_cannot_be_changed() {
+    let all = std::thread::available_parallelism().unwrap().get();
+    let script = "import os
+print(*os.sched_getaffinity(0))
+try: os.sched_setaffinity(0, range(1024)); print('changed')
+except PermissionError: print('refused')";
+    everywhere(|server| {
+        let mut given = BTreeSet::new();
+        for _ in 0..all {
+            let command = ["/usr/bin/python3", "-c", script].map(str::to_owned).to_vec();
+            let (end, text) = server.run(SandboxOrder { command, processors: Some(1), ..order("") });
+            let Some((processor, "refused\n")) = text.split_once('\n') else { panic!("{end:?} {text}") };
+            given.insert(processor.to_owned());
+        }
+        assert_eq!(given.len(), all, "{given:?}");
     });
 }
 

@@ -110,6 +110,7 @@ pub fn order(script: &str) -> SandboxOrder {
         limits: ProcessLimits { open_files: 64, file_bytes: 1 << 20, ..ProcessLimits::default() },
         anonymous_programs: true,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: vec![],
     }

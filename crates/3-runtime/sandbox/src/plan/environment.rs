@@ -58,7 +58,7 @@ impl Plan {
     }
 
     /// Whole processors that the share of CPU time is worth.
-    fn processors(&self) -> Option<u64> {
+    pub(super) fn processors(&self) -> Option<u64> {
         self.limits.cpu_percent.map(|percent| percent.div_ceil(100).max(1))
     }
 

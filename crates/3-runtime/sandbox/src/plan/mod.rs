@@ -219,6 +219,7 @@ impl Plan {
             },
             anonymous_programs: self.anonymous_programs,
             nice: self.nice,
+            processors: self.processors().and_then(|count| u16::try_from(count).ok()),
             apparmor: self.apparmor.clone(),
             descriptors: self.descriptors.clone(),
         })

@@ -32,6 +32,7 @@ pub(crate) fn order(command: &[&str]) -> SandboxOrder {
         limits: ProcessLimits { open_files: 64, file_bytes: 1 << 20, ..ProcessLimits::default() },
         anonymous_programs: true,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: Vec::new(),
     }

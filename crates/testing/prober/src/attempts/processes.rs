@@ -86,7 +86,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt {
         name: "pin-host-process",
         what: "move a process of the host to one processor",
-        walls: &[Processes],
+        walls: &[Seccomp, Processes],
         run: pin,
     },
     Attempt {

@@ -184,6 +184,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         run: |_| rights(libc::SYS_sched_setattr, &[0, NOWHERE, 0]),
     },
     Attempt {
+        name: "more-processors",
+        what: "more processors than it was given",
+        walls: &[Seccomp],
+        run: |_| rights(libc::SYS_sched_setaffinity, &[0, 0, NOWHERE]),
+    },
+    Attempt {
         name: "higher-priority",
         what: "a higher priority",
         walls: &[Capabilities, Limits, Kernel],

@@ -96,6 +96,7 @@ pub fn order(ground: &Ground, launcher: Launcher, command: Vec<String>) -> Sandb
         },
         anonymous_programs: false,
         nice: 0,
+        processors: None,
         apparmor: None,
         descriptors: vec![Descriptor::Stdout, Descriptor::Stderr],
     }
