@@ -1,14 +1,23 @@
 //! What one agent that takes all it can get costs another one of the same server: the neighbour's tasks, at a pace, in quiet
 //! windows and in windows with a bomb beside it, in turn, so that the moods of a shared machine fall on both.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use agentos_api::kernel::AgentCommand;
 use agentos_types::{AgentName, agent::Usage};
 use anyhow::{Context, Result, ensure};
-use rustix::fs::statfs;
+use rustix::{
+    fs::statfs,
+    process::Pid,
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{task::block_in_place, time::sleep};
 
 use super::{
     Installation, PATIENCE, Server,
@@ -39,6 +48,8 @@ const FUSE: Duration = Duration::from_millis(300);
 const RATIO_MAX: f64 = 1.5;
 const NEIGHBOUR: &str = "neighbour";
 const CONCURRENT_TASKS: u32 = 16;
+/// As in the limits below.
+const MEMORY_BYTES: u64 = 256 << 20;
 /// What a bomb may have; a bomb without limits is not what the walls are for.
 const LIMITS: &str = "memory_bytes = 268435456\nprocesses = 64\ncpu_percent = 100\nworkspace_bytes = 268435456\n";
 /// Of the agent whose use of the disk is limited.
@@ -72,6 +83,8 @@ struct Beside {
     quiet: Rounds,
     loud: Rounds,
     ratios: Vec<f64>,
+    /// Beside a process that is no agent and does the same.
+    plain_ratios: Vec<f64>,
     /// What the bomb had taken by the end of each window, in the unit of its kind.
     taken: Vec<f64>,
 }
@@ -96,6 +109,9 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         progress.say(&format!("bombs beside a neighbour, round {round} of {WINDOWS}"));
         for ((bomb, name), beside) in BOMBS.iter().zip(&names).zip(&mut all) {
             pair(&server, &sessions, bomb, name, beside).await.with_context(|| bomb.name)?;
+            if bomb.kind == "memory" {
+                beside.plain_ratios.push(plain_pair(&sessions, &programs.bomb).await.context("a plain process")?);
+            }
         }
     }
     drop(sessions);
@@ -123,6 +139,49 @@ async fn pair(server: &Server, sessions: &[Session], bomb: &Bomb, name: &AgentNa
     beside.quiet.push(calm);
     beside.loud.push(shaken);
     Ok(())
+}
+
+/// The same pair of windows beside a process that is no agent and takes as much memory, over and over, on one processor: what
+/// giving pages out and taking them back costs everybody on this machine.
+async fn plain_pair(sessions: &[Session], program: &Path) -> Result<f64> {
+    let calm = window(sessions).await?;
+    let plain = Plain::light(program)?;
+    sleep(FUSE).await;
+    let shaken = window(sessions).await?;
+    drop(plain);
+    Ok(p95(&shaken) / p95(&calm))
+}
+
+/// Held by a limit of its own instead of a group.
+struct Plain(Child);
+
+impl Plain {
+    fn light(program: &Path) -> Result<Self> {
+        // Before it begins: without its limit it would take the machine's memory.
+        let script = format!("ulimit -c 0 && ulimit -v {} && exec \"$0\" memory", MEMORY_BYTES >> 10);
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(script).arg(program).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        let output = child.stdout.take().context("it has no output")?;
+        let plain = Self(child);
+        let process = Pid::from_child(&plain.0);
+        let (all, mut one) = (sched_getaffinity(None)?, CpuSet::new());
+        let last = (0..CpuSet::MAX_CPU).rev().find(|processor| all.is_set(*processor)).context("no processor")?;
+        one.set(last);
+        sched_setaffinity(Some(process), &one)?;
+        let mut word = String::new();
+        block_in_place(|| BufReader::new(output).read_line(&mut word))?;
+        ensure!(word == "ready\n", "it says '{word}'");
+        Ok(plain)
+    }
+}
+
+/// What it has started meets its limit a moment later.
+impl Drop for Plain {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What tells that a bomb of this kind has gone off.
@@ -169,7 +228,11 @@ impl Beside {
         let note = if bomb.kind == "disk" { format!("{note}; {disk}") } else { note };
         let name = format!("p95 task of a neighbour under a {} bomb, of its quiet p95", bomb.name);
         let values = vec![("", median(self.ratios.iter().copied()))];
-        Figure::values(name, "×", values, &ratios).goal(Goal::at_most(RATIO_MAX)).note(note)
+        let figure = Figure::values(name, "×", values, &ratios).goal(Goal::at_most(RATIO_MAX)).note(note);
+        if self.plain_ratios.is_empty() {
+            return figure;
+        }
+        figure.beside("the same by a process that is no agent", median(self.plain_ratios.iter().copied()))
     }
 }
 
