@@ -195,6 +195,10 @@ impl Sandboxes {
             )));
         }
         order.apparmor = order.apparmor.or_else(|| self.apparmor.profile(profile).map(str::to_owned));
+        if self.shared.life == Life::One {
+            // Processors are given in turn among those of one server; each sandbox that is alone would get the same one.
+            order.processors = None;
+        }
         order.version = SANDBOX_VERSION;
         order.id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let launcher = self.launcher(profile).await?;

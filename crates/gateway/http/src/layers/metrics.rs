@@ -3,18 +3,16 @@
 use std::sync::atomic::AtomicU64;
 
 use agentos_base::names::{self, Metric};
-use agentos_types::{Fault, Timestamp};
-use axum::{
-    extract::{MatchedPath, Request},
-    http::{Method, StatusCode},
-};
+use agentos_types::Fault;
+use axum::http::{Method, StatusCode};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
-use crate::{routes, shared::Shared};
+use super::Arrived;
+use crate::shared::Shared;
 
 /// 0.5 ms to about 8 s in doubling steps: from a cached read to a request that ran into its time limit.
 const BUCKETS: [f64; 15] =
@@ -108,25 +106,11 @@ fn prometheus_text(open_metrics: &str) -> String {
     page
 }
 
-/// A request under way, to be counted and timed.
-pub(super) struct Timed {
-    started_at: Timestamp,
-    route: &'static str,
-    method: &'static str,
-}
-
-impl Timed {
-    pub fn begin(shared: &Shared, request: &Request) -> Self {
-        let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str()));
-        Self { started_at: shared.ambient.now(), route, method: method_label(request.method()) }
-    }
-
-    pub fn end(self, shared: &Shared, status: StatusCode) {
-        let Self { started_at, route, method } = self;
-        let elapsed = shared.ambient.now().since(started_at);
-        shared.metrics.requests.get_or_create(&RequestLabels { route, method, status: status_class(status) }).inc();
-        shared.metrics.durations.get_or_create(&RouteLabels { route }).observe(elapsed.as_secs_f64());
-    }
+pub(super) fn count(shared: &Shared, arrived: Arrived, status: StatusCode) {
+    let Arrived { at, route, method } = arrived;
+    let elapsed = shared.ambient.now().since(at);
+    shared.metrics.requests.get_or_create(&RequestLabels { route, method, status: status_class(status) }).inc();
+    shared.metrics.durations.get_or_create(&RouteLabels { route }).observe(elapsed.as_secs_f64());
 }
 
 /// What stands for a path and a method that are not in the table.

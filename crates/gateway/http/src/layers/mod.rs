@@ -24,20 +24,37 @@ mod trace;
 use std::sync::Arc;
 
 use agentos_base::trace::scoped;
+use agentos_types::Timestamp;
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     middleware::Next,
     response::Response,
 };
 
-use crate::shared::Shared;
+use self::metrics::{UNMATCHED, method_label};
+use crate::{routes, shared::Shared};
+
+/// When a request came and which line of the table it is for, in words that no caller can choose.
+#[derive(Clone, Copy)]
+struct Arrived {
+    at: Timestamp,
+    route: &'static str,
+    method: &'static str,
+}
+
+impl Arrived {
+    fn of(shared: &Shared, request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str()));
+        Self { at: shared.ambient.now(), route, method: method_label(request.method()) }
+    }
+}
 
 pub(crate) async fn pass(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let request_id = request_id::assign(&shared, &mut request);
-    let seen = trace::Seen::begin(&shared, &mut request, &request_id);
-    let timed = metrics::Timed::begin(&shared, &request);
+    let arrived = Arrived::of(&shared, &request);
+    let seen = trace::Seen::begin(&shared, &mut request, arrived, &request_id);
     let mut response = scoped(seen.scope(), errors::problems(request, &request_id, next)).await;
-    timed.end(&shared, response.status());
+    metrics::count(&shared, arrived, response.status());
     seen.end(&shared, &mut response);
     headers::secure(response.headers_mut());
     request_id::tell(&request_id, response.headers_mut());

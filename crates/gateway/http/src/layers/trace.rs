@@ -8,16 +8,17 @@ use agentos_base::{
     names,
     trace::{Kind, Scope, Span, TraceContext},
 };
-use agentos_types::{RequestId, Timestamp};
+use agentos_types::RequestId;
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::Response,
 };
 
+use super::Arrived;
 use crate::{
-    layers::metrics::{OTHER_METHOD, UNMATCHED, method_label},
-    routes::{self, PUBLIC_ROUTES},
+    layers::metrics::{OTHER_METHOD, UNMATCHED},
+    routes::PUBLIC_ROUTES,
     shared::Shared,
 };
 
@@ -35,27 +36,18 @@ fn given(headers: &HeaderMap) -> Option<TraceContext> {
 /// What the span of a request under way says.
 pub(super) struct Seen {
     context: TraceContext,
-    started_at: Timestamp,
-    route: &'static str,
-    method: &'static str,
+    arrived: Arrived,
     parent: Option<TraceContext>,
     request_id: String,
 }
 
 impl Seen {
     /// Leaves the request's context in its extensions.
-    pub fn begin(shared: &Shared, request: &mut Request, request_id: &RequestId) -> Self {
+    pub fn begin(shared: &Shared, request: &mut Request, arrived: Arrived, request_id: &RequestId) -> Self {
         let parent = given(request.headers());
         let context = parent.map_or_else(|| shared.ambient.root(), |parent| parent.child(&shared.ambient));
         request.extensions_mut().insert(context);
-        Self {
-            context,
-            started_at: shared.ambient.now(),
-            route: request.extensions().get::<MatchedPath>().map_or(UNMATCHED, |path| routes::template(path.as_str())),
-            method: method_label(request.method()),
-            parent,
-            request_id: request_id.to_string(),
-        }
+        Self { context, arrived, parent, request_id: request_id.to_string() }
     }
 
     /// What the log lines of the request name.
@@ -76,24 +68,26 @@ impl Seen {
     fn decided(&self, shared: &Shared, status: StatusCode) -> TraceContext {
         let context = self.context;
         let refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS, StatusCode::METHOD_NOT_ALLOWED];
-        let is_stranger = self.route == UNMATCHED || PUBLIC_ROUTES.contains(&self.route) || refused.contains(&status);
-        if UNTRACED.contains(&self.route) {
+        let is_stranger =
+            self.arrived.route == UNMATCHED || PUBLIC_ROUTES.contains(&self.arrived.route) || refused.contains(&status);
+        if UNTRACED.contains(&self.arrived.route) {
             return context.with_sampled(false);
         }
         context.with_sampled(context.is_sampled() && (!is_stranger || shared.ambient.tracer().samples(&context)))
     }
 
     fn span(self, shared: &Shared, context: TraceContext, status: StatusCode) -> Span {
-        let word = if self.method == OTHER_METHOD { names::spans::HTTP } else { self.method };
-        let name = if self.route == UNMATCHED { word.to_owned() } else { format!("{word} {}", self.route) };
-        let mut span = Span::new(name, Kind::Server, context, self.started_at)
+        let Arrived { at, route, method } = self.arrived;
+        let word = if method == OTHER_METHOD { names::spans::HTTP } else { method };
+        let name = if route == UNMATCHED { word.to_owned() } else { format!("{word} {}", route) };
+        let mut span = Span::new(name, Kind::Server, context, at)
             .parent(self.parent)
             .ended(shared.ambient.now())
-            .text(names::HTTP_REQUEST_METHOD, if self.method == OTHER_METHOD { "_OTHER" } else { self.method })
+            .text(names::HTTP_REQUEST_METHOD, if method == OTHER_METHOD { "_OTHER" } else { method })
             .integer(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()))
             .failed(status.is_server_error().then(|| status.as_u16().to_string()));
-        if self.route != UNMATCHED {
-            span = span.text(names::HTTP_ROUTE, self.route);
+        if route != UNMATCHED {
+            span = span.text(names::HTTP_ROUTE, route);
         }
         span = span.text(names::REQUEST_ID, self.request_id);
         span.parent_is_remote = true;

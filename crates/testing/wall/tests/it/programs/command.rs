@@ -39,6 +39,18 @@ fn streams_and_status_are_those_of_the_command() {
     });
 }
 
+/// Processors are divided among the sandboxes of a server: commands that know nothing of each other would all get the same one.
+#[test]
+fn a_share_of_the_cpu_leaves_a_command_all_processors() {
+    let all = std::thread::available_parallelism().unwrap().get();
+    each(|world| {
+        // `nproc` believes the variable that tells run-times of the share.
+        let command = ["env", "-u", "OMP_NUM_THREADS", "nproc"];
+        let output = world.command(&["--quiet", "--cpu", "1"], &command).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), all.to_string(), "{}", told(&output));
+    });
+}
+
 /// The end is told as soon as nothing runs any more, and not before that.
 #[test]
 fn what_the_command_leaves_behind_has_ended_when_the_end_is_told() {
