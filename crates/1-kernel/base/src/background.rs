@@ -4,18 +4,36 @@
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Cheap to clone. Every clone spawns into the same registry.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Background {
     tracker: TaskTracker,
     shutdown: CancellationToken,
+    /// Where the registry was made: work that is begun for a request does not stay on the loop of its connection.
+    home: Option<Handle>,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        let home = Handle::try_current().ok();
+        Self { tracker: TaskTracker::new(), shutdown: CancellationToken::new(), home }
+    }
 }
 
 impl Background {
     /// Runs `work` until it ends by itself; it should watch [`Background::shutdown`].
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        match &self.home {
+            Some(home) => self.spawn_on(name, work, home),
+            None => self.spawn_on(name, work, &Handle::current()),
+        }
+    }
+
+    /// The same on a loop that was chosen for it.
+    pub fn spawn_on(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static, handle: &Handle) {
         // One task and not a second that watches it: there is one for each connection and each stream. Joined by combinators: an
         // `async` block would hold room for the work twice.
         let ended = move |ended: Result<(), Box<dyn Any + Send>>| {
@@ -23,7 +41,7 @@ impl Background {
                 tracing::error!(task = name, failure = text_of(panic.as_ref()), "background task panicked");
             }
         };
-        self.tracker.spawn(AssertUnwindSafe(work).catch_unwind().map(ended));
+        self.tracker.spawn_on(AssertUnwindSafe(work).catch_unwind().map(ended), handle);
     }
 
     /// Fires when the process is asked to stop.

@@ -6,6 +6,7 @@ pub mod ambient;
 pub mod background;
 pub mod config;
 pub mod fs;
+pub mod loops;
 pub mod names;
 pub mod redact;
 pub mod room;
@@ -14,4 +15,5 @@ pub mod trace;
 
 pub use ambient::{Ambient, Clock, Entropy};
 pub use background::Background;
+pub use loops::{Loops, Seat};
 pub use room::{Room, Share};

@@ -15,7 +15,7 @@ use std::{
 use agentos_api::Models;
 use agentos_audit::{AuditLog, LogWriter, Upkeep};
 use agentos_base::{
-    Ambient, Background, Room,
+    Ambient, Background, Loops, Room,
     config::{self, Config},
     redact::Redactor,
     telemetry::{self, LogFile},
@@ -97,6 +97,8 @@ struct Server {
     kernel: Arc<ServerKernel>,
     gateway: Gateway,
     background: Background,
+    /// To the very end: what a connection has begun may outlive the gateway.
+    loops: Loops,
     /// Of the gateway, if it has one.
     certificate: Option<PathBuf>,
 }
@@ -229,7 +231,7 @@ impl Server {
         let egress = ways_out.as_ref().map(|ways| ways.egress.clone());
         let mut options = supervisor_options(&config, &layout, walls, machine.clone(), quarters.clone(), redactor);
         options.ways_out = ways_out;
-        let edge = edge(&config, models.clone(), (&ambient, &background), model_room);
+        let edge = edge(&config, models.clone(), (&ambient, &background, &door.loops), model_room);
         let model_edge = edge.counts.clone();
         options.model_doors = Some(Arc::new(ServedDoors { edge, router: document.router.clone() }));
         let supervisor = Supervisor::start(
@@ -279,12 +281,13 @@ impl Server {
             machine,
         });
         let ports = Ports { kernel: kernel.clone(), models: Some(models) };
+        let loops = door.loops.clone();
         let gateway = Gateway::new(address, door, ports, ambient, background.clone());
-        Ok(Self { kernel, gateway, background, certificate })
+        Ok(Self { kernel, gateway, background, loops, certificate })
     }
 
     async fn serve(self, ready: oneshot::Sender<UpReport>, stop: oneshot::Receiver<()>) -> Result<()> {
-        let Self { kernel, gateway, background, certificate } = self;
+        let Self { kernel, gateway, background, loops: _loops, certificate } = self;
         let scheme = if certificate.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", reachable(gateway.local_addr()));
         let file = ServerFile {
@@ -447,12 +450,18 @@ fn supervisor_options(
 }
 
 /// Where programs inside of sandboxes reach models.
-fn edge(config: &Config, models: Arc<dyn Models>, kernel: (&Ambient, &Background), room: Room) -> ModelEdge {
-    let (ambient, background) = kernel;
+fn edge(
+    config: &Config,
+    models: Arc<dyn Models>,
+    kernel: (&Ambient, &Background, &Loops),
+    room: Room,
+) -> ModelEdge {
+    let (ambient, background, loops) = kernel;
     ModelEdge {
         models,
         ambient: ambient.clone(),
         background: background.clone(),
+        loops: loops.clone(),
         body_bytes_max: config.models_body_bytes_max(),
         room,
         request_timeout: config.gateway_request_timeout(),
@@ -485,5 +494,6 @@ fn gateway_options(config: &Config, open_files: usize, model_room: Room) -> Resu
         auth_failures_max: config.gateway_auth_failures_max(),
         request_timeout: config.gateway_request_timeout(),
         version: env!("CARGO_PKG_VERSION"),
+        loops: Loops::start()?,
     })
 }

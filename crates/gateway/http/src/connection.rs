@@ -1,7 +1,11 @@
 //! One connection from accept to close: TLS, then HTTP/1.1 with its limits, then an orderly end, or an end at once when
 //! its place is needed for somebody else.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, TcpStream as StdTcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use agentos_types::{Code, Fault};
 use axum::{Router, body::Body, http::Request, response::Response};
@@ -47,7 +51,8 @@ pub(crate) enum Admission {
     Refused(IpAddr),
 }
 
-pub(crate) async fn serve(stream: TcpStream, door: Door, admission: Admission) {
+/// On whatever runtime it is called: there the stream is watched.
+pub(crate) async fn serve(stream: StdTcpStream, door: Door, admission: Admission) {
     let cut = door.cut.clone();
     let connection = match &admission {
         Admission::Served(connection) => Some(Arc::clone(connection)),
@@ -58,6 +63,10 @@ pub(crate) async fn serve(stream: TcpStream, door: Door, admission: Admission) {
             Some(connection) => connection.slot.displaced().await,
             None => std::future::pending().await,
         }
+    };
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(failure) => return tracing::warn!(%failure, "a connection cannot be served"),
     };
     tokio::select! {
         () = cut.cancelled() => {}

@@ -2,17 +2,17 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream as StdTcpStream},
     sync::Arc,
     time::Duration,
 };
 
 use agentos_api::{Kernel, Models};
-use agentos_base::{Ambient, Background, Room};
+use agentos_base::{Ambient, Background, Loops, Room};
 use agentos_types::{Code, Fault, Result, fault::OrFault};
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -52,6 +52,8 @@ pub struct GatewayOptions {
     /// Time for a client to send its headers, then its body, and to go on reading an answer.
     pub request_timeout: Duration,
     pub version: &'static str,
+    /// Where connections are served.
+    pub loops: Loops,
 }
 
 impl fmt::Debug for GatewayOptions {
@@ -97,6 +99,7 @@ pub struct Gateway {
     refusals: Arc<Semaphore>,
     door: Door,
     background: Background,
+    loops: Loops,
     open: TaskTracker,
 }
 
@@ -120,6 +123,7 @@ impl Gateway {
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             door: Door { tls: options.tls, router, shared, cut: CancellationToken::new() },
             background,
+            loops: options.loops,
             open: TaskTracker::new(),
         }
     }
@@ -137,7 +141,11 @@ impl Gateway {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 accepted = self.taken.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer.ip()),
+                    // What waits for its bytes is told to the loop that serves it, and no longer here.
+                    Ok((stream, peer)) => match stream.into_std() {
+                        Ok(stream) => self.admit(stream, peer.ip()),
+                        Err(failure) => tracing::warn!(%failure, "a connection could not be handed over"),
+                    },
                     Err(failure) => {
                         tracing::warn!(%failure, "a connection could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -153,16 +161,19 @@ impl Gateway {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: IpAddr) {
+    fn admit(&self, stream: StdTcpStream, peer: IpAddr) {
         let metrics = &self.door.shared.metrics;
         if let Some(Taken { slot, has_displaced }) = self.slots.take(peer.into()) {
             metrics.connections.inc();
             if has_displaced {
                 metrics.connections_displaced.inc();
             }
-            let connection = Connection { peer, metrics: Arc::clone(metrics), slot, _tracked: self.open.token() };
+            let (seat, tracked) = (self.loops.seat(), self.open.token());
+            let handle = seat.handle().clone();
+            let connection = Connection { peer, metrics: Arc::clone(metrics), slot, _seat: seat, _tracked: tracked };
             let admission = Admission::Served(Arc::new(connection));
-            self.background.spawn("gateway connection", connection::serve(stream, self.door.clone(), admission));
+            let served = connection::serve(stream, self.door.clone(), admission);
+            self.background.spawn_on("gateway connection", served, &handle);
             return;
         }
         metrics.connections_refused.inc();

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use agentos_api::{Kernel, Models};
-use agentos_base::{Ambient, Background, Room};
+use agentos_base::{Ambient, Background, Room, Seat};
 use agentos_types::TokenId;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
@@ -81,6 +81,7 @@ pub(crate) struct Connection {
     pub peer: IpAddr,
     pub metrics: Arc<Metrics>,
     pub slot: Slot,
+    pub _seat: Seat,
     pub _tracked: TaskTrackerToken,
 }
 

@@ -24,7 +24,7 @@ use hyper::{
     header::{HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 pub(crate) use self::answer::{Answer, AnswerBody, EVENT_STREAM, Next, Stopped};
 use self::pool::{Idle, Place, Pool, Sender};
@@ -92,7 +92,8 @@ impl Upstream {
         head: Duration,
     ) -> Result<Answer, Unanswered> {
         let Outgoing { method, url, mut headers, body, key_group, idempotency_key, sent } = outgoing;
-        let place = Place { target: url.host_port(), is_tls: url.is_https(), key_group };
+        let runtime = Handle::current().id();
+        let place = Place { target: url.host_port(), is_tls: url.is_https(), key_group, runtime };
         if let Some(key) = idempotency_key.and_then(|key| HeaderValue::from_str(&key).ok()) {
             headers.insert("idempotency-key", key);
         }

@@ -11,7 +11,10 @@ use agentos_dialer::HostPort;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime,
+    time::{Instant, sleep, timeout},
+};
 
 /// Connections that one place keeps: what a thousand concurrent calls leave behind.
 const IDLE_PER_PLACE_MAX: usize = 1_024;
@@ -33,6 +36,8 @@ pub(super) struct Place {
     pub target: HostPort,
     pub is_tls: bool,
     pub key_group: String,
+    /// A connection is used where its own task runs: elsewhere each piece would wake a thread twice.
+    pub runtime: runtime::Id,
 }
 
 /// A connection whose answer is being read.
@@ -145,6 +150,7 @@ mod tests {
             target: CheckedUrl::parse("http://127.0.0.1:1/").unwrap().host_port(),
             is_tls: false,
             key_group: "default".into(),
+            runtime: runtime::Handle::current().id(),
         }
     }
 

@@ -13,7 +13,7 @@ use agentos_api::{
     Models,
     models::{ModelCaller, ModelOperation},
 };
-use agentos_base::{Ambient, Background, Room, trace::TraceContext};
+use agentos_base::{Ambient, Background, Loops, Room, trace::TraceContext};
 use agentos_types::{Code, Fault, RequestId, Result, fault::OrFault};
 use agentos_wire::Protocol;
 use axum::{
@@ -25,7 +25,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
@@ -60,6 +60,8 @@ pub struct ModelEdge {
     pub models: Arc<dyn Models>,
     pub ambient: Ambient,
     pub background: Background,
+    /// Where connections are served.
+    pub loops: Loops,
     pub body_bytes_max: usize,
     /// For the bodies of all calls at once. The same at every edge.
     pub room: Room,
@@ -100,16 +102,24 @@ impl Captures {
         })?;
         let failed = "a connection to models cannot be served";
         stream.set_nonblocking(true).or_fault(Code::INTERNAL, failed)?;
-        let stream = UnixStream::from_std(stream).or_fault(Code::INTERNAL, failed)?;
         let (this, door) = (self.clone(), Door::Captured(Arc::new(host)));
-        self.edge.background.spawn("models captured", async move {
+        let seat = self.edge.loops.seat();
+        let handle = seat.handle().clone();
+        let served = async move {
+            let _seat = seat;
+            // Watched by the loop that serves it.
+            let stream = match UnixStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(failure) => return tracing::warn!(%failure, "a connection to models cannot be served"),
+            };
             let place = timeout(this.edge.request_timeout, Arc::clone(&this.places).acquire_owned()).await;
             if let Ok(Ok(place)) = place {
                 this.edge.connection(stream, door, this.visitor).await;
                 drop(place);
             }
             drop(turn);
-        });
+        };
+        self.edge.background.spawn_on("models captured", served, &handle);
         Ok(())
     }
 }
@@ -166,11 +176,16 @@ impl ModelEdge {
             }
             // A peer that is already gone shows up as an error in the first read.
             let _ = stream.set_nodelay(true);
-            let (edge, visitor) = (self.clone(), visitor.clone());
-            self.background.spawn("models inside connection", async move {
-                edge.connection(stream, Door::Loopback, visitor).await;
-                drop(place);
-            });
+            let Ok(stream) = stream.into_std() else { continue };
+            let (edge, visitor, seat) = (self.clone(), visitor.clone(), self.loops.seat());
+            let handle = seat.handle().clone();
+            let served = async move {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    edge.connection(stream, Door::Loopback, visitor).await;
+                }
+                drop((place, seat));
+            };
+            self.background.spawn_on("models inside connection", served, &handle);
         }
     }
 

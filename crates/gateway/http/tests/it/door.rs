@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use agentos_api::models::ModelCaller;
-use agentos_base::{Ambient, Background, Room};
+use agentos_base::{Ambient, Background, Loops, Room};
 use agentos_gateway::ModelEdge;
 use agentos_types::InstanceId;
 
@@ -17,6 +17,7 @@ pub fn edge() -> (Arc<ScriptedModels>, ModelEdge) {
         models: models.clone(),
         ambient,
         background: Background::default(),
+        loops: Loops::here(),
         body_bytes_max: 64 * 1024,
         room: Room::new(100 * 1024),
         request_timeout: Duration::from_millis(500),

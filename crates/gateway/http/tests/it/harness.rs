@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentos_api::{Problem, problem::PROBLEM_JSON};
-use agentos_base::{Ambient, Background, Room, ambient::FakeClock};
+use agentos_base::{Ambient, Background, Loops, Room, ambient::FakeClock};
 use agentos_gateway::{Gateway, GatewayOptions, Ports, TakenAddress};
 use agentos_types::{Code, Fault, Scope};
 use reqwest::{Method, RequestBuilder, Response};
@@ -45,6 +45,7 @@ pub fn options() -> GatewayOptions {
         auth_failures_max: 100_000,
         request_timeout: Duration::from_secs(10),
         version: "test",
+        loops: Loops::here(),
     }
 }
 
