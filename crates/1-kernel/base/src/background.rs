@@ -32,6 +32,11 @@ impl Background {
         }
     }
 
+    /// The same for the rest of a request: it stays with the connections that it reads and writes.
+    pub fn spawn_here(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(name, work, &Handle::current());
+    }
+
     /// The same on a loop that was chosen for it.
     pub fn spawn_on(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static, handle: &Handle) {
         // One task and not a second that watches it: there is one for each connection and each stream. Joined by combinators: an
@@ -84,6 +89,18 @@ mod tests {
         }
         assert!(background.stop(Duration::from_secs(20)).await);
         assert_eq!(ended.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn work_that_is_begun_elsewhere_runs_at_home() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (home, elsewhere) = (runtime(), runtime());
+        let background = home.block_on(async { Background::default() });
+        let (told, heard) = tokio::sync::oneshot::channel();
+        elsewhere.block_on(async {
+            background.spawn("asked elsewhere", async move { told.send(Handle::current().id()).unwrap_or_default() });
+        });
+        assert_eq!(home.block_on(heard).unwrap(), home.handle().id());
     }
 
     #[test]

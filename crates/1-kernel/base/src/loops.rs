@@ -9,11 +9,15 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use agentos_types::{Fault, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Shorter than the time that any request is given.
+const TURN: Duration = Duration::from_millis(500);
 
 /// Cheap to clone. The threads end with the last clone, and with them what still runs there.
 #[derive(Clone, Debug)]
@@ -53,7 +57,8 @@ impl Loops {
     /// A place where the fewest are taken.
     pub fn seat(&self) -> Seat {
         let taken = |seats: &Arc<Seats>| seats.taken.load(Ordering::Relaxed);
-        let seats = self.others.iter().fold(&self.first, |best, other| if taken(other) < taken(best) { other } else { best });
+        let seats =
+            self.others.iter().fold(&self.first, |best, other| if taken(other) < taken(best) { other } else { best });
         seats.taken.fetch_add(1, Ordering::Relaxed);
         Seat(seats.clone())
     }
@@ -71,16 +76,58 @@ impl Drop for Seat {
     }
 }
 
+/// Wakes once in a while for nothing. A timer that is to go off before everything that a loop waits for interrupts its wait, even if
+/// the loop itself has just set it; with this one, those of requests never come first.
+async fn turn(end: CancellationToken) {
+    while tokio::time::timeout(TURN, end.cancelled()).await.is_err() {}
+}
+
 fn begin(number: usize, end: CancellationToken) -> Result<Arc<Seats>> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Fault::internal)?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name(format!("loop-{number}"))
         .spawn(move || {
-            runtime.block_on(end.cancelled());
+            runtime.block_on(turn(end));
             // Whoever still reads a file for somebody is not waited for.
             runtime.shutdown_background();
         })
         .map_err(Fault::internal)?;
     Ok(Arc::new(Seats { handle, taken: AtomicUsize::new(0) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_connection_stays_on_the_loop_that_has_the_fewest() {
+        let loops = Loops::start().unwrap();
+        let count = loops.others.len() + 1;
+        let ids =
+            |seats: &[Seat]| seats.iter().map(|seat| seat.handle().id()).collect::<std::collections::HashSet<_>>();
+        let mut seats: Vec<Seat> = (0..2 * count).map(|_| loops.seat()).collect();
+        assert_eq!(ids(&seats).len(), count);
+        let left = seats.swap_remove(0).handle().id();
+        assert_eq!(loops.seat().handle().id(), left, "a place that was given back is the next to be taken");
+    }
+
+    #[test]
+    fn what_runs_on_a_loop_ends_with_its_last_holder() {
+        let loops = Loops::start().unwrap();
+        let (began, begun) = channel();
+        let (held, ended) = channel::<()>();
+        loops.seat().handle().spawn(async move {
+            began.send(std::thread::current().name().map(str::to_owned)).unwrap();
+            std::future::pending::<()>().await;
+            drop(held);
+        });
+        assert_eq!(begun.recv_timeout(PATIENCE).unwrap().as_deref(), Some("loop-0"));
+        drop(loops);
+        assert_eq!(ended.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+    }
 }

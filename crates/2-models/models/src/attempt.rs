@@ -153,7 +153,7 @@ impl Inner {
             },
         };
         let idempotency_key = asking.fates.key(call, target, &prepared.body);
-        let outgoing = match outgoing(call, target, &prepared, key.as_ref(), self.ambient.now()) {
+        let outgoing = match outgoing(&self.addresses, call, target, &prepared, key.as_ref(), self.ambient.now()) {
             Ok(outgoing) => outgoing,
             Err(fault) => {
                 stake.release();

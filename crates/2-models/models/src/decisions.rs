@@ -23,6 +23,8 @@ use crate::{Course, ModelCall, engine::Inner};
 const KEPT: i64 = 20_000;
 /// A larger record is not kept: it takes the most targets with the most keys that a document can have.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// Of one candidate in memory, names included.
+const CANDIDATE_BYTES: usize = 512;
 /// How long those of several calls are gathered, so that they share a commit.
 const GATHERED: Duration = Duration::from_millis(100);
 /// Gathered at once, in number and bytes. What comes while the store takes none is not kept.
@@ -50,17 +52,18 @@ struct Ring {
 
 #[derive(Default)]
 struct Waiting {
-    decisions: Vec<Decision>,
+    decisions: Vec<Decision<DecisionRecord>>,
+    /// By estimate.
     bytes: usize,
     /// Somebody is about to write them.
     has_writer: bool,
 }
 
 #[derive(Clone)]
-struct Decision {
+struct Decision<R> {
     request_id: RequestId,
     at: Timestamp,
-    record: Envelope,
+    record: R,
 }
 
 /// One as it was kept.
@@ -80,7 +83,7 @@ impl Inner {
             Ok(course) => Ok(self.decisions.of(call, course)),
             Err(fault) => {
                 if let Some(record) = self.routing.refused(&asked) {
-                    self.decisions.keep(call.request_id.clone(), &record);
+                    self.decisions.keep(call.request_id.clone(), record);
                 }
                 Err(fault)
             }
@@ -102,20 +105,15 @@ impl Decisions {
     }
 
     fn of(&self, call: &ModelCall, course: Box<dyn Course>) -> Box<dyn Course> {
-        if course.decision().is_none() {
+        if !course.is_kept() {
             return course;
         }
         Box::new(Kept { course, decisions: self.clone(), request_id: call.request_id.clone() })
     }
 
-    fn keep(&self, request_id: RequestId, record: &DecisionRecord) {
-        let record = match Envelope::seal(record) {
-            Ok(record) if record.bytes.len() <= RECORD_BYTES_MAX => record,
-            Ok(record) => return tracing::debug!(bytes = record.bytes.len(), "a choice is too large to be kept"),
-            Err(fault) => return tracing::warn!(%fault, "a choice could not be written down"),
-        };
+    fn keep(&self, request_id: RequestId, record: DecisionRecord) {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = waiting.bytes + record.bytes.len();
+        let bytes = waiting.bytes + bytes_of(&record);
         if waiting.decisions.len() >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
             return tracing::debug!("a choice is not kept: the store takes none");
         }
@@ -142,7 +140,7 @@ impl Decisions {
             }
             let size = gathered.len().div_ceil(BATCHES).clamp(*BATCH.start(), *BATCH.end());
             for batch in gathered.chunks(size) {
-                let (this, batch) = (self.clone(), batch.to_vec());
+                let (this, batch) = (self.clone(), batch.iter().filter_map(sealed).collect::<Vec<_>>());
                 let written = self.0.store.write(move |tx| batch.iter().try_for_each(|one| this.put(tx, one))).await;
                 if let Err(fault) = written {
                     tracing::warn!(%fault, "how targets of models were chosen could not be kept");
@@ -151,7 +149,7 @@ impl Decisions {
         }
     }
 
-    fn put(&self, tx: &Tx<'_>, decision: &Decision) -> Result<()> {
+    fn put(&self, tx: &Tx<'_>, decision: &Decision<Envelope>) -> Result<()> {
         let slot = self.place(tx)?;
         tx.execute_later(
             "INSERT INTO model_decision (node, slot, request_id, at, record_key, record)
@@ -194,17 +192,40 @@ impl Course for Kept {
         self.course.report(target, observed, now);
     }
 
-    fn decision(&self) -> Option<&DecisionRecord> {
-        self.course.decision()
+    fn is_kept(&self) -> bool {
+        true
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if let Some(record) = self.course.decision() {
+        if let Some(record) = self.course.take_decision() {
             self.decisions.keep(self.request_id.clone(), record);
         }
     }
+}
+
+/// Written down here and not by the call, which would wait for it.
+fn sealed(decision: &Decision<DecisionRecord>) -> Option<Decision<Envelope>> {
+    match Envelope::seal(&decision.record) {
+        Ok(record) if record.bytes.len() <= RECORD_BYTES_MAX => {
+            Some(Decision { request_id: decision.request_id.clone(), at: decision.at, record })
+        }
+        Ok(record) => {
+            tracing::debug!(bytes = record.bytes.len(), "a choice is too large to be kept");
+            None
+        }
+        Err(fault) => {
+            tracing::warn!(%fault, "a choice could not be written down");
+            None
+        }
+    }
+}
+
+/// About what it takes in memory: the candidates of each step make up most of it.
+fn bytes_of(record: &DecisionRecord) -> usize {
+    let candidates = record.steps.iter().map(|step| step.situation.candidates.len()).sum::<usize>();
+    size_of::<DecisionRecord>() + candidates * CANDIDATE_BYTES
 }
 
 fn newest(conn: &Conn<'_>, node: &str) -> Result<Option<i64>> {

@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     Body, Course, Keys, ModelCall, Operation, Reply, Routing, Upstream,
+    addresses::Addresses,
     attempt::{Asking, Given, Live, Missed, Notes, Whole},
     continuation::{CONTINUED_BYTES_MAX, Continuation},
     decisions::Decisions,
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     pub background: Background,
     pub policy: Policy,
     pub store: Store,
+    pub addresses: Addresses,
     pub flights: Flights,
     pub decisions: Decisions,
     /// For what streams keep that may have to be continued.
@@ -115,6 +117,7 @@ impl Engine {
             keys,
             upstream,
             policy,
+            addresses: Addresses::default(),
             flights: Flights::default(),
             decisions: Decisions::new(&node, store.clone(), ambient.clone(), background.clone()),
             ambient,
@@ -242,7 +245,7 @@ impl Engine {
             later: None,
             continuation,
         };
-        self.inner.background.spawn("model-stream", Box::new(pump).run());
+        self.inner.background.spawn_here("model-stream", Box::new(pump).run());
         reply
     }
 

@@ -8,6 +8,7 @@
 //! Not here: who may ask for what (the monitor), which target is next (the router), what fits a budget (the ledger), how a
 //! protocol is written (the wire).
 
+mod addresses;
 mod amounts;
 mod answers;
 mod attempt;

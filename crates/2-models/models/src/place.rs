@@ -19,7 +19,7 @@ fn is_dated(api_version: Option<&str>) -> bool {
 }
 
 /// The base of a provider is written with its version where its own documents do so, and without it elsewhere.
-pub(crate) fn url_of(operation: Operation, target: &Target, protocol: Protocol, is_stream: bool) -> Result<CheckedUrl> {
+pub(crate) fn address_of(operation: Operation, target: &Target, protocol: Protocol, is_stream: bool) -> Result<String> {
     let base = target.base_url.trim_end_matches('/');
     let version = target.api_version.as_deref();
     let address = match target.kind {
@@ -31,9 +31,8 @@ pub(crate) fn url_of(operation: Operation, target: &Target, protocol: Protocol, 
         (protocol == Protocol::Gemini && is_stream).then(|| "alt=sse".to_owned()),
         version.map(|version| format!("api-version={}", encoded(version))),
     ];
-    let query: Vec<String> = query.into_iter().flatten().collect();
-    let mark = if query.is_empty() { "" } else { "?" };
-    CheckedUrl::parse(&format!("{address}{mark}{}", query.join("&")))
+    let marks = ['?', '&'].into_iter();
+    Ok(query.into_iter().flatten().zip(marks).fold(address, |address, (part, mark)| format!("{address}{mark}{part}")))
 }
 
 fn path(operation: Operation, base: &str, target: &Target, protocol: Protocol, is_stream: bool) -> Result<String> {

@@ -18,9 +18,10 @@ use hyper::{
 };
 
 use crate::{
+    addresses::Addresses,
     bedrock::invocation,
     call::{ModelCall, peeked},
-    place::{ToSign, key_headers, url_of},
+    place::{ToSign, address_of, key_headers},
     upstream::{EVENT_STREAM, Outgoing},
 };
 
@@ -142,13 +143,14 @@ fn dialect_of(kind: Kind) -> Dialect {
 
 /// The prepared body with its place and the provider's key.
 pub(crate) fn outgoing(
+    addresses: &Addresses,
     call: &ModelCall,
     target: &Target,
     prepared: &Prepared,
     key: Option<&SecretString>,
     at: Timestamp,
 ) -> Result<Outgoing> {
-    let url = url_of(call.operation, target, prepared.protocol, prepared.is_stream)?;
+    let url = addresses.checked(address_of(call.operation, target, prepared.protocol, prepared.is_stream)?)?;
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = match (prepared.is_stream, target.kind, prepared.protocol) {

@@ -37,8 +37,13 @@ pub trait Course: Send {
     /// How it goes. A failure that [`Course::next`] is told of needs no report.
     fn report(&mut self, target: &Target, observed: Observed<'_>, now: Timestamp);
 
-    /// How its targets were chosen so far, if that is to be kept.
-    fn decision(&self) -> Option<&DecisionRecord> {
+    /// How its targets are chosen is to be kept.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    /// How they were chosen. Asked at the end and once.
+    fn take_decision(&mut self) -> Option<DecisionRecord> {
         None
     }
 }
@@ -83,7 +88,11 @@ impl Course for Plan {
         }
     }
 
-    fn decision(&self) -> Option<&DecisionRecord> {
-        self.is_kept().then(|| self.record())
+    fn is_kept(&self) -> bool {
+        Plan::is_kept(self)
+    }
+
+    fn take_decision(&mut self) -> Option<DecisionRecord> {
+        Plan::is_kept(self).then(|| self.take_record())
     }
 }

@@ -1,6 +1,6 @@
 //! The attempts of one request: what is asked first, what after each failure, and how each went.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem::take, sync::Arc, time::Duration};
 
 use agentos_catalog::{Capabilities, Capability, Terms};
 use agentos_types::Timestamp;
@@ -137,6 +137,18 @@ impl Plan {
     /// Of all choices so far.
     pub fn record(&self) -> &DecisionRecord {
         &self.record
+    }
+
+    /// Of a plan that is over: what is left says nothing of its choices any more.
+    pub fn take_record(&mut self) -> DecisionRecord {
+        let record = &mut self.record;
+        DecisionRecord {
+            model: take(&mut record.model),
+            needs: take(&mut record.needs),
+            rules: take(&mut record.rules),
+            steps: take(&mut record.steps),
+            ..*record
+        }
     }
 
     /// The operator wants it kept with the call.

@@ -450,12 +450,7 @@ fn supervisor_options(
 }
 
 /// Where programs inside of sandboxes reach models.
-fn edge(
-    config: &Config,
-    models: Arc<dyn Models>,
-    kernel: (&Ambient, &Background, &Loops),
-    room: Room,
-) -> ModelEdge {
+fn edge(config: &Config, models: Arc<dyn Models>, kernel: (&Ambient, &Background, &Loops), room: Room) -> ModelEdge {
     let (ambient, background, loops) = kernel;
     ModelEdge {
         models,

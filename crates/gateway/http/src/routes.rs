@@ -1,7 +1,10 @@
 //! The route table: every path of the gateway with the access that it needs. Router, guard, metrics labels and the
 //! tests that walk all routes come from these lines, so a route without access cannot be written.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
 
 use agentos_types::Scope;
 use axum::{
@@ -185,7 +188,8 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
 
 /// The table's own text of a matched path, for labels.
 pub(crate) fn template(matched: &str) -> &'static str {
-    ROUTES.iter().find(|route| route.path == matched).map_or("unmatched", |route| route.path)
+    static PATHS: LazyLock<HashSet<&str>> = LazyLock::new(|| ROUTES.iter().map(|route| route.path).collect());
+    PATHS.get(matched).copied().unwrap_or("unmatched")
 }
 
 #[cfg(test)]

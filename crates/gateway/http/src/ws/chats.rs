@@ -101,7 +101,7 @@ impl Chats {
         let chat = self.enter(id, &caller.context.owner)?;
         let (shared, caller, running) = (Arc::clone(shared), who(caller)?, Arc::clone(&chat));
         let background = shared.background.clone();
-        background.spawn("chat", async move {
+        background.spawn_here("chat", async move {
             let asking = async {
                 let reply = port(&shared)?.call(caller, request).await;
                 drop(share);
