@@ -375,11 +375,13 @@ fn open_links(options: StoreOptions, known: &'static [Migration], bell: &Bell) -
         }
         sequencer.as_mut().map_or(Ok(()), |sequencer| sequencer.load(conn))
     })?;
+    // Drawn always, so that the same work draws the same on each database.
+    let life = ambient.random();
     // Who has no log leaves what waits for it to those who do.
     let spool = match sequencer.as_deref_mut().filter(|_| database.is_none()) {
         Some(sequencer) => {
             spool::recover(&directory, &mut writer, sequencer)?;
-            Some(Spool::new(&directory, ambient.random()))
+            Some(Spool::new(&directory, life))
         }
         None => None,
     };
