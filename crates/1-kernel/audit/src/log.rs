@@ -49,6 +49,7 @@ impl AuditLog {
         if self.store.dialect() == Dialect::Postgres {
             return self.store.read(move |conn| seen(stored::verify(conn, &key))).await;
         }
+        self.store.settle().await;
         let work = move || {
             let outcome = source::sqlite::verify_file(&database, &key, &[]);
             seen(outcome.map(|(report, _)| report))
@@ -73,6 +74,7 @@ impl AuditLog {
             };
             return self.store.read(work).await;
         }
+        self.store.settle().await;
         let work = move || {
             let connection = source::sqlite::open(&database)?;
             let mut segment = Vec::new();

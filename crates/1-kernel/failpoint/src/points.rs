@@ -62,6 +62,11 @@ points! {
     StoreNoticesSent, "store.notices.sent", 300, "others woke up for the batch, its callers wait";
     StoreAnswerFirst, "store.answer.first", 300, "one caller of the batch has its answer, the others wait";
 
+    StoreSpoolWritten, "store.spool.written", 6, "records are in the file beside the database, and not on the disk";
+    StoreSpoolSynced, "store.spool.synced", 6, "records are durable beside the database, their caller has no answer";
+    StoreSpoolDrained, "store.spool.drained", 6, "records that waited are durable in the database, nobody knows";
+    StoreSpoolCleared, "store.spool.cleared", 1, "a start has put what waited into the log, the files are still there";
+
     AuditTailLoaded, "audit.tail.loaded", 1, "the end of the log was checked at the start";
     AuditSealBegun, "audit.seal.begun", 150, "the operations are done, their records have no place";
     AuditRecordsWritten, "audit.records.written", 150, "records are written without a checkpoint";

@@ -12,7 +12,7 @@ use crate::{
     link::Link,
     lock::DirectoryLock,
     migrate::{self, Applied, State},
-    postgres, sqlite,
+    postgres, spool, sqlite,
     store::{apart, in_snapshot},
 };
 
@@ -205,6 +205,9 @@ fn steps(state: &State, known: &'static [Migration], way: Way) -> Result<Vec<&'s
 pub(crate) fn migrate(link: &mut Link, order: &Order<'_>, way: Way) -> Result<Migrated> {
     let before = in_snapshot(link, |conn| migrate::state(conn, order.known))?;
     let planned = steps(&before, order.known, way)?;
+    if let (Way::Down(_), None) = (way, order.database) {
+        spool::require_none(order.directory)?;
+    }
     // A database without a schema has nothing to lose.
     let is_owed = order.backup == Backup::Take && !planned.is_empty() && !before.applied.is_empty();
     let backup = if is_owed { Some(back_up(link, order, before.schema())?) } else { None };

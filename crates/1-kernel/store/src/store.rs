@@ -22,7 +22,9 @@ use crate::{
     lock::DirectoryLock,
     migrate,
     migrator::{self, Order},
+    noted::Noted,
     postgres,
+    spool::{self, Backlog, Keeper, Spool},
     sqlite::Checkpointer,
     writer::{Operation, Pending, Records, Writer, overloaded},
 };
@@ -55,6 +57,8 @@ struct Inner {
     readers: Mutex<Vec<Link>>,
     readers_free: Arc<Semaphore>,
     bell: Bell,
+    spool: Option<Arc<Spool>>,
+    keeper: Option<Keeper>,
     writer: Option<JoinHandle<()>>,
     schema: i64,
     /// The medium refused a write, and no probe has succeeded since.
@@ -88,15 +92,18 @@ impl Store {
         let system = if dialect == Dialect::Postgres { "postgresql" } else { "sqlite" };
         // On a thread of its own: a connection to Postgres may not wait on a thread that runs tasks.
         let bell = Bell::new();
-        let Opened { writer, checkpointer, sequencer, readers, schema, listener } =
+        let Opened { writer, checkpointer, sequencer, spool, readers, schema, listener } =
             apart(|| open_links(options, known, &bell))?;
         hit(Point::StoreOpenMigrated);
         let (sender, queue) = mpsc::channel(queue_max);
+        let keeper = spool.clone().map(|spool| Keeper::start(spool, sender.downgrade())).transpose()?;
         let writer = Writer {
             link: writer,
             checkpointer,
             queue,
             sequencer,
+            spool: spool.clone(),
+            backlog: Backlog::default(),
             bell: bell.clone(),
             ambient: ambient.clone(),
             system,
@@ -112,6 +119,8 @@ impl Store {
                 readers: Mutex::new(readers),
                 readers_free: Arc::new(Semaphore::new(readers_max)),
                 bell,
+                spool,
+                keeper,
                 writer: Some(thread),
                 schema,
                 refused: AtomicBool::new(false),
@@ -150,13 +159,25 @@ impl Store {
     }
 
     async fn queued<T>(&self, operation: Box<dyn Operation>, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-        let queue = self.inner.queue.as_ref().ok_or_else(|| Fault::internal("the store is closed"))?;
-        queue.try_send(operation).map_err(|_| overloaded(self.inner.queue_max))?;
+        self.queue()?.try_send(operation).map_err(|_| overloaded(self.inner.queue_max))?;
+        self.answered(answer).await
+    }
+
+    fn queue(&self) -> Result<&mpsc::Sender<Box<dyn Operation>>> {
+        self.inner.queue.as_ref().ok_or_else(|| Fault::internal("the store is closed"))
+    }
+
+    pub(crate) async fn answered<T>(&self, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
         let outcome = answer.await.map_err(|_| Fault::internal("the store's writer has stopped"))?;
         if outcome.as_ref().is_err_and(|fault: &Fault| fault.code == Code::STORE_UNAVAILABLE) {
             self.inner.refused.store(true, Ordering::Relaxed);
+            self.inner.distrust();
         }
         outcome
+    }
+
+    pub(crate) fn spool(&self) -> Option<&Arc<Spool>> {
+        self.inner.spool.as_ref()
     }
 
     /// Whether writes work. As long as none was refused, an empty one tells: it passes queue, savepoint and commit. After a
@@ -186,15 +207,47 @@ impl Store {
 
     /// The same with several, of which all are durable or none is.
     pub async fn record_all(&self, events: Vec<AuditEvent>) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
-        self.queued(Box::new(Records::new(events, reply)), answer).await
+        self.note(events)?.durable().await
     }
 
-    /// Runs `query` on a reader, in one snapshot, off the async threads.
+    /// Puts events on their way into the audit log, in this place of it, without waiting for the disk: for somebody who has
+    /// something to do meanwhile. On the embedded database they are in a file when this returns, so that they outlive the process;
+    /// in any case they are written even if nobody waits for what is returned. Fails at once with AOS-1103 when too many writes wait.
+    pub fn note(&self, events: Vec<AuditEvent>) -> Result<Noted> {
+        let events = match &self.inner.spool {
+            Some(spool) => match spool.append(events) {
+                Ok(number) => return Ok(Noted::spooled(self.clone(), number)),
+                Err(events) => events,
+            },
+            None => events,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.queue()?.try_send(Box::new(Records::new(events, reply))).map_err(|_| overloaded(self.inner.queue_max))?;
+        Ok(Noted::queued(self.clone(), answer))
+    }
+
+    /// Waits until the database has every record that was durable before. [`Store::read`] does so by itself; whoever opens the
+    /// database's file has to. If the database refuses, it has what it has: its readers go on, so that it can be told why.
+    pub async fn settle(&self) {
+        let Some(spool) = &self.inner.spool else { return };
+        if spool.waiting() == 0 {
+            return;
+        }
+        let (reply, answer) = oneshot::channel();
+        if let Ok(queue) = self.queue()
+            && queue.send(Box::new(Records::new(Vec::new(), reply))).await.is_ok()
+        {
+            // What was refused, the writer's log tells, and whoever records next.
+            drop(answer.await);
+        }
+    }
+
+    /// Runs `query` on a reader, in one snapshot, off the async threads. It sees everything that was answered before.
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Conn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.settle().await;
         let permit = self.inner.readers_free.clone().acquire_owned().await.map_err(Fault::internal)?;
         let inner = self.inner.clone();
         let work = move || {
@@ -207,7 +260,12 @@ impl Store {
             if let Ok(mut pool) = inner.readers.lock() {
                 pool.push(link);
             }
-            outcome.unwrap_or_else(|_| Err(Fault::internal("a store query panicked")))
+            let outcome = outcome.unwrap_or_else(|_| Err(Fault::internal("a store query panicked")));
+            if outcome.as_ref().is_err_and(|fault| [Code::STORE_CORRUPT, Code::STORE_UNAVAILABLE].contains(&fault.code))
+            {
+                inner.distrust();
+            }
+            outcome
         };
         tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
     }
@@ -242,8 +300,18 @@ impl Store {
     }
 }
 
+impl Inner {
+    /// What cannot be read or written will not take records either: until it has, none is acknowledged before.
+    fn distrust(&self) {
+        if let Some(spool) = &self.spool {
+            spool.refuse();
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        drop(self.keeper.take());
         // Closing the queue ends the writer after what already waits; joining it makes the close complete.
         drop(self.queue.take());
         // An operation may itself hold the last handle; the writer cannot wait for its own end.
@@ -264,6 +332,7 @@ struct Opened {
     writer: Link,
     checkpointer: Option<Checkpointer>,
     sequencer: Option<Box<dyn Sequencer>>,
+    spool: Option<Arc<Spool>>,
     readers: Vec<Link>,
     schema: i64,
     listener: Option<postgres::Listener>,
@@ -306,7 +375,17 @@ fn open_links(options: StoreOptions, known: &'static [Migration], bell: &Bell) -
         }
         sequencer.as_mut().map_or(Ok(()), |sequencer| sequencer.load(conn))
     })?;
-    Ok(Opened { writer, checkpointer, sequencer, readers, schema, listener })
+    // Drawn always, so that the same work draws the same on each database.
+    let life = ambient.random();
+    // Who has no log leaves what waits for it to those who do.
+    let spool = match sequencer.as_deref_mut().filter(|_| database.is_none()) {
+        Some(sequencer) => {
+            spool::recover(&directory, &mut writer, sequencer)?;
+            Some(Spool::new(&directory, life))
+        }
+        None => None,
+    };
+    Ok(Opened { writer, checkpointer, sequencer, spool, readers, schema, listener })
 }
 
 /// Runs `work` on a thread of its own and waits for it.

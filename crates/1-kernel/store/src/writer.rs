@@ -2,6 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,10 +14,18 @@ use agentos_failpoint::{Point, hit};
 use agentos_types::{Code, Fault, Result, Timestamp, audit::AuditEvent, notify::Notice};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Conn, Sequencer, bell::Bell, link::Link, sqlite::Checkpointer};
+use crate::{
+    Conn, Sequencer,
+    bell::Bell,
+    link::Link,
+    spool::{Backlog, DRAIN_MAX, Spool},
+    sqlite::Checkpointer,
+};
 
 /// Operations in one commit. More would only delay the first answer: the fsync is already shared.
 const BATCH_MAX: usize = 512;
+/// Transactions that take nothing but waiting records, before one that does more: what waits is bounded by four of them.
+const DRAINS_MAX: usize = 8;
 
 /// A write transaction as an operation sees it. What it records and announces takes effect only if it returns `Ok` and
 /// the batch commits.
@@ -150,12 +159,34 @@ impl Operation for Records {
     }
 }
 
+/// Nothing by itself: the transaction takes the records that wait.
+pub(crate) struct Drain(pub(crate) Arc<Spool>);
+
+impl Operation for Drain {
+    fn has_statements(&self) -> bool {
+        false
+    }
+
+    fn run(&mut self, _: &mut Tx<'_>) -> bool {
+        true
+    }
+
+    fn refuse(&mut self, _: Fault) {}
+
+    fn answer(self: Box<Self>, commit: Result<()>) {
+        self.0.answered(commit.is_ok());
+    }
+}
+
 pub(crate) struct Writer {
     pub(crate) link: Link,
     /// Ends after the link.
     pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) queue: mpsc::Receiver<Box<dyn Operation>>,
     pub(crate) sequencer: Option<Box<dyn Sequencer>>,
+    /// Records that are durable already. Only with a sequencer, and not on Postgres.
+    pub(crate) spool: Option<Arc<Spool>>,
+    pub(crate) backlog: Backlog,
     pub(crate) bell: Bell,
     pub(crate) ambient: Ambient,
     /// `sqlite` or `postgresql`.
@@ -181,13 +212,29 @@ impl Writer {
                 }
             }
             hit(Point::StoreBatchTaken);
+            self.drain(DRAIN_MAX);
             self.commit(batch);
         }
+        self.drain(0);
         self.link.close();
+        if let Some(spool) = &self.spool {
+            spool.remove();
+        }
         drop(self.checkpointer);
     }
 
-    fn commit(&mut self, mut batch: Vec<Box<dyn Operation>>) {
+    /// Takes waiting records until no more than `rest` are left. The next transaction takes those, and all that were answered
+    /// before it stand before its own.
+    fn drain(&mut self, rest: usize) {
+        for _ in 0..DRAINS_MAX {
+            let has_more = self.spool.as_ref().is_some_and(|spool| spool.waiting() > rest);
+            if !has_more || !self.commit(Vec::new()) {
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, mut batch: Vec<Box<dyn Operation>>) -> bool {
         let began_at = self.ambient.now();
         let outcome = self.transaction(&mut batch);
         let commit = match outcome {
@@ -201,6 +248,9 @@ impl Writer {
             Err(fault) => {
                 tracing::error!(code = %fault.code, detail = fault.detail, "commit failed, every write of the batch is refused");
                 self.link.roll_back();
+                if let Some(spool) = &self.spool {
+                    spool.refuse();
+                }
                 Err(fault)
             }
         };
@@ -211,6 +261,7 @@ impl Writer {
             operation.answer(commit.clone());
             hit(Point::StoreAnswerFirst);
         }
+        commit.is_ok()
     }
 
     /// One span for the commit, in the trace of the first that asked; the others are linked.
@@ -228,6 +279,9 @@ impl Writer {
     fn transaction(&mut self, batch: &mut [Box<dyn Operation>]) -> Result<Committed> {
         let renewed = self.link.begin_write()?;
         hit(Point::StoreTransactionBegun);
+        if let Some(spool) = &self.spool {
+            spool.hand_over(&mut self.backlog);
+        }
         let conn = self.link.conn();
         if let Some(sequencer) = self.sequencer.as_mut().filter(|_| renewed) {
             // The last commit may have been done without our hearing of it.
@@ -235,35 +289,64 @@ impl Writer {
         }
         let mut tx = Tx {
             conn,
-            events: Vec::new(),
+            // Before everything that this transaction does. They come back if it fails.
+            events: std::mem::take(&mut self.backlog.events),
             notices: Vec::new(),
             here: Vec::new(),
             spans: Vec::new(),
             traced: Vec::new(),
         };
-        for operation in batch {
-            if operation.has_statements() {
-                run_in_savepoint(&self.link, &mut tx, operation.as_mut())?;
-            } else {
-                operation.run(&mut tx);
-            }
-        }
-        let Tx { conn, events, mut notices, here, spans, traced } = tx;
-        match &mut self.sequencer {
-            Some(sequencer) if !events.is_empty() => {
-                sequencer.seal(&conn, &events)?;
-                notices.push(Notice::Audit);
-            }
-            Some(_) => {}
-            None if events.is_empty() => {}
-            // A store without a log would drop the record and let the act happen.
-            None => return Err(Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log")),
+        let drained = tx.events.len();
+        let written = write(
+            &self.link,
+            self.sequencer.as_deref_mut(),
+            self.spool.as_deref().map(|spool| (spool, &self.backlog)),
+            &mut tx,
+            batch,
+        );
+        let Tx { mut events, mut notices, here, spans, traced, .. } = tx;
+        let has_sealed = !events.is_empty();
+        events.truncate(drained);
+        self.backlog.events = events;
+        written?;
+        if has_sealed {
+            notices.push(Notice::Audit);
         }
         hit(Point::StoreCommitBefore);
         self.link.commit(&notices)?;
         hit(Point::StoreCommitAfter);
+        if let Some(spool) = &self.spool {
+            spool.drained(&mut self.backlog, has_sealed);
+        }
         notices.extend(here);
         Ok(Committed { notices, spans, traced })
+    }
+}
+
+/// Runs the operations, seals their records and those that waited, and says how far these came.
+fn write(
+    link: &Link,
+    sequencer: Option<&mut (dyn Sequencer + 'static)>,
+    spool: Option<(&Spool, &Backlog)>,
+    tx: &mut Tx<'_>,
+    batch: &mut [Box<dyn Operation>],
+) -> Result<()> {
+    for operation in batch {
+        if operation.has_statements() {
+            run_in_savepoint(link, tx, operation.as_mut())?;
+        } else {
+            operation.run(tx);
+        }
+    }
+    if tx.events.is_empty() {
+        return Ok(());
+    }
+    // A store without a log would drop the record and let the act happen.
+    let unkept = || Fault::new(Code::AUDIT_UNAVAILABLE, "this store has no audit log");
+    sequencer.ok_or_else(unkept)?.seal(&tx.conn, &tx.events)?;
+    match spool.and_then(|(spool, backlog)| spool.mark(backlog)) {
+        Some(mark) => mark.write(&tx.conn),
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,10 @@
 //! business; a caller that crashes in between finds by the log which of the two keys is the one.
 
 use agentos_proof::{VerifierKey, rotation};
-use agentos_types::{Code, Fault, Result, audit::Phase};
+use agentos_types::{
+    Code, Fault, Result,
+    audit::{AuditEvent, Phase},
+};
 
 use super::{Authority, Upkeep};
 
@@ -33,10 +36,19 @@ impl Upkeep {
             .event(by, rotation::ACTION, RESOURCE, Phase::Intent)
             .fact(rotation::OLD_KEY, old.to_string())
             .fact(rotation::NEW_KEY, new.to_string());
-        self.log.store().record(event).await?;
+        self.commit(event).await?;
         // The first checkpoint of the new key: the old one is not needed for anything after it.
         let done = self.event(by, rotation::ACTION, RESOURCE, Phase::Outcome).fact(rotation::NEW_KEY, new.to_string());
-        self.log.store().record(done).await?;
+        self.commit(done).await?;
         Ok(Rotated { old: (*old).clone(), new: (*new).clone() })
+    }
+
+    /// In a commit of its own: the key changes with the one that the record is sealed in, and not before.
+    async fn commit(&self, event: AuditEvent) -> Result<()> {
+        let write = self.log.store().write(move |tx| {
+            tx.record(event);
+            Ok(())
+        });
+        write.await
     }
 }

@@ -35,11 +35,16 @@ fn open(directory: &Path) -> Result<(Store, AuditLog)> {
     Ok((store.clone(), AuditLog::new(identity(), store, directory)))
 }
 
+/// In a commit of its own.
 async fn record(store: &Store, number: usize) {
     let ambient = ambient();
     let event =
         AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "test.act", format!("thing-{number}"));
-    store.record(event).await.unwrap();
+    let write = store.write(move |tx| {
+        tx.record(event);
+        Ok(())
+    });
+    write.await.unwrap();
 }
 
 /// What the log says, as a reader sees it.

@@ -84,11 +84,16 @@ impl House {
 }
 
 impl Log {
+    /// Each in a commit of its own, with a checkpoint.
     pub(super) async fn record(&self, count: usize) {
         for _ in 0..count {
             let event =
                 AuditEvent::new(self.ambient.event_id(), self.ambient.now(), Actor::System, "test.act", "thing");
-            self.store.record(event).await.unwrap();
+            let write = self.store.write(move |tx| {
+                tx.record(event);
+                Ok(())
+            });
+            write.await.unwrap();
         }
     }
 

@@ -78,7 +78,7 @@ async fn the_tier_that_served_is_billed_and_not_the_one_that_was_asked_for() {
             if is_stream {
                 streamed(reply).await;
             }
-            house.outcome()["nano_usd"].as_i64().unwrap()
+            house.outcome().await["nano_usd"].as_i64().unwrap()
         }
     };
     // Seven tokens in and two out, in thousandths of a nano-USD each: 2,000 and 8,000, or 3,500 and 14,000.
@@ -102,7 +102,7 @@ async fn a_deadline_blames_only_who_had_the_time_that_is_his_own() {
         let house = House::with(vec![target], policy).await;
         assert_eq!(house.chat(hello(false)).await.status, 504);
         assert_eq!(house.reports.lock().unwrap().as_slice(), [expected], "{own}");
-        assert_eq!(house.outcome()["class"], "timeout", "the client is told all the same");
+        assert_eq!(house.outcome().await["class"], "timeout", "the client is told all the same");
     }
 }
 

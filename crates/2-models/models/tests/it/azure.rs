@@ -149,7 +149,7 @@ async fn a_filtered_prompt_is_final_and_told_in_the_providers_own_words() {
     assert_eq!(reply.status, 400);
     assert_eq!(whole(reply), FILTERED);
     assert_eq!(*house.reports.lock().unwrap(), ["content_filter"]);
-    assert_eq!(house.outcome()["nano_usd"], 0);
+    assert_eq!(house.outcome().await["nano_usd"], 0);
 }
 
 #[tokio::test]

@@ -126,14 +126,14 @@ async fn an_exception_before_the_first_event_fails_over_and_one_after_it_ends_th
     assert_eq!(reply.status, 400);
     assert!(whole(reply).contains("extraneous key [stream]"));
     assert_eq!(*house.reports.lock().unwrap(), ["bad_request"]);
-    assert_eq!(house.outcome()["nano_usd"], 0);
+    assert_eq!(house.outcome().await["nano_usd"], 0);
     for name in ["throttled", "model_failed", "damaged", "torn"] {
         let provider = Provider::start(vec![framed(name)]).await;
         let house = House::new(vec![claude(&provider)]).await;
         let text = streamed(house.ask(Operation::Messages, &messages(true).to_string()).await).await;
         assert!(text.contains("Grü"), "{name}: what was whole has come: {text}");
         assert!(text.contains("event: error\n") && !text.contains("message_stop"), "{name}: {text}");
-        let outcome = house.outcome();
+        let outcome = house.outcome().await;
         assert_eq!(outcome["end"], "broken", "{name}");
         assert!(outcome["nano_usd"].as_i64().unwrap() >= 1_250, "{name}: 125 tokens of input were read: {outcome}");
         assert_eq!(house.ledger.reserved_in_all(), 0, "{name}");

@@ -45,6 +45,7 @@ async fn a_hit_asks_nobody_costs_nothing_and_says_what_it_is() {
     assert_eq!(header(&hit, "x-agent-os-target"), Some("openai/m1"));
     assert_eq!(whole(hit), answer(), "byte for byte");
     assert_eq!(provider.got().len(), 1);
+    house.store.settle().await;
     let records = house.records();
     let outcome = &records.last().unwrap().1;
     assert_eq!(

@@ -100,7 +100,7 @@ async fn a_stream_of_chat_goes_on_as_one_answer_that_says_where_it_was_joined() 
     assert_eq!(sent["messages"].as_array().unwrap().last().unwrap()["role"], "assistant");
     assert_eq!(sent["messages"][1]["content"][0]["text"], "Hello");
     assert_eq!(sent["max_tokens"], 48, "what was delivered counts against the client's limit");
-    let outcome = house.outcome();
+    let outcome = house.outcome().await;
     assert_eq!((&outcome["end"], &outcome["continued"], &outcome["attempts"]), (&json!("done"), &json!(1), &json!(2)));
     assert_eq!((&outcome["target"], &outcome["tokens_output"]), (&json!("anthropic/m2"), &json!(5)));
     let (held, reserved) = house.stands().await;
@@ -123,7 +123,7 @@ async fn a_stream_of_messages_that_was_passed_through_goes_on_in_its_open_block(
     assert_eq!((joined.as_str(), used), ("Hello there", Some((10, 10 + 3))));
     assert_eq!((stream.matches("message_start\n").count(), stream.matches("content_block_start\n").count()), (1, 1));
     assert!(stream.contains("agent_os") && !stream.contains("event: error"), "{stream}");
-    assert_eq!(house.outcome()["continued"], 1);
+    assert_eq!(house.outcome().await["continued"], 1);
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn what_cannot_be_joined_honestly_ends_with_its_error() {
         let stream = streamed(house.chat(body).await).await;
         assert!(stream.contains("\"error\"") && !stream.contains(DONE), "{why}: {stream}");
         assert!(other.got().is_empty(), "{why}");
-        let outcome = house.outcome();
+        let outcome = house.outcome().await;
         assert_eq!((&outcome["end"], outcome.get("continued")), (&json!("broken"), None), "{why}");
     }
 }
@@ -195,7 +195,7 @@ async fn who_did_not_want_it_or_finds_nobody_reads_the_error_of_before() {
         assert!(stream.starts_with(&chunk("Hello")) && stream.contains("broke off in the middle"), "{why}: {stream}");
         assert!(!stream.contains(DONE), "{why}: {stream}");
         assert_eq!(other.got().len(), asked, "{why}");
-        assert_eq!(house.outcome()["end"], "broken", "{why}");
+        assert_eq!(house.outcome().await["end"], "broken", "{why}");
         assert_eq!(house.ledger.reserved_in_all(), 0, "{why}");
     }
 }
@@ -208,7 +208,7 @@ async fn the_second_breaks_too_and_a_client_that_leaves_meanwhile_stops_it() {
     let stream = streamed(house.chat(hello(true)).await).await;
     assert!(stream.contains(r#""content":" there""#) && stream.contains("\"error\""), "{stream}");
     assert!(!stream.contains(DONE));
-    let outcome = house.outcome();
+    let outcome = house.outcome().await;
     assert_eq!((&outcome["end"], &outcome["continued"]), (&json!("broken"), &json!(1)));
     assert_eq!(house.ledger.reserved_in_all(), 0);
 
@@ -220,6 +220,6 @@ async fn the_second_breaks_too_and_a_client_that_leaves_meanwhile_stops_it() {
     drop(receiver);
     other.left().await;
     super::hard::until(|| house.records().len() == 2).await;
-    assert_eq!(house.outcome()["end"], "client-gone");
+    assert_eq!(house.outcome().await["end"], "client-gone");
     assert_eq!(house.ledger.reserved_in_all(), 0);
 }

@@ -76,6 +76,7 @@ async fn nothing_that_tells_the_end_leaves_before_the_record() {
         let told = format!("{kind}, {operation:?}");
         let provider = Provider::always(Play::Events(pieces(&[sent]))).await;
         let house = House::new(vec![target(kind, &provider)]).await;
+        house.record_by_commit();
         let whole = streamed(house.ask(operation, &request(operation)).await).await;
         assert!(TELLS.iter().filter(|tells| whole.contains(**tells)).count() >= 2, "{told}: {whole}");
 
@@ -138,7 +139,7 @@ async fn an_end_without_end_is_a_stream_that_broke() {
     let text = streamed(house.chat(hello(true)).await).await;
     assert!(text.starts_with(&chunk("hi")) && text.contains("goes on without ending"), "{}", text.len());
     assert!(!text.contains(r#""finish_reason":"stop""#));
-    assert_eq!(house.outcome()["end"], "broken");
+    assert_eq!(house.outcome().await["end"], "broken");
 }
 
 #[tokio::test]
@@ -152,5 +153,5 @@ async fn a_last_event_without_the_line_behind_it_is_all_there() {
         assert!(text.contains(told), "{told}: {text}");
     }
     assert!(text.ends_with(DONE), "{text}");
-    assert_eq!(house.outcome()["tokens_output"], 2);
+    assert_eq!(house.outcome().await["tokens_output"], 2);
 }

@@ -99,7 +99,7 @@ async fn a_refused_connection_costs_nothing_and_a_request_at_fault_is_told_in_th
     assert_eq!((reply.status, header(&reply, "x-agent-os-attempts")), (400, Some("2")));
     assert_eq!(header(&reply, "x-agent-os-cost-nano-usd"), Some("0"));
     assert_eq!(whole(reply), said);
-    assert_eq!(house.outcome()["class"], "bad_request");
+    assert_eq!(house.outcome().await["class"], "bad_request");
     assert!(unused.got().is_empty(), "a faulty request is faulty everywhere");
 }
 
@@ -113,7 +113,7 @@ async fn when_nobody_answers_the_client_is_told_in_its_protocol_and_when_to_come
     assert_eq!(error["error"]["code"], "rate_limit_exceeded");
     assert_eq!(error["error"]["agent_os"]["code"], "AOS-2032");
     assert_eq!(error["error"]["agent_os"]["class"], "rate_limited");
-    let outcome = house.outcome();
+    let outcome = house.outcome().await;
     assert_eq!((&outcome["end"], &outcome["code"]), (&json!("failed"), &json!("AOS-2032")));
 }
 

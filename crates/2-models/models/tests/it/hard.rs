@@ -73,7 +73,7 @@ async fn a_client_that_leaves_before_the_answer_is_recorded_and_what_was_held_is
     }
     provider.left().await;
     until(|| house.records().len() == 2).await;
-    let outcome = house.outcome();
+    let outcome = house.outcome().await;
     assert_eq!((&outcome["end"], &outcome["estimated"]), (&json!("abandoned"), &json!(true)));
     let (used, reserved) = house.stands().await;
     assert_eq!((json!(used), reserved), (outcome["nano_usd"].clone(), 0));

@@ -34,7 +34,7 @@ async fn two_with(first: Play, second: Play, change: impl Fn(&mut Target)) -> (H
 /// What holds after every call: nothing is held, and what the record says was booked.
 async fn settled(house: &House) -> (i64, Value) {
     until(|| house.records().len() == 2).await;
-    let ((used, reserved), outcome) = (house.stands().await, house.outcome());
+    let ((used, reserved), outcome) = (house.stands().await, house.outcome().await);
     assert_eq!((json!(used), reserved), (outcome["nano_usd"].clone(), 0), "{outcome}");
     (used, outcome)
 }

@@ -64,6 +64,7 @@ async fn a_key_asks_once_and_stands_for_one_request_of_one_caller() {
     let of_other = house.run(of_other).await;
     assert_eq!((of_other.status, header(&of_other, "x-agent-os-replayed")), (200, None), "its own key");
     assert_eq!(provider.got().len(), 2);
+    house.store.settle().await;
     let ends: Vec<Value> =
         house.records().iter().filter(|(phase, _)| phase == "outcome").map(|(_, facts)| facts["end"].clone()).collect();
     assert_eq!(ends, ["done", "replayed", "failed", "done"]);
@@ -110,6 +111,7 @@ async fn fifty_calls_with_one_key_are_one_call_of_the_provider() {
         assert_eq!((reply.status, whole(reply)), (200, answer()));
     }
     assert_eq!((provider.got().len(), replayed), (1, 49));
+    house.store.settle().await;
     assert_eq!(house.records().iter().filter(|(phase, _)| phase == "outcome").count(), 50);
 }
 

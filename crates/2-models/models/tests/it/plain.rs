@@ -26,7 +26,7 @@ async fn the_bytes_of_both_sides_go_through_and_the_call_is_framed_by_two_record
     assert_eq!(got.body, body.replace("\"fast\"", "\"real-m1\""), "only the model's name changed");
     assert!(got.head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{}", got.head);
     assert!(got.head.contains("authorization: Bearer the-value-of-provider-key\r\n"), "{}", got.head);
-    let outcome = house.outcome();
+    let outcome = house.outcome().await;
     assert_eq!(outcome["end"], "done");
     assert_eq!(outcome["target"], "openai/m1");
     assert_eq!((&outcome["tokens_input"], &outcome["tokens_output"]), (&json!(7), &json!(2)));
@@ -125,6 +125,7 @@ async fn what_was_not_granted_reaches_no_provider() {
     let call = house.call(Operation::Chat, &hello(false).to_string());
     let fault = house.monitor.model(&party, None, call).await.unwrap_err();
     assert_eq!(fault.code, agentos_types::Code::NOT_GRANTED);
+    house.store.settle().await;
     assert_eq!(house.records()[0].0, "fact");
     assert!(provider.got().is_empty());
 }

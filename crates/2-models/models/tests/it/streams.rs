@@ -56,8 +56,8 @@ async fn events_pass_byte_for_byte_and_the_usage_that_nobody_asked_for_stays_her
     assert_eq!(events(&text), [first.as_str(), &second, &last, DONE].concat());
     assert!(text.contains(": agent-os cost-nano-usd=110 estimated=false\n\n"), "{text}");
     assert!(provider.got()[0].body.contains(r#""stream_options":{"include_usage":true}"#));
-    assert_eq!(house.outcome()["end"], "done");
-    assert_eq!(house.outcome()["nano_usd"], 110);
+    assert_eq!(house.outcome().await["end"], "done");
+    assert_eq!(house.outcome().await["nano_usd"], 110);
     assert_eq!(house.ledger.reserved_in_all(), 0);
 }
 
@@ -93,7 +93,7 @@ async fn a_stream_that_breaks_ends_with_an_error_and_never_well() {
         assert!(text.starts_with(&chunk("hello there")), "{text}");
         assert!(!text.contains("[DONE]"), "{text}");
         assert!(text.contains("\"error\"") && text.contains(reason), "{reason}: {text}");
-        let outcome = house.outcome();
+        let outcome = house.outcome().await;
         assert_eq!((&outcome["end"], &outcome["class"]), (&json!("broken"), &json!("stream_broken")));
         assert_eq!((&outcome["estimated"], &outcome["tokens_output"]), (&json!(true), &json!(4)), "11 bytes, by three");
         let reports = house.reports.lock().unwrap().clone();
@@ -114,7 +114,7 @@ async fn a_client_that_leaves_stops_the_provider_and_pays_for_what_came() {
     drop(receiver);
     provider.left().await;
     assert!(house.background.stop(Duration::from_secs(20)).await);
-    let outcome = house.outcome();
+    let outcome = house.outcome().await;
     assert_eq!((&outcome["end"], &outcome["tokens_output"]), (&json!("client-gone"), &json!(4)));
     assert_eq!(house.ledger.reserved_in_all(), 0);
 }
@@ -154,8 +154,8 @@ async fn a_stream_of_another_protocol_is_told_in_the_clients() {
         assert!(text.contains(r#""content":"hi""#), "{text}");
         assert_eq!(text.ends_with(DONE), is_whole, "{text}");
         assert_eq!(text.contains("\"error\""), !is_whole, "{text}");
-        assert_eq!(house.outcome()["estimated"], !is_whole);
-        assert_eq!(house.outcome()["tokens_input"], 5);
+        assert_eq!(house.outcome().await["estimated"], !is_whole);
+        assert_eq!(house.outcome().await["tokens_input"], 5);
     }
 }
 

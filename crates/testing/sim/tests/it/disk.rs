@@ -96,9 +96,10 @@ impl Trap {
 /// The files of a database whose process has died.
 fn copy(from: &Path) -> TempDir {
     let to = directory();
-    for suffix in ["", "-wal"] {
-        let name = format!("{}{suffix}", Store::FILE_NAME);
-        // There is no log before the first write.
+    let database = ["", "-wal"].map(|suffix| format!("{}{suffix}", Store::FILE_NAME));
+    let waiting = ["audit-spool.0", "audit-spool.1"].map(str::to_owned);
+    for name in waiting.into_iter().chain(database) {
+        // There is no log before the first write, and no record waits before the first that did not.
         if from.join(&name).exists() {
             fs::copy(from.join(&name), to.path().join(&name)).unwrap();
         }

@@ -1,0 +1,114 @@
+//! What is in the file and not yet in the database, in memory, on its way to the writer.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use agentos_types::audit::AuditEvent;
+
+use super::frame::Link;
+
+/// Events that one transaction takes: some 20 ms of sealing, which whoever writes meanwhile waits for.
+pub(crate) const DRAIN_MAX: usize = 2_048;
+/// Beyond these a caller waits for a commit, which takes what has gathered. Reading it back after a crash takes a second.
+const EVENTS_MAX: usize = 8_192;
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// If nothing else commits, a transaction is asked for this long after the first record: fifty signatures a second, and a reader of
+/// the log who is told of new records is told soon.
+const GATHER: Duration = Duration::from_millis(20);
+/// The same after one that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    link: Link,
+    events: Vec<AuditEvent>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    held: VecDeque<Held>,
+    /// Of everything that the database does not have, what the writer holds included.
+    events: usize,
+    bytes: usize,
+    drained_to: u64,
+    /// When a transaction is asked for, if something waits and none was.
+    due: Option<Instant>,
+    is_asked: bool,
+}
+
+/// What the writer holds until a commit succeeds.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// In the order of their frames. A transaction borrows them.
+    pub(crate) events: Vec<AuditEvent>,
+    bytes: usize,
+    newest: Option<(u64, Link)>,
+}
+
+impl Backlog {
+    pub(super) fn newest(&self) -> Option<(u64, Link)> {
+        self.newest
+    }
+}
+
+impl Queue {
+    pub(super) fn has_room(&self, events: usize, bytes: usize) -> bool {
+        self.events.saturating_add(events) <= EVENTS_MAX && self.bytes.saturating_add(bytes) <= BYTES_MAX
+    }
+
+    /// True if nothing waited before: somebody has to see to it that a transaction comes.
+    pub(super) fn push(&mut self, number: u64, link: Link, events: Vec<AuditEvent>, bytes: usize) -> bool {
+        let is_first = self.events == 0;
+        self.events = self.events.saturating_add(events.len());
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.held.push_back(Held { number, link, events, bytes });
+        if is_first {
+            self.due = Some(Instant::now() + GATHER);
+        }
+        is_first
+    }
+
+    pub(super) fn drained_to(&self) -> u64 {
+        self.drained_to
+    }
+
+    pub(super) fn hand_over(&mut self, backlog: &mut Backlog) {
+        while backlog.events.len() < DRAIN_MAX
+            && let Some(mut held) = self.held.pop_front()
+        {
+            backlog.events.append(&mut held.events);
+            backlog.bytes = backlog.bytes.saturating_add(held.bytes);
+            backlog.newest = Some((held.number, held.link));
+        }
+    }
+
+    /// Returns how many events the database has now that it did not have.
+    pub(super) fn drained(&mut self, backlog: &mut Backlog) -> usize {
+        let done = std::mem::take(backlog);
+        self.events = self.events.saturating_sub(done.events.len());
+        self.bytes = self.bytes.saturating_sub(done.bytes);
+        self.drained_to = done.newest.map_or(self.drained_to, |(number, _)| number);
+        self.due = (self.events > 0).then(|| Instant::now() + GATHER);
+        done.events.len()
+    }
+
+    /// When to ask for a transaction.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| !self.is_asked)
+    }
+
+    pub(super) fn asked(&mut self) {
+        self.is_asked = true;
+    }
+
+    /// The transaction that was asked for has ended, or there was no room to ask.
+    pub(super) fn answered(&mut self, is_done: bool) {
+        self.is_asked = false;
+        let pause = if is_done { GATHER } else { AGAIN };
+        self.due = (self.events > 0).then(|| Instant::now() + pause);
+    }
+}
