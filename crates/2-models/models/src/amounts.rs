@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use agentos_catalog::Terms;
+use agentos_catalog::{Price, Terms};
 use agentos_failpoint::{Point, hit};
 use agentos_ledger::{Amount, Ledger, Reservation, SpendRow};
 use agentos_monitor::SoFar;
@@ -40,7 +40,9 @@ pub(crate) struct Stake {
     input_usual: u64,
     row: SpendRow,
     now: Timestamp,
-    target: Target,
+    price: Option<Arc<Price>>,
+    /// The operator's worst case.
+    price_is_assumed: bool,
     /// What the client asked to be served at.
     tier: Option<String>,
     has_media: bool,
@@ -103,7 +105,8 @@ impl Inner {
             input_usual,
             row,
             now,
-            target: target.clone(),
+            price: target.price.clone(),
+            price_is_assumed: target.price_is_assumed,
             tier: call.peek.service_tier.clone(),
             has_media: has_media(call),
             so_far: SoFar::clone(so_far),
@@ -213,15 +216,14 @@ impl Stake {
             return counted;
         }
         let Usage { input, output, .. } = counted.usage;
-        let nano_usd = match &self.target.price {
+        let nano_usd = match &self.price {
             // Nothing was used: not even what a provider takes for each request.
             _ if counted == Counted::default() => 0,
             Some(price) => price.cost_on(&counted.usage, &self.terms()),
             None => 0,
         };
-        let is_estimated = counted.is_estimated
-            || self.target.price_is_assumed
-            || (self.target.price.is_none() && counted != Counted::default());
+        let is_estimated =
+            counted.is_estimated || self.price_is_assumed || (self.price.is_none() && counted != Counted::default());
         let counted = Counted { is_estimated, ..counted };
         let actual = Amount { nano_usd, tokens: integer(input.saturating_add(output)), requests: 1 };
         if let Some(reservation) = self.reservation.take() {

@@ -197,7 +197,7 @@ pub(crate) async fn write_on(pump: &mut Pump, failure: &Failure) -> Option<Writt
 }
 
 enum Asked {
-    Answered(Box<(Given, Target)>),
+    Answered(Box<(Given, Arc<Target>)>),
     ClientGone,
 }
 
@@ -213,7 +213,7 @@ async fn asked(pump: &mut Pump, target: Target) -> Option<Asked> {
     }
     let asking = Asking { call, so_far: &pump.so_far, fates, prefill };
     // Another one beside it would have to be joined too.
-    let target = Target { hedge_after: None, ..target };
+    let target = Arc::new(Target { hedge_after: None, ..target });
     let attempt = timeout(inner.policy.deadline, inner.race(&asking, &target, &mut *pump.course));
     let mut attempt = std::pin::pin!(attempt);
     let events = pump.events.clone();

@@ -30,11 +30,11 @@ const GATHERED: Duration = Duration::from_millis(100);
 /// Gathered at once, in number and bytes. What comes while the store takes none is not kept.
 const WAITING_MAX: usize = 10_000;
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// Of one transaction. A call that ends meanwhile waits for it, so that it is small; of many at once so many that they are done
-/// before the next come.
+/// Of one transaction. Who writes meanwhile waits for it, so that it is small; of many at once so many that they are done before
+/// the next come.
 const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
 /// Into how many transactions what was gathered is divided.
-const BATCHES: usize = 32;
+const BATCHES: usize = 8;
 
 /// Those of this node.
 #[derive(Clone)]

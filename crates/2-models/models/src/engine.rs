@@ -98,7 +98,7 @@ pub(crate) struct Inner {
 struct Tried {
     given: Given,
     course: Box<dyn Course>,
-    target: Target,
+    target: Arc<Target>,
 }
 
 /// Attempts that came to nothing.
@@ -216,7 +216,7 @@ impl Engine {
         call: &ModelCall,
         record: ModelRecord,
         live: Box<Live>,
-        (course, target): (Box<dyn Course>, Target),
+        (course, target): (Box<dyn Course>, Arc<Target>),
         keeper: Keeper,
     ) -> Reply {
         let so_far = record.so_far();
@@ -284,7 +284,7 @@ impl Inner {
         let mut last: Option<Failing> = None;
         for _ in 0..ATTEMPTS_MAX {
             let failure = last.as_ref().map(|failing| &failing.failure);
-            let Some(target) = course.next(failure, self.ambient.now()) else { break };
+            let Some(target) = course.next(failure, self.ambient.now()).map(Arc::new) else { break };
             let begun = Instant::now() + target.pause;
             // Boxed: the timer around it would hold room for it once more.
             let attempt = Box::pin(async {

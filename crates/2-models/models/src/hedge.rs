@@ -3,7 +3,7 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -28,9 +28,9 @@ impl Inner {
     pub(crate) async fn race(
         &self,
         asking: &Asking<'_>,
-        target: &Target,
+        target: &Arc<Target>,
         course: &mut dyn Course,
-    ) -> Result<(Given, Target), Missed> {
+    ) -> Result<(Given, Arc<Target>), Missed> {
         let brought = match target.hedge_after.filter(|_| may_double(asking.call)) {
             None => self.attempt(asking, target).await?,
             // Boxed: the others need not be twice as large for it.
@@ -42,16 +42,16 @@ impl Inner {
     async fn hedged(
         &self,
         asking: &Asking<'_>,
-        target: &Target,
+        target: &Arc<Target>,
         after: Duration,
         course: &mut dyn Course,
-    ) -> Result<(Given, Target), Missed> {
+    ) -> Result<(Given, Arc<Target>), Missed> {
         let mut first = pin!(self.attempt(asking, target));
         let brought = match timeout(after, &mut first).await {
             Ok(brought) => brought?,
             Err(_) => match course.hedge(self.ambient.now()) {
                 None => first.await?,
-                Some(other) => return self.beside(asking, (target, first), other, course).await,
+                Some(other) => return self.beside(asking, (target, first), Arc::new(other), course).await,
             },
         };
         Ok((self.answered(course, target, brought), target.clone()))
@@ -60,10 +60,10 @@ impl Inner {
     async fn beside(
         &self,
         asking: &Asking<'_>,
-        (target, mut first): (&Target, Pin<&mut impl Future<Output = Result<Brought, Missed>>>),
-        other: Target,
+        (target, mut first): (&Arc<Target>, Pin<&mut impl Future<Output = Result<Brought, Missed>>>),
+        other: Arc<Target>,
         course: &mut dyn Course,
-    ) -> Result<(Given, Target), Missed> {
+    ) -> Result<(Given, Arc<Target>), Missed> {
         tracing::debug!(slow = target.id, beside = other.id, "a second provider is asked beside a slow one");
         {
             // Sums: whole after any panic.
@@ -80,7 +80,7 @@ impl Inner {
                 brought = &mut first, if missed.is_none() => (brought, target, second_missed.is_none().then_some(&other)),
                 brought = &mut second, if second_missed.is_none() => (brought, &other, missed.is_none().then_some(target)),
             };
-            let is_first = std::ptr::eq(winner, target);
+            let is_first = Arc::ptr_eq(winner, target);
             match brought {
                 Ok(brought) => {
                     if let Some(loser) = loser {

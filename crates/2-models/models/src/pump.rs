@@ -3,7 +3,7 @@
 //! What tells its end is held back until the call is settled and its outcome is durable. A stream that breaks ends with an
 //! error in the client's protocol; one whose client is gone stops its provider.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use agentos_base::Ambient;
 use agentos_failpoint::{Point, hit};
@@ -52,7 +52,7 @@ pub(crate) struct Pump {
     pub events: Sender<Bytes>,
     pub record: ModelRecord,
     pub course: Box<dyn Course>,
-    pub target: Target,
+    pub target: Arc<Target>,
     pub ambient: Ambient,
     pub so_far: SoFar,
     /// What was sent, if somebody wants it again.
