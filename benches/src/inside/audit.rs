@@ -25,6 +25,7 @@ use crate::{
 const ROUNDS: usize = 5;
 const PRODUCERS: [usize; 3] = [1, 16, 64];
 const ROUND: Duration = Duration::from_millis(1_000);
+const HOWS: [How; 2] = [How::InWrite, How::Alone];
 const APPEND_P95_MAX_MS: f64 = 20.0;
 /// The pace at which the goal holds.
 const PACE_PER_SECOND: u32 = 5_000;
@@ -39,14 +40,16 @@ const VERIFY_ROWS_PER_SECOND_MIN: f64 = 100_000.0;
 pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
     let directory = place.fresh("audit-")?;
     let kernel = Arc::new(Kernel::open(directory.path()).await?);
-    let mut closed: Vec<Appends> = PRODUCERS.iter().map(|_| Appends::on(directory.path())).collect();
+    let kinds: Vec<(How, usize)> =
+        HOWS.into_iter().flat_map(|how| PRODUCERS.map(|producers| (how, producers))).collect();
+    let mut closed: Vec<Appends> = kinds.iter().map(|_| Appends::on(directory.path())).collect();
     let mut paced = Appends::on(directory.path());
     // The log grows from round to round, so the kinds take turns instead of following each other.
     for round in 1..=ROUNDS {
-        for (producers, appends) in PRODUCERS.into_iter().zip(&mut closed) {
-            progress.say(&format!("audit, {producers} producers, round {round} of {ROUNDS}"));
+        for ((how, producers), appends) in kinds.iter().copied().zip(&mut closed) {
+            progress.say(&format!("audit {}, {producers} producers, round {round} of {ROUNDS}", how.name()));
             appends.syncs.before_round()?;
-            append_closed(&kernel, producers, appends).await?;
+            append_closed(&kernel, how, producers, appends).await?;
             appends.syncs.after_round()?;
         }
         progress.say(&format!("audit at {PACE_PER_SECOND}/s, round {round} of {ROUNDS}"));
@@ -54,20 +57,38 @@ pub async fn measure(place: &Place, progress: Progress) -> Result<Vec<Figure>> {
         append_paced(&kernel, &mut paced).await?;
         paced.syncs.after_round()?;
     }
-    let mut figures: Vec<Figure> = PRODUCERS
+    let mut figures: Vec<Figure> = kinds
         .into_iter()
         .zip(closed)
-        .map(|(producers, appends)| {
+        .map(|((how, producers), appends)| {
             let rate = median(appends.rates.iter().copied());
             let plural = if producers == 1 { "" } else { "s" };
             appends
-                .figure(format!("audit append, {producers} producer{plural}"))
+                .figure(format!("audit {}, {producers} producer{plural}", how.name()))
                 .note(format!("{} events/s", number(rate)))
         })
         .collect();
     figures.push(judge_paced(paced));
     figures.push(verify(&kernel, directory.path(), progress).await?);
     Ok(figures)
+}
+
+/// What an event is recorded with.
+#[derive(Clone, Copy)]
+enum How {
+    /// A write that changes something, as most are.
+    InWrite,
+    /// Nothing else, as a call of a model.
+    Alone,
+}
+
+impl How {
+    fn name(self) -> &'static str {
+        match self {
+            How::InWrite => "append",
+            How::Alone => "record by itself",
+        }
+    }
 }
 
 /// The rounds of one kind of load.
@@ -88,7 +109,7 @@ impl Appends {
 }
 
 /// Each producer appends the next event when the last one is durable.
-async fn append_closed(kernel: &Arc<Kernel>, producers: usize, appends: &mut Appends) -> Result<()> {
+async fn append_closed(kernel: &Arc<Kernel>, how: How, producers: usize, appends: &mut Appends) -> Result<()> {
     let began = Instant::now();
     let mut running = JoinSet::new();
     for _ in 0..producers {
@@ -97,7 +118,7 @@ async fn append_closed(kernel: &Arc<Kernel>, producers: usize, appends: &mut App
             let mut taken = Vec::new();
             while began.elapsed() < ROUND {
                 let appended = Instant::now();
-                append_one(&kernel).await?;
+                append_one(&kernel, how).await?;
                 taken.push(millis(appended));
             }
             anyhow::Ok(taken)
@@ -123,7 +144,7 @@ async fn append_paced(kernel: &Arc<Kernel>, appends: &mut Appends) -> Result<()>
         for _ in 0..PACE_TOGETHER {
             let kernel = kernel.clone();
             running.spawn(async move {
-                append_one(&kernel).await?;
+                append_one(&kernel, How::InWrite).await?;
                 anyhow::Ok(millis(due))
             });
         }
@@ -153,7 +174,7 @@ fn judge_paced(appends: Appends) -> Figure {
 }
 
 /// An outcome as the monitor writes it.
-async fn append_one(kernel: &Kernel) -> Result<()> {
+async fn append_one(kernel: &Kernel, how: How) -> Result<()> {
     let ambient = &kernel.ambient;
     let event =
         AuditEvent::new(ambient.event_id(), ambient.now(), kernel.person(), "net.fetch", "https://example.com/page")
@@ -161,13 +182,16 @@ async fn append_one(kernel: &Kernel) -> Result<()> {
             .correlation("fetch-1")
             .fact("bytes", 4_096)
             .fact("request_sha256", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
-    kernel
-        .store
-        .write(move |tx| {
-            tx.record(event);
-            Ok(())
-        })
-        .await?;
+    match how {
+        How::Alone => kernel.store.record(event).await?,
+        How::InWrite => {
+            let write = kernel.store.write(move |tx| {
+                tx.record(event);
+                Ok(())
+            });
+            write.await?;
+        }
+    }
     Ok(())
 }
 

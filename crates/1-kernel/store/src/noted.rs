@@ -30,6 +30,11 @@ impl Noted {
         Self { store, way: Way::Queued(answer) }
     }
 
+    /// They are in a file: what ends the process does not take them along, and only the machine could.
+    pub fn outlives_process(&self) -> bool {
+        matches!(self.way, Way::Spooled(_))
+    }
+
     /// Returns when the records are durable. After a fault nobody knows: they may be in the log all the same.
     pub async fn durable(self) -> Result<()> {
         let number = match self.way {

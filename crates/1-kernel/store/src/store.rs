@@ -248,6 +248,15 @@ impl Store {
         query: impl FnOnce(&Conn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.settle().await;
+        self.look(query).await
+    }
+
+    /// The same for what has nothing to do with the audit log, on the way of a call: only records reach the database after they
+    /// were answered, and this does not wait for them.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Conn<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let permit = self.inner.readers_free.clone().acquire_owned().await.map_err(Fault::internal)?;
         let inner = self.inner.clone();
         let work = move || {

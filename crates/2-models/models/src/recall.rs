@@ -145,7 +145,7 @@ impl Inner {
 
     async fn find(&self, place: &Place) -> Result<Option<(String, Arc<Answer>)>> {
         let (place, now) = (place.clone(), self.ambient.now());
-        let found = self.store.read(move |conn| find(conn, &place, now)).await?;
+        let found = self.store.look(move |conn| find(conn, &place, now)).await?;
         Ok(found.map(|found| (found.request_sha256, Arc::new(found.answer))))
     }
 

@@ -1,8 +1,8 @@
 //! The door for calls of models: who asks, for which model, and the two records that frame each call.
 //!
-//! The intent goes to the disk while the provider is asked, and has arrived there before the first byte of an answer leaves, by
-//! itself or, if the provider answers at once, in one commit with the outcome; the outcome has before the answer, or the last
-//! event of a stream, does. Nothing of a prompt or an answer stands in
+//! The intent is on its way to the log, and on the embedded database in a file, before the provider is asked; it is on the disk
+//! before the first byte of an answer leaves, by itself or, where an answer is whole, by the sync of the outcome. The outcome is
+//! before the answer, or the last event of a stream, leaves. Nothing of a prompt or an answer stands in
 //! a record; its hash does. A call of an agent at work on one task is a step of it, whose answer is kept and given again
 //! after a crash. Not here: protocols, providers, prices, budgets; the engine above has them.
 
@@ -119,6 +119,7 @@ impl Inner {
         // Made here, where it is spent; the grants are asked again.
         let demand = demand_of(told.model)?;
         let call = self.minter.authorize_party(party, &demand, request)?;
+        let intent = intent.map(|intent| self.store.note(vec![intent])).transpose()?;
         let record = ModelRecord::new(self, intent, record, step);
         Ok(ModelStart::Go(Box::new(ModelPass { call, record })))
     }

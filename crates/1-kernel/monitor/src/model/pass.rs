@@ -4,21 +4,18 @@
 use std::{
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use agentos_authority::{Authorized, Party};
 use agentos_failpoint::{Point, hit};
-use agentos_store::Tx;
+use agentos_store::{Noted, Tx};
 use agentos_tasks::Lease;
 use agentos_types::{Code, Fault, Result, audit::AuditEvent};
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{ModelEnd, ModelOutcome};
 use crate::monitor::{HOLD_FIRST, HOLD_MAX, Inner, may_pass};
-
-/// How long an intent waits for its outcome, so that one sync of the disk serves both where a provider answers at once. One that
-/// thinks takes a hundred times as long, and its intent is on the disk long before it has written its first word.
-const TOGETHER: Duration = Duration::from_millis(1);
 
 /// What has come of a call until now, for the record of one that nobody closes.
 pub type SoFar = Arc<Mutex<ModelOutcome>>;
@@ -35,8 +32,8 @@ pub struct ModelPass<T> {
 #[must_use = "a record that is dropped says that the call was abandoned"]
 pub struct ModelRecord {
     inner: Arc<Inner>,
-    /// Until it is on its way to the log. What is left of it when the call is closed goes there with the outcome.
-    intent: Option<AuditEvent>,
+    /// On its way to the log since before the provider is asked. `None` once it is durable.
+    intent: Option<Noted>,
     /// `None` once it is closed.
     open: Option<Open>,
     so_far: SoFar,
@@ -52,7 +49,7 @@ struct Open {
 impl ModelRecord {
     pub(super) fn new(
         inner: Arc<Inner>,
-        intent: Option<AuditEvent>,
+        intent: Option<Noted>,
         record: AuditEvent,
         step: Option<(Lease, String)>,
     ) -> Self {
@@ -75,26 +72,22 @@ impl ModelRecord {
         !self.inner.redactor.would_mask(text)
     }
 
-    /// Does the work while the intent becomes durable. If the log takes no intent, the work is stopped and its answer withheld.
-    /// Work that is done within a millisecond leaves the intent to [`Self::close`] or [`Self::begun`], one of which has to come
-    /// before anything of the answer leaves.
+    /// Does the work beside the intent. One that is in a file already outlives this process, and the disk has it with the outcome, or
+    /// before the first byte of an answer leaves: [`Self::close`] or [`Self::begun`], one of which has to come before anything does.
+    /// One that only waits for its commit may still be refused: then the work is stopped and its answer withheld.
     pub async fn beside<R>(&mut self, work: impl Future<Output = R>) -> Result<R> {
-        let mut work = pin!(work);
-        if self.intent.is_none() {
+        if self.intent.as_ref().is_none_or(Noted::outlives_process) {
             return Ok(work.await);
         }
-        if let Ok(answer) = timeout(TOGETHER, &mut work).await {
-            return Ok(answer);
-        }
+        let mut work = pin!(work);
         let begun = self.begun();
         let mut begun = pin!(begun);
-        // The intent first: once it is in the queue of the log it stays there, even if this future is dropped.
-        let (durable, answer) = tokio::select! {
+        let (intent, answer) = tokio::select! {
             biased;
-            durable = &mut begun => (durable, None),
+            intent = &mut begun => (intent, None),
             answer = &mut work => (begun.await, Some(answer)),
         };
-        durable?;
+        intent?;
         match answer {
             Some(answer) => Ok(answer),
             None => Ok(work.await),
@@ -104,14 +97,12 @@ impl ModelRecord {
     /// The intent is durable when it returns: before the first byte of an answer whose outcome nobody knows yet.
     pub async fn begun(&mut self) -> Result<()> {
         let Some(intent) = self.intent.take() else { return Ok(()) };
-        let durable = self.inner.store.record(intent).await;
-        if durable.is_err() {
+        let outcome = durable(intent).await;
+        if outcome.is_err() {
             // There is nothing in the log that an outcome could belong to.
             self.open = None;
-        } else {
-            hit(Point::MonitorModelIntentDurable);
         }
-        durable
+        outcome
     }
 
     /// Durable when it returns. While the log cannot take it, it is held for as long as the result of a call would be. A fault
@@ -140,7 +131,18 @@ impl Drop for ModelRecord {
     }
 }
 
-async fn close(inner: Arc<Inner>, intent: Option<AuditEvent>, open: Open, mut outcome: ModelOutcome) -> Result<()> {
+async fn durable(intent: Noted) -> Result<()> {
+    intent.durable().await?;
+    hit(Point::MonitorModelIntentDurable);
+    Ok(())
+}
+
+async fn close(inner: Arc<Inner>, mut intent: Option<Noted>, open: Open, mut outcome: ModelOutcome) -> Result<()> {
+    // Behind a refused intent there is nothing to write. One that is in its file is before the outcome there, and the sync of
+    // that is its own.
+    if let Some(intent) = intent.take_if(|intent| !intent.outlives_process()) {
+        durable(intent).await?;
+    }
     if let Some(answer) = &mut outcome.answer {
         inner.redactor.clean_json(answer);
     }
@@ -148,13 +150,14 @@ async fn close(inner: Arc<Inner>, intent: Option<AuditEvent>, open: Open, mut ou
     let (give_up_at, mut wait) = (Instant::now() + inner.hold, HOLD_FIRST);
     let mut again = false;
     loop {
-        // Under an id of its own, should an earlier try have come through and its answer have been lost.
-        let begun = intent.clone().map(|intent| AuditEvent { id: inner.ambient.event_id(), ..intent });
-        match inner.write_model_end(begun, &open, &outcome, again).await {
+        match inner.write_model_end(&open, &outcome, again).await {
             Err(fault) if may_pass(fault.code) && Instant::now() + wait < give_up_at => {
                 tracing::warn!(%fault, "the end of a model call is held until the log takes it");
             }
             written => {
+                if let (Ok(_), Some(intent)) = (&written, intent) {
+                    durable(intent).await?;
+                }
                 if written.is_ok() {
                     hit(Point::MonitorModelOutcomeDurable);
                 }
@@ -172,7 +175,6 @@ impl Inner {
     /// The inner error of a step is a value, so that the record commits whatever became of the lease: it happened.
     async fn write_model_end(
         self: &Arc<Self>,
-        begun: Option<AuditEvent>,
         open: &Open,
         outcome: &Arc<ModelOutcome>,
         again: bool,
@@ -180,7 +182,7 @@ impl Inner {
         let Open { record, step } = open.clone();
         let ended = outcome.record(self.stamped(record));
         if step.is_none() && outcome.beside.is_empty() {
-            return self.store.record_all(begun.into_iter().chain([ended]).collect()).await.map(Ok);
+            return self.store.record(ended).await.map(Ok);
         }
         let (this, outcome) = (self.clone(), outcome.clone());
         let write = move |tx: &mut Tx<'_>| {
@@ -191,7 +193,6 @@ impl Inner {
             {
                 return Ok(Ok(()));
             }
-            begun.into_iter().for_each(|intent| tx.record(intent));
             tx.record(ended);
             hit(Point::MonitorModelOutcomeRecorded);
             outcome.beside.iter().try_for_each(|beside| beside.write(tx))?;

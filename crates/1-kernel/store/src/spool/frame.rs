@@ -3,6 +3,9 @@
 //! Each frame names its spool and its number, the frame before it by that one's checksum, and up to where everything had been
 //! durable when it was written. So a missing frame shows, and what a lost machine may leave (the newest frames, in any order)
 //! can be told from what it cannot.
+//!
+//! What a server that was killed has left is read by the program that starts next, which may be a later one: a change of this form
+//! has a magic of its own and reads the old one too, and an event only ever gains fields that have a default.
 
 use agentos_types::{Code, Fault, Result, audit::AuditEvent};
 use sha2::{Digest, Sha256};

@@ -31,6 +31,7 @@ pub(super) struct Line {
     /// Every frame up to this number is durable, here or in the database.
     pub(super) durable: u64,
     is_syncing: bool,
+    /// One a frame at most, so that the bound of the queue is theirs too.
     waiters: Vec<Waiter>,
     /// Running average. Begins as slow: the first sync has to write the file's size too.
     sync_us: u64,

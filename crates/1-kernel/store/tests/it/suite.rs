@@ -258,6 +258,29 @@ async fn sealed_records_are_announced_once_a_commit() {
 }
 
 #[tokio::test]
+async fn what_was_noted_is_durable_when_that_is_said_and_written_if_nobody_asks() {
+    let house = house();
+    let store = house.open(Some(Box::new(Sealing))).unwrap();
+    let (ambient, _) = Ambient::fake(2, Timestamp::from_millis(1));
+    let event = |name: &str| AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "test.act", name);
+    let mut records = store.subscribe_audit();
+    // The first makes the place known where others may wait.
+    for name in ["first", "second"] {
+        store.note(vec![event(name), event(name)]).unwrap().durable().await.unwrap();
+    }
+    store.settle().await;
+    while records.try_recv().is_ok() {}
+    drop(store.note(vec![event("nobody asks")]).unwrap());
+    assert_eq!(records.recv().await.unwrap(), Notice::Audit);
+    drop(store);
+    let store = house.open(Some(Box::new(Refusing))).unwrap();
+    for _ in 0..2 {
+        let refused = store.note(vec![event("refused")]).unwrap().durable().await;
+        assert_eq!(refused.unwrap_err().code, Code::AUDIT_UNAVAILABLE);
+    }
+}
+
+#[tokio::test]
 async fn failing_and_panicking_queries_do_not_empty_the_pool() {
     let house = house();
     let store = house.open(None).unwrap();

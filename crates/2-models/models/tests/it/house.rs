@@ -385,6 +385,11 @@ impl House {
         std::fs::create_dir(self.directory.path().join("audit-spool.0")).unwrap();
     }
 
+    /// What is in the file of records that wait.
+    pub fn waiting(&self) -> Vec<u8> {
+        std::fs::read(self.directory.path().join("audit-spool.0")).unwrap()
+    }
+
     /// The records of calls that were sealed: phase, end, facts.
     pub fn records(&self) -> Vec<(String, Value)> {
         let events = self.log.events.lock().unwrap();

@@ -90,6 +90,7 @@ async fn embeddings_and_counts_have_their_own_places() {
 async fn a_log_that_takes_no_intent_lets_no_answer_out() {
     let provider = Provider::always(Play::Whole(200, "", answer())).await;
     let house = House::new(vec![target(Kind::Openai, &provider)]).await;
+    house.record_by_commit();
     for phase in ["intent", "outcome"] {
         *house.log.refuses.lock().unwrap() = Some(phase);
         let reply = house.chat(hello(false)).await;
@@ -113,6 +114,40 @@ async fn an_intent_is_in_the_log_while_the_provider_thinks() {
         () = seen => {}
     }
     assert_eq!(house.records()[0].0, "intent");
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_when_the_intent_outlives_the_server() {
+    let provider = Provider::start(vec![Play::Whole(200, "", answer()), Play::Silence]).await;
+    let house = House::new(vec![target(Kind::Openai, &provider)]).await;
+    assert_eq!(house.chat(hello(false)).await.status, 200);
+    // The writer is at something else, so that nothing reaches the database.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let store = house.store.clone();
+    let busy = tokio::spawn(async move {
+        store
+            .write(move |_| {
+                let _ = held.recv();
+                Ok(())
+            })
+            .await
+    });
+    let asked = async {
+        while provider.got().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let chat = house.chat(hello(false));
+    tokio::pin!(chat);
+    tokio::select! {
+        reply = &mut chat => panic!("a silent provider gave {reply:?}"),
+        () = asked => {}
+    }
+    let waiting = String::from_utf8_lossy(&house.waiting()).into_owned();
+    // The first intent went into the log itself, and made this place known to it.
+    assert_eq!(waiting.matches(r#""phase":"intent""#).count(), 1, "{waiting}");
+    drop(release);
+    busy.await.unwrap().unwrap();
 }
 
 #[tokio::test]
