@@ -1,8 +1,8 @@
 //! Who syncs. A caller whom nobody is before does it by itself, as long as the disk is quick; a thread does it for all others, as
 //! many as wait at once. The same thread asks the writer for a transaction when nothing else brings one.
 //!
-//! A caller that syncs blocks a thread of the runtime for the length of a few page faults. Handing that over and back would take
-//! two wakes of threads, which cost more, and the other threads of the runtime take its tasks meanwhile.
+//! A caller that syncs blocks its thread, and whoever else is served there, for the length of a few page faults. Handing that over and
+//! back would take two wakes of threads, which hold them up as long. Where the disk is not quick the thread does it.
 
 use std::{
     io,
