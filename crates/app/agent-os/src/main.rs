@@ -36,13 +36,13 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    // First of all, so that it gets ready beside everything else; by the thread that runs the command, with which it ends.
+    let host = host::ProgramHost::new(sandbox_run::start_early(&args));
     // One crypto provider for the whole process; a second install would mean a second provider in the tree.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
     }
-    let args: Vec<_> = std::env::args_os().collect();
-    // By the thread that runs the command: the launcher ends with it.
-    let host = host::ProgramHost::new(sandbox_run::start_early(&args));
     let invocation = Invocation {
         args,
         environment: std::env::vars().collect(),

@@ -179,6 +179,11 @@ impl Cgroups {
         self.0.standing.clone()
     }
 
+    /// Of a group that asks for none. `None` also where it cannot be enforced.
+    pub fn usual_disk_bytes_per_second(&self) -> Option<u64> {
+        self.0.disk_bytes_per_second
+    }
+
     /// 2, 1, or none.
     pub fn version(&self) -> Option<u8> {
         match self.0.driver {

@@ -24,7 +24,7 @@ const DESCRIPTORS_BESIDE: u64 = 1_024;
 
 pub(super) fn rows(facts: &Facts, bounds: &Bounds) -> Vec<MachineRow> {
     let mut rows = vec![groups(bounds)];
-    rows.extend(bounds.resources.iter().map(resource));
+    rows.extend(bounds.resources.iter().map(|held| resource(held, bounds.disk_bytes_per_second)));
     rows.push(quota(bounds.quota, &bounds.examined));
     rows.push(users(facts));
     rows.push(processes(facts));
@@ -86,9 +86,16 @@ fn name(resource: Resource) -> &'static str {
 
 /// Every agent has a limit of memory and of processes, so that a machine that cannot hold them is weaker. Speeds are bounded
 /// where a manifest asks for it, and there a strict agent is refused.
-fn resource((resource, standing): &(Resource, Standing)) -> MachineRow {
+fn resource((resource, standing): &(Resource, Standing), usual_disk_speed: Option<u64>) -> MachineRow {
     let limit = resource.limit();
     match standing {
+        Standing::Enforced if *resource == Resource::DiskSpeed => row(
+            name(*resource),
+            RowStanding::Present,
+            format!("{limit} is held; {}", usual(usual_disk_speed)),
+            None,
+            Strong,
+        ),
         Standing::Enforced => row(name(*resource), RowStanding::Present, format!("{limit} is held"), None, Strong),
         Standing::Missing(why) => {
             let (standing, allows) = match resource {
@@ -97,6 +104,14 @@ fn resource((resource, standing): &(Resource, Standing)) -> MachineRow {
             };
             row(name(*resource), standing, format!("{limit} is not held: {why}"), None, allows)
         }
+    }
+}
+
+/// What an agent has whose manifest names no speed.
+fn usual(bytes_per_second: Option<u64>) -> String {
+    match bytes_per_second {
+        Some(speed) => format!("an agent that names none has {speed} bytes a second (sandbox.disk_bytes_per_second)"),
+        None => "an agent that names none has no bound (sandbox.disk_bytes_per_second is 0)".to_owned(),
     }
 }
 

@@ -90,6 +90,8 @@ pub struct Bounds {
     /// Version of the control groups that can be used.
     pub groups_version: Option<u8>,
     pub resources: Vec<(Resource, Standing)>,
+    /// Speed of the disk of an agent whose manifest names none.
+    pub disk_bytes_per_second: Option<u64>,
     pub quota: QuotaDriver,
     pub examined: Vec<Examined>,
 }
@@ -99,6 +101,7 @@ impl Bounds {
         Self {
             groups_version: groups.version(),
             resources: groups.standing(),
+            disk_bytes_per_second: groups.usual_disk_bytes_per_second(),
             quota: workspaces.driver(),
             examined: workspaces.examined().to_vec(),
         }

@@ -42,6 +42,7 @@ fn whole() -> Case {
         bounds: Bounds {
             groups_version: Some(2),
             resources: Resource::ALL.map(|resource| (resource, Standing::Enforced)).to_vec(),
+            disk_bytes_per_second: Some(32 << 20),
             quota: QuotaDriver::Image,
             examined: QuotaDriver::ALL
                 .map(|driver| Examined { driver, is_usable: true, detail: "found".into(), remedy: None })
@@ -219,6 +220,19 @@ fn each_bound_can_be_missing() {
     let few = |case: &mut Case| _ = case.facts.sysctls.insert("kernel/pid_max".into(), 4096);
     check("room for processes", few, Partial, Strong, true);
     check("room for open files", |case| case.facts.open_files_max = Some(1024), Partial, Strong, true);
+}
+
+#[test]
+fn the_usual_speed_of_the_disk_is_told_where_it_is_held() {
+    let told = |change: fn(&mut Case)| {
+        let mut case = whole();
+        change(&mut case);
+        case.judge().row("disk speed limit").unwrap().detail.clone()
+    };
+    assert!(told(|_| {}).contains("has 33554432 bytes a second (sandbox.disk_bytes_per_second)"));
+    assert!(told(|case| case.bounds.disk_bytes_per_second = None).contains("has no bound"));
+    let missing = told(|case| case.lacks(Resource::DiskSpeed));
+    assert!(missing.contains("is not held") && !missing.contains("33554432"), "{missing}");
 }
 
 #[test]

@@ -19,7 +19,9 @@ async fn a_task_that_kills_the_server_becomes_a_dead_letter() {
     os.serve_with(ARMED);
     let body = serde_json::from_value(json!({"agent": "reader", "input": {}})).unwrap();
     for attempt in 1..=3 {
-        assert!(os.try_up(&AT_PROGRESS).await, "attempt {attempt}: {}", os.log());
+        let is_up = os.try_up(&AT_PROGRESS).await;
+        // Later ones may die before they say that they are ready: the agent has its task again by then.
+        assert!(is_up || attempt > 1, "attempt {attempt}: {}", os.log());
         if attempt == 1 {
             // The answer may be lost with the server; the key finds the task again.
             let _ = os.client().submit_task(&body, Some("poison")).await;
