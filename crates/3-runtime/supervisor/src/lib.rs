@@ -12,6 +12,7 @@ mod accounting;
 mod agent_run;
 pub mod agents;
 mod backoff;
+mod behind;
 mod beside;
 mod commands;
 mod controls;

@@ -35,6 +35,11 @@ pub(super) fn write(directory: &Path, name: &str, value: &str) -> io::Result<()>
     OpenOptions::new().write(true).open(directory.join(name))?.write_all(value.as_bytes())
 }
 
+/// `cpu.idle` is the same in both versions.
+pub(super) fn stand_back(directory: &Path, is_behind: bool) -> io::Result<()> {
+    write(directory, "cpu.idle", if is_behind { "1" } else { "0" })
+}
+
 /// The processes of one group, without those of the groups below it. What another pid namespace hides reads as 0 and is
 /// left out: nobody here can signal it.
 pub(super) fn members(directory: &Path) -> Vec<i32> {

@@ -88,6 +88,30 @@ impl Group {
         }
     }
 
+    /// Counted up by the kernel whenever it kills a process of this group for want of memory and lets the others live. `None`
+    /// where a kill ends the group, or nobody can be told.
+    pub fn kills(&self) -> Option<OwnedFd> {
+        let Driver::Version1(driver) = &self.shared.driver else { return None };
+        match driver.kills(&self.directories)? {
+            Ok(counter) => Some(counter),
+            Err(error) => {
+                tracing::debug!(%error, "this kernel tells nobody of kills for want of memory");
+                None
+            }
+        }
+    }
+
+    /// From now on it computes only where nobody else wants the processor, or as usual again. Linux 5.15 and later. As with every
+    /// limit, those inside cannot change it.
+    pub fn stand_back(&self, is_behind: bool) -> Result<()> {
+        let done = match (&self.shared.driver, self.directories.as_slice()) {
+            (Driver::Version2(_), [directory]) => files::stand_back(directory, is_behind),
+            (Driver::Version1(driver), directories) => driver.stand_back(directories, is_behind),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        };
+        done.map_err(|source| machine("the group cannot be put behind others", &source))
+    }
+
     pub fn usage(&self) -> GroupUsage {
         match (&self.shared.driver, self.directories.as_slice()) {
             (Driver::Version2(_), [directory]) => Version2::usage(directory),

@@ -9,6 +9,7 @@ mod disk;
 mod files;
 mod group;
 mod kill;
+mod kills;
 mod place;
 mod usage;
 mod v1;

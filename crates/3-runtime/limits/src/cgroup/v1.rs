@@ -16,7 +16,7 @@ use agentos_protocol::sandbox::Descriptor;
 
 use super::{
     CpuUsage, DiskUsage, GroupLimits, GroupUsage, MemoryUsage, Resource, Standing, base::Base, base::sweep, files,
-    kill, write_all,
+    kill, kills, write_all,
 };
 
 /// Length of the periods over which CPU time is shared out.
@@ -170,6 +170,17 @@ impl Version1 {
             Ok((Descriptor::CgroupProcs, OwnedFd::from(file)))
         };
         group.iter().map(open).collect()
+    }
+
+    pub(super) fn kills(&self, group: &[PathBuf]) -> Option<io::Result<OwnedFd>> {
+        self.of(group, "memory").map(kills::counter)
+    }
+
+    pub(super) fn stand_back(&self, group: &[PathBuf], is_behind: bool) -> io::Result<()> {
+        match self.of(group, "cpu") {
+            Some(directory) => files::stand_back(directory, is_behind),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     pub(super) fn usage(&self, group: &[PathBuf]) -> GroupUsage {

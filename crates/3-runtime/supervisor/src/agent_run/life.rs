@@ -25,6 +25,7 @@ use super::{
     calls::Calls,
     desk::Desk,
     heart::Heart,
+    kills::Kills,
     link::{Link, Received},
 };
 use crate::{
@@ -96,6 +97,7 @@ pub(crate) struct Life<'r> {
     pub(super) desk: Desk,
     pub(super) calls: Arc<Calls>,
     pub(super) heart: Heart,
+    pub(super) kills: Kills,
     pub(super) caller: Caller,
     pub(super) manifest: Manifest,
     pub(super) phase: Phase,
@@ -163,7 +165,8 @@ impl<'r> Life<'r> {
         run.card.meter.begin(instance.clone(), process.id(), process.surroundings().clone());
         let cell = run.losses.present_cell();
         run.shared.options.quarters.enter(caller.clone(), process.surroundings(), &manifest, cell);
-        Ok(Self {
+        let life = Self {
+            kills: Kills::of(process.surroundings().group()),
             desk: Desk::new(
                 run.shared.tasks.clone(),
                 run.name.clone(),
@@ -187,7 +190,11 @@ impl<'r> Life<'r> {
             idle_since: None,
             usage_stored: Usage::default(),
             seen: Evidence::default(),
-        })
+        };
+        if life.run.behind.until().is_some() {
+            life.stand_back(true);
+        }
+        Ok(life)
     }
 
     pub(crate) async fn live(mut self) -> End {
@@ -207,6 +214,7 @@ impl<'r> Life<'r> {
             let deadline = self.deadline();
             tokio::select! {
                 () = self.process.exited() => return Err(Verdict::Exited),
+                () = self.kills.heard() => self.on_kill(),
                 () = command_lost.cancelled() => return Err(Verdict::CommandLost),
                 received = self.link.next(), if self.desk.has_room() => self.on_received(received).await?,
                 effect = self.desk.next_effect() => self.on_effect(effect).await?,
@@ -229,10 +237,14 @@ impl<'r> Life<'r> {
         let start = (self.phase != Phase::Ready).then_some(self.start_by);
         let cancel = self.desk.held().filter_map(|(_, held)| held.cancel_by).min();
         let idle = self.idle_since.map(|since| since + IDLE_AFTER);
-        [start, self.heart.overdue_at(), cancel, self.leave_by, idle].into_iter().flatten().min()
+        [start, self.heart.overdue_at(), cancel, self.leave_by, idle, self.run.behind.until()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     async fn on_deadline(&mut self) -> Result<(), Verdict> {
+        self.take_its_place();
         let now = Instant::now();
         if self.leave_by.is_some_and(|by| by <= now) {
             return Err(Verdict::Overdue);

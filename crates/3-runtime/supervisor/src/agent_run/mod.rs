@@ -5,6 +5,7 @@ mod calls;
 mod desk;
 mod frames;
 mod heart;
+mod kills;
 mod life;
 mod link;
 mod settle;
@@ -32,6 +33,7 @@ use crate::{
     accounting::Meter,
     agents::{self, Change},
     backoff::{Backoff, JITTER_PERMILLE},
+    behind::Behind,
     lifecycle::{self, Event},
     logs::Logs,
     losses::{LOSSES_MAX, Losses, WINDOW},
@@ -84,6 +86,7 @@ pub(crate) struct Run {
     card: Arc<Card>,
     orders: mpsc::Receiver<Order>,
     backoff: Backoff,
+    behind: Behind,
     losses: Losses,
     /// Which of the two the present wait is for.
     is_lost: bool,
@@ -112,6 +115,7 @@ impl Run {
             card,
             orders,
             backoff: Backoff::default(),
+            behind: Behind::default(),
             losses: Losses::default(),
             is_lost: false,
             last_failure: String::new(),

@@ -48,6 +48,10 @@ impl Life<'_> {
         // Pipes that a descendant holds open are dropped with the pumps.
         let _ = timeout(LEFTOVERS, async { while self.pumps.join_next().await.is_some() {} }).await;
         let reason = if matches!(verdict, Verdict::Overfull(_)) { Reason::Disk } else { reason };
+        // Where nobody hears of single kills, each one ends its agent.
+        if self.kills.is_deaf() && reason == Reason::Memory {
+            self.on_kill();
+        }
         let end = self.judge(verdict, by_itself.then_some(reason));
         if !matches!(end, End::Stopped) {
             self.run.shared.ends.count(reason);

@@ -3,7 +3,8 @@
 
 use agentos_limits::quota::QuotaDriver;
 use agentos_protocol::sandbox::Profile;
-use agentos_types::{Code, agent::Agent};
+use agentos_supervisor::AgentCommand;
+use agentos_types::{AgentName, Code, agent::Agent};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -48,6 +49,48 @@ async fn by_an_exit_or_a_signal() {
 async fn at_the_limit_of_memory() {
     let message = "AOS-1509: the worker was ended at its limit of memory (limits.memory_bytes is 67108864)";
     check(json!({"memory_bytes": 64 << 20}), "b'x' * (512 << 20)", "memory", message).await;
+}
+
+/// Where a kill ends the agent as a whole, its next attempt does the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_killed_for_memory_again_and_again_stands_behind_everybody_else() {
+    let bomb = "
+import os
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        held = b'x' * (512 << 20)
+        os._exit(0)
+    os.waitpid(child, 0)
+";
+    let world = World::new().await;
+    let calm = world.deploy("calm", json!({})).await;
+    world.output(&calm, json!({"say": 1})).await;
+    let agent = world.deploy("bomb", json!({"limits": {"memory_bytes": 64 << 20}})).await;
+    world.output(&agent, json!({"say": 1})).await;
+    assert_eq!(place_of(&world, &agent).await.as_deref(), Some("0"));
+    world.submit(&agent, json!({"do": "python", "script": bomb})).await;
+    let is_behind = async || place_of(&world, &agent).await.filter(|place| place == "1");
+    world.until("a place behind the others", is_behind).await;
+    let told = async || world.logs(&agent).await.iter().any(|line| line.contains("again and again")).then_some(());
+    world.until("a line of the log", told).await;
+    world.command(&agent, AgentCommand::Restart).await.unwrap();
+    world.until("its next life", async || (world.agent(&agent).await.restarts > 0).then_some(())).await;
+    world.until("the same place in its next life", is_behind).await;
+    assert_eq!(place_of(&world, &calm).await.as_deref(), Some("0"), "nobody else");
+}
+
+/// `cpu.idle` of the group of the agent's present life.
+async fn place_of(world: &World, agent: &AgentName) -> Option<String> {
+    let pid = world.agent(agent).await.pid?;
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let of_cpu = |line: &&str| line.split(':').nth(1).is_some_and(|list| list.split(',').any(|name| name == "cpu"));
+    let (root, line) = match groups.lines().find(of_cpu) {
+        Some(line) => ("/sys/fs/cgroup/cpu", line),
+        None => ("/sys/fs/cgroup", groups.lines().find(|line| line.starts_with("0::"))?),
+    };
+    let place = std::fs::read_to_string(format!("{root}{}/cpu.idle", line.splitn(3, ':').nth(2)?)).ok()?;
+    Some(place.trim().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -155,7 +155,7 @@ async fn streamed_over_an_outage(server: &ModelServer, proxy: &Proxy, scene: &Sc
     assert!(is_alive(&scene.os).await && !text.contains("[DONE]"), "{text}");
     proxy.heal();
     text.push_str(&answer.text().await.ok()?);
-    assert!(text.trim_end().ends_with("[DONE]") && !text.contains("\"error\""), "{text}");
+    assert!(text.trim_end().ends_with("[DONE]") && !text.contains("\"error\""), "{text}\n{}", scene.os.log());
     Some(id)
 }
 
