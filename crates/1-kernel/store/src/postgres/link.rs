@@ -168,6 +168,8 @@ impl Link {
             // Nothing was done yet: a session that died while it was idle is replaced unnoticed.
             Err(_) if self.session.borrow().is_none() => {
                 self.ensure_session()?;
+                // What failed is not of this transaction.
+                self.spoilt.set(false);
                 self.run(async |session| session.ask(sql).await)
             }
             answer => answer,

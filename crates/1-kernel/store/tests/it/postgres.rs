@@ -282,6 +282,9 @@ async fn a_lost_connection_is_replaced() {
     // Nobody was at work: nobody notices.
     put(&store, "after").await.unwrap();
     assert_eq!(count(&store).await.unwrap(), Some(2));
+    // Nor does a transaction without a statement of its own.
+    house.scratch.postgres().disconnect_all();
+    store.record_all(Vec::new()).await.unwrap();
 }
 
 #[tokio::test]
