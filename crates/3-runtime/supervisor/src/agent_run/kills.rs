@@ -49,7 +49,14 @@ impl Life<'_> {
         }
     }
 
-    /// Of a new life too, while the time of the last one is not over.
+    /// A new life stands where the last one stood.
+    pub(super) fn in_its_place(self) -> Self {
+        if self.run.behind.until().is_some() {
+            self.stand_back(true);
+        }
+        self
+    }
+
     pub(super) fn take_its_place(&mut self) {
         let now = Instant::now();
         if self.run.behind.is_over(now) {
@@ -57,7 +64,7 @@ impl Life<'_> {
         }
     }
 
-    pub(super) fn stand_back(&self, is_behind: bool) {
+    fn stand_back(&self, is_behind: bool) {
         if let Err(fault) = self.process.surroundings().group().stand_back(is_behind) {
             tracing::debug!(agent = %self.run.name, %fault, detail = fault.detail, "the agent keeps its place at the processor");
         }

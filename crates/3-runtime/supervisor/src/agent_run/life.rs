@@ -191,10 +191,7 @@ impl<'r> Life<'r> {
             usage_stored: Usage::default(),
             seen: Evidence::default(),
         };
-        if life.run.behind.until().is_some() {
-            life.stand_back(true);
-        }
-        Ok(life)
+        Ok(life.in_its_place())
     }
 
     pub(crate) async fn live(mut self) -> End {
