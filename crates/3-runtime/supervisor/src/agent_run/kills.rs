@@ -57,6 +57,7 @@ impl Life<'_> {
         self
     }
 
+    /// Back among the others, once its time is over.
     pub(super) fn take_its_place(&mut self) {
         let now = Instant::now();
         if self.run.behind.is_over(now) {
