@@ -2,8 +2,6 @@
 //! program. A fresh program with an empty environment that nobody inside can look into, because it is all that is left of
 //! the outside in there.
 
-use std::process::ExitCode;
-
 use agentos_protocol::sandbox::Profile;
 
 use crate::{
@@ -25,7 +23,8 @@ const PROGRAM_DESCRIPTORS: std::ops::RangeInclusive<i32> = 0..=3;
 /// Handed on to the program. Everything else that the init could be sent is nothing to it.
 const HANDED_ON: [i32; 6] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
-pub fn run(profile: Profile) -> ExitCode {
+/// Returns the status to exit with.
+pub fn run(profile: Profile) -> u8 {
     let program = match prepare().and_then(|plan| start(profile, &plan)) {
         Ok(program) => program,
         Err(message) => child::fail("init", message),
@@ -33,7 +32,7 @@ pub fn run(profile: Profile) -> ExitCode {
     PROGRAM_DESCRIPTORS.for_each(files::close);
     // A launcher that is gone needs no message, and this process does not outlive it.
     let _ = packets::send(CHANNEL, &attend(program).encode(), &[], true);
-    ExitCode::SUCCESS
+    crate::EXIT_GOOD
 }
 
 fn prepare() -> Result<Plan, String> {
@@ -90,8 +89,7 @@ fn execute(profile: Profile, plan: &Plan) -> (&'static str, String) {
     if let Err(error) = sys::change_directory(&plan.directory) {
         return ("directory", format!("directory {}: {error}", plan.directory.to_string_lossy()));
     }
-    // The run-time library of this program ignores SIGPIPE, which would go on.
-    sys::default_all_signals();
+    // What they do is the default since the launcher's stage; nothing in this program ignores or catches one.
     if let Err(error) = sys::unblock_all_signals() {
         return ("signals", format!("signals could not be unblocked: {error}"));
     }

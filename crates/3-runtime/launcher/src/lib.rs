@@ -23,12 +23,13 @@ pub mod seccomp;
 pub mod serve;
 pub mod sys;
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{ffi::OsString, io::Write};
 
 use arguments::Mode;
 
 /// A launcher that could not serve: wrong arguments, dead parent, no socket.
 pub const EXIT_NOT_SERVING: u8 = 125;
+const EXIT_GOOD: u8 = 0;
 
 /// Why a program does not run: what was being done, and what was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub struct Failure {
     pub message: String,
 }
 
-pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+/// Returns the status to exit with.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = arguments.collect();
     #[cfg(feature = "walls-left-out")]
     let words = {
@@ -47,19 +49,19 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let failure = match arguments::parse(&words) {
         Mode::Init(profile) => return init::run(profile),
-        Mode::Inside(inside) => return child::bwrap::run_inside(inside),
+        Mode::Inside(inside) => child::bwrap::run_inside(inside),
         Mode::Version => {
             let _ = writeln!(std::io::stdout(), "agent-os-launch {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            return EXIT_GOOD;
         }
-        Mode::Nothing => return ExitCode::SUCCESS,
+        Mode::Nothing => return EXIT_GOOD,
         Mode::Serve(options) => match serve::run(&options) {
-            Ok(()) => return ExitCode::SUCCESS,
+            Ok(()) => return EXIT_GOOD,
             Err(failure) => failure,
         },
         Mode::Wrong(message) => Failure { stage: "usage", message },
     };
     // Nobody is left to tell if stderr fails as well; the exit status still says it.
     let _ = writeln!(std::io::stderr(), "agent-os-launch: {}: {}", failure.stage, failure.message);
-    ExitCode::from(EXIT_NOT_SERVING)
+    EXIT_NOT_SERVING
 }

@@ -5,7 +5,6 @@
 use std::{
     ffi::{CString, OsStr},
     os::unix::ffi::OsStrExt,
-    process::ExitCode,
 };
 
 use agentos_protocol::sandbox::{INNER_ID, Network, PACKET_BYTES_MAX, SandboxOrder};
@@ -64,7 +63,7 @@ pub fn execute(child: &mut Child<'_>) -> Result<(), String> {
 }
 
 /// As the first process of bwrap's namespaces.
-pub fn run_inside(inside: Inside) -> ExitCode {
+pub fn run_inside(inside: Inside) -> ! {
     let (order, program) = match prepare() {
         Ok(prepared) => prepared,
         Err(message) => fail("bwrap", message),

@@ -8,6 +8,8 @@ use libc::sock_filter;
 /// Offsets into `struct seccomp_data`, of 32-bit words.
 pub const NUMBER: u32 = 0;
 pub const ARCHITECTURE: u32 = 4;
+/// What the largest filter fits into.
+const USUAL_INSTRUCTIONS: usize = 512;
 
 /// The low half of an argument; both architectures are little-endian.
 pub const fn low(argument: u32) -> u32 {
@@ -89,60 +91,66 @@ impl Decision {
         Decision::switch(word, bits, vec![(0, Decision::ALLOW), (1, Decision::REFUSE)])
     }
 
+    /// Written from its end to its beginning: how far a comparison skips is known when what it skips stands there.
     pub fn compile(&self) -> Vec<sock_filter> {
-        let mut program = Vec::new();
+        let mut program = Vec::with_capacity(USUAL_INSTRUCTIONS);
+        self.write(&mut program);
+        program.reverse();
+        program
+    }
+
+    fn write(&self, program: &mut Vec<sock_filter>) {
         match self {
             Decision::Return(action) => program.push(statement(libc::BPF_RET | libc::BPF_K, action.value())),
             Decision::Switch { word, mask, starts } => {
-                program.push(statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, *word));
+                write_tree(program, starts);
                 if *mask != u32::MAX {
                     program.push(statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, *mask));
                 }
-                program.extend(tree(starts));
+                program.push(statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, *word));
             }
         }
-        program
     }
 }
 
 /// Half of the ranges on each side of every comparison. Its depth is the logarithm of their count.
-fn tree(starts: &[(u32, Decision)]) -> Vec<sock_filter> {
+fn write_tree(program: &mut Vec<sock_filter>, starts: &[(u32, Decision)]) {
     match starts {
-        [] => Decision::Return(Action::Kill).compile(),
-        [(_, decision)] => decision.compile(),
+        [] => Decision::Return(Action::Kill).write(program),
+        [(_, decision)] => decision.write(program),
         // One value between two halves of the same range: one comparison in place of two.
         [(_, around), (value, inside), (next, after)] if around == after && *next == value + 1 => {
-            let inside = inside.compile();
-            let mut program = skip(libc::BPF_JEQ, *value, false, inside.len());
-            program.extend(inside);
-            program.extend(around.compile());
-            program
+            around.write(program);
+            let end = program.len();
+            inside.write(program);
+            write_skip(program, libc::BPF_JEQ, *value, false, end);
         }
         _ => {
             // Odd, so that the pattern above is met as often as can be.
             let (lower, upper) = starts.split_at((starts.len() / 2) | 1);
             let border = upper.first().map_or(0, |(start, _)| *start);
-            let below = tree(lower);
-            let mut program = skip(libc::BPF_JGE, border, true, below.len());
-            program.extend(below);
-            program.extend(tree(upper));
-            program
+            write_tree(program, upper);
+            let end = program.len();
+            write_tree(program, lower);
+            write_skip(program, libc::BPF_JGE, border, true, end);
         }
     }
 }
 
-/// Skips that many instructions if the comparison with the loaded word comes out like this. Comparisons reach 255 far; beyond
-/// stands a plain jump.
-fn skip(comparison: u32, value: u32, outcome: bool, count: usize) -> Vec<sock_filter> {
+/// Skips what stands there from `end` on if the comparison with the loaded word comes out like this. Comparisons reach 255
+/// far; beyond stands a plain jump.
+fn write_skip(program: &mut Vec<sock_filter>, comparison: u32, value: u32, outcome: bool, end: usize) {
+    let count = program.len() - end;
     let compare = |yes, no| {
         let (jt, jf) = if outcome { (yes, no) } else { (no, yes) };
         sock_filter { code: (libc::BPF_JMP | comparison | libc::BPF_K) as u16, jt, jf, k: value }
     };
     match u8::try_from(count) {
-        Ok(near) => vec![compare(near, 0)],
+        Ok(near) => program.push(compare(near, 0)),
         Err(_) => {
             let far = u32::try_from(count).unwrap_or(u32::MAX);
-            vec![compare(0, 1), statement(libc::BPF_JMP | libc::BPF_JA, far)]
+            program.push(statement(libc::BPF_JMP | libc::BPF_JA, far));
+            program.push(compare(0, 1));
         }
     }
 }
