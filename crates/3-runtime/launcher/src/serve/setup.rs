@@ -1,6 +1,7 @@
 //! What a launcher does once: the bond with its parent, its own state, and everything that is the same for all sandboxes.
 
 use std::{
+    cell::RefCell,
     ffi::CString,
     os::{
         fd::{AsFd, OwnedFd},
@@ -41,6 +42,8 @@ pub struct Setup {
     pub is_for_one: bool,
     /// Made once, where this process may make nodes.
     pub devices: Option<Tree>,
+    /// Of a single sandbox, whose order is still being written while this is made.
+    pub devices_for_one: RefCell<Option<Tree>>,
     pub user: u32,
     pub group: u32,
     /// A mask of the server's is gone already, so that no child has to take it off: moving a process takes longer than that.
@@ -81,12 +84,15 @@ impl Setup {
             volunteers_for_oom: child::should_volunteer(),
             is_for_one: !options.has_trial,
             devices: None,
+            devices_for_one: RefCell::default(),
             user,
             group: process::effective_group(),
             has_all_processors,
         };
-        if setup.has_nodes() && !setup.is_for_one {
-            setup.devices = child::devices::folder();
+        match setup.has_nodes() {
+            true if setup.is_for_one => setup.devices_for_one = child::devices::single().ok().into(),
+            true => setup.devices = child::devices::folder(),
+            false => {}
         }
         setup.layers = if options.has_trial { layers::probe(&setup) } else { layers::known(&setup) };
         Ok(setup)

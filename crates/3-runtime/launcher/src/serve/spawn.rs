@@ -225,8 +225,7 @@ fn devices(setup: &Setup, order: &SandboxOrder) -> Result<Option<Tree>, String> 
             child::devices::copy_folder(folder).map(Some).map_err(|error| format!("/dev could not be copied: {error}"))
         }
         // Without the right to make nodes the child binds those of the machine.
-        None if setup.has_nodes() && setup.is_for_one => Ok(child::devices::single().ok()),
-        None => Ok(None),
+        None => Ok(setup.devices_for_one.take()),
     }
 }
 
