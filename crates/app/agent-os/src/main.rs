@@ -39,8 +39,10 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     // First of all, so that it gets ready beside everything else; by the thread that runs the command, with which it ends.
     let host = host::ProgramHost::new(sandbox_run::start_early(&args));
-    // One crypto provider for the whole process; a second install would mean a second provider in the tree.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    let is_lean = agentos_cli::is_lean(&args);
+    // One crypto provider for the whole process; a second install would mean a second provider in the tree. What a sandbox
+    // says over TLS its proxy says, which is a process of its own.
+    if !is_lean && rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
     }
     let invocation = Invocation {
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
         return refusal;
     }
     // Threads take longer to start than a sandbox does.
-    let mut builder = match agentos_cli::is_lean(&invocation.args) {
+    let mut builder = match is_lean {
         true => tokio::runtime::Builder::new_current_thread(),
         false => tokio::runtime::Builder::new_multi_thread(),
     };
@@ -62,7 +64,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(_) => return ExitCode::FAILURE,
     };
-    runtime.block_on(agentos_cli::run(invocation, &host)).into()
+    let exit = runtime.block_on(agentos_cli::run(invocation, &host));
+    if is_lean {
+        // The kernel takes everything back by itself, and sooner than piece by piece.
+        std::process::exit(exit.code().into());
+    }
+    exit.into()
 }
 
 /// Lets the process die at the point that the environment names. Only builds for tests have this.

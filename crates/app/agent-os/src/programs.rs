@@ -7,9 +7,9 @@ use agentos_types::{Fault, Result};
 const LAUNCHER: &str = "agent-os-launch";
 pub const EGRESS: &str = "agent-os-egress";
 
-/// This program's own path, with links resolved.
+/// This program's own path. The kernel tells it with links resolved.
 pub fn own_path() -> Result<PathBuf> {
-    std::env::current_exe().and_then(std::fs::canonicalize).map_err(Fault::internal)
+    std::env::current_exe().map_err(Fault::internal)
 }
 
 /// `agent-os-launch` beside this program; whether it exists is a startup check.

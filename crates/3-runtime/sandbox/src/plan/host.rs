@@ -8,6 +8,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use agentos_protocol::sandbox::Mount;
@@ -36,15 +37,16 @@ const BUNDLE_BYTES_MAX: u64 = 8 << 20;
 /// Names in `/etc` that are looked at; a usual machine has 200.
 const NAMES_MAX: usize = 4_096;
 
-/// A look at the machine, taken once and used for many plans.
+/// A look at the machine, taken once and used for many plans. What few plans need is looked at when the first of them does.
 #[derive(Clone, Debug)]
 pub struct HostRoot {
+    root: PathBuf,
     mounts: Vec<Mount>,
     /// Of the host's certificates.
     certificates: Option<PathBuf>,
-    bundle: Option<PathBuf>,
-    resolv_conf: Option<String>,
-    hosts: Option<String>,
+    bundle: OnceLock<Option<PathBuf>>,
+    resolv_conf: OnceLock<Option<String>>,
+    hosts: OnceLock<Option<String>>,
 }
 
 impl HostRoot {
@@ -66,17 +68,19 @@ impl HostRoot {
         }
         mounts.extend(local_time(root)?);
         Ok(Self {
+            root: root.to_owned(),
             mounts,
             certificates: fs::canonicalize(root.join(CERTIFICATES)).ok(),
-            bundle: BUNDLES.iter().find_map(|name| fs::canonicalize(root.join(name)).ok()),
-            resolv_conf: small_text(&root.join("etc/resolv.conf")),
-            hosts: small_text(&root.join("etc/hosts")),
+            bundle: OnceLock::new(),
+            resolv_conf: OnceLock::new(),
+            hosts: OnceLock::new(),
         })
     }
 
     /// The host's certificate authorities and one more, as one PEM text.
     pub fn bundle(&self, certificate: &str) -> Result<String> {
-        let mut text = match &self.bundle {
+        let found = || BUNDLES.iter().find_map(|name| fs::canonicalize(self.root.join(name)).ok());
+        let mut text = match self.bundle.get_or_init(found) {
             Some(path) => read_bundle(path).map_err(|error| {
                 refused(format!("the host's certificates in {} cannot be read: {error}", path.display()))
             })?,
@@ -99,11 +103,11 @@ impl HostRoot {
 
     /// The machine's own, for a sandbox that is on its network.
     pub(super) fn resolv_conf(&self) -> Option<&str> {
-        self.resolv_conf.as_deref()
+        self.resolv_conf.get_or_init(|| small_text(&self.root.join("etc/resolv.conf"))).as_deref()
     }
 
     pub(super) fn hosts(&self) -> Option<&str> {
-        self.hosts.as_deref()
+        self.hosts.get_or_init(|| small_text(&self.root.join("etc/hosts"))).as_deref()
     }
 }
 

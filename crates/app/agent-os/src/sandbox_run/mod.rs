@@ -80,6 +80,9 @@ pub async fn run(order: RunOrder, early: Option<Early>) -> Result<RunReport> {
     };
     let is_disk_full = disk::is_full(&order);
     let not_enforced = limited.missing();
+    // Nothing of the command runs any more. Its launcher ends with this process: told now, it would take the processor from
+    // it, and whoever waits for this process would wait for both.
+    std::mem::forget((running, sandboxes));
     Ok(report::make(&order, Facts { outcome, counted, is_disk_full, passed, not_enforced, walls, wall }))
 }
 
