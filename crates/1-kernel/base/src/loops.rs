@@ -3,11 +3,15 @@
 //!
 //! What lives longer than its request belongs to [`crate::Background`], which runs it where the program began.
 
+mod busy_poll;
+
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -15,6 +19,9 @@ use std::{
 use agentos_types::{Fault, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::busy_poll::BusyPoll;
+pub use self::busy_poll::heard;
 
 /// Shorter than the time that any request is given.
 const TURN: Duration = Duration::from_millis(500);
@@ -39,12 +46,12 @@ struct Seats {
 pub struct Seat(Arc<Seats>);
 
 impl Loops {
-    /// One for each processor.
-    pub fn start() -> Result<Self> {
+    /// One for each processor. `busy_poll`: how long one that was just busy looks before it sleeps; zero: not at all.
+    pub fn start(busy_poll: Duration) -> Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let end = CancellationToken::new();
-        let first = begin(0, end.clone())?;
-        let others = (1..count).map(|number| begin(number, end.clone())).collect::<Result<_>>()?;
+        let first = begin(0, busy_poll, end.clone())?;
+        let others = (1..count).map(|number| begin(number, busy_poll, end.clone())).collect::<Result<_>>()?;
         Ok(Self { first, others, _end: Some(Arc::new(end.drop_guard())) })
     }
 
@@ -82,13 +89,29 @@ async fn turn(end: CancellationToken) {
     while tokio::time::timeout(TURN, end.cancelled()).await.is_err() {}
 }
 
-fn begin(number: usize, end: CancellationToken) -> Result<Arc<Seats>> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(Fault::internal)?;
+fn begin(number: usize, busy_poll: Duration, end: CancellationToken) -> Result<Arc<Seats>> {
+    let watch = (!busy_poll.is_zero()).then(|| Arc::new(BusyPoll::new(busy_poll)));
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all();
+    if let Some(before) = watch.clone() {
+        let after = before.clone();
+        builder.on_thread_park(move || before.idle()).on_thread_unpark(move || after.resumed());
+    }
+    let runtime = builder.build().map_err(Fault::internal)?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name(format!("loop-{number}"))
         .spawn(move || {
-            runtime.block_on(turn(end));
+            runtime.block_on(async {
+                if let Some(watch) = watch {
+                    poll_fn(|context| {
+                        watch.keep(context.waker());
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                turn(end).await;
+            });
             // Whoever still reads a file for somebody is not waited for.
             runtime.shutdown_background();
         })
@@ -106,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_connection_stays_on_the_loop_that_has_the_fewest() {
-        let loops = Loops::start().unwrap();
+        let loops = Loops::start(Duration::ZERO).unwrap();
         let count = loops.others.len() + 1;
         let ids =
             |seats: &[Seat]| seats.iter().map(|seat| seat.handle().id()).collect::<std::collections::HashSet<_>>();
@@ -118,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_runs_on_a_loop_ends_with_its_last_holder() {
-        let loops = Loops::start().unwrap();
+        let loops = Loops::start(Duration::ZERO).unwrap();
         let (began, begun) = channel();
         let (held, ended) = channel::<()>();
         loops.seat().handle().spawn(async move {

@@ -26,15 +26,15 @@ const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Of one candidate in memory, names included.
 const CANDIDATE_BYTES: usize = 512;
 /// How long those of several calls are gathered, so that they share a commit.
-const GATHERED: Duration = Duration::from_millis(100);
+const GATHERED: Duration = Duration::from_millis(500);
 /// Gathered at once, in number and bytes. What comes while the store takes none is not kept.
 const WAITING_MAX: usize = 10_000;
 const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Of one transaction. Who writes meanwhile waits for it, so that it is small; of many at once so many that they are done before
 /// the next come.
-const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
+const BATCH: std::ops::RangeInclusive<usize> = 8..=1_024;
 /// Into how many transactions what was gathered is divided.
-const BATCHES: usize = 8;
+const BATCHES: usize = 2;
 
 /// Those of this node.
 #[derive(Clone)]

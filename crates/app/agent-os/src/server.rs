@@ -489,6 +489,6 @@ fn gateway_options(config: &Config, open_files: usize, model_room: Room) -> Resu
         auth_failures_max: config.gateway_auth_failures_max(),
         request_timeout: config.gateway_request_timeout(),
         version: env!("CARGO_PKG_VERSION"),
-        loops: Loops::start()?,
+        loops: Loops::start(config.gateway_busy_poll())?,
     })
 }

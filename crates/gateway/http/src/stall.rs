@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use agentos_base::loops::heard;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
@@ -43,7 +44,11 @@ impl<T> StallGuard<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if outcome.is_ready() {
+            heard();
+        }
+        outcome
     }
 }
 

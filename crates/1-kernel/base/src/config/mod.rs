@@ -124,6 +124,10 @@ impl Config {
         self.integer("gateway.requests_per_second")
     }
 
+    pub fn gateway_busy_poll(&self) -> Duration {
+        Duration::from_micros(self.integer("gateway.busy_poll_us"))
+    }
+
     pub fn gateway_auth_failures_max(&self) -> u64 {
         self.integer("gateway.auth_failures_max")
     }

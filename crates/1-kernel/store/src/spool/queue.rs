@@ -14,9 +14,11 @@ pub(crate) const DRAIN_MAX: usize = 2_048;
 /// Beyond these a caller waits for a commit, which takes what has gathered. Reading it back after a crash takes a second.
 const EVENTS_MAX: usize = 8_192;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// If nothing else commits, a transaction is asked for this long after the first record: fifty signatures a second, and a reader of
-/// the log who is told of new records is told soon.
-const GATHER: Duration = Duration::from_millis(20);
+/// If nothing else commits, a transaction is asked for this long after the first record, or once so many events wait. Sealing
+/// takes a processor from whoever is served, each time: rarely and much at a time disturbs the fewest. A reader of the log waits
+/// for neither.
+const GATHER: Duration = Duration::from_millis(100);
+const RIPE: usize = 1_024;
 /// The same after one that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -60,16 +62,19 @@ impl Queue {
         self.events.saturating_add(events) <= EVENTS_MAX && self.bytes.saturating_add(bytes) <= BYTES_MAX
     }
 
-    /// True if nothing waited before: somebody has to see to it that a transaction comes.
+    /// True if the first or enough wait now: somebody has to see to it that a transaction comes.
     pub(super) fn push(&mut self, number: u64, link: Link, events: Vec<AuditEvent>, bytes: usize) -> bool {
-        let is_first = self.events == 0;
+        let (is_first, was_ripe) = (self.events == 0, self.events >= RIPE);
         self.events = self.events.saturating_add(events.len());
         self.bytes = self.bytes.saturating_add(bytes);
         self.held.push_back(Held { number, link, events, bytes });
-        if is_first {
+        let is_ripe = self.events >= RIPE && !was_ripe;
+        if is_ripe {
+            self.due = Some(Instant::now());
+        } else if is_first {
             self.due = Some(Instant::now() + GATHER);
         }
-        is_first
+        is_first || is_ripe
     }
 
     pub(super) fn drained_to(&self) -> u64 {
@@ -92,8 +97,14 @@ impl Queue {
         self.events = self.events.saturating_sub(done.events.len());
         self.bytes = self.bytes.saturating_sub(done.bytes);
         self.drained_to = done.newest.map_or(self.drained_to, |(number, _)| number);
-        self.due = (self.events > 0).then(|| Instant::now() + GATHER);
+        self.due = self.next(GATHER);
         done.events.len()
+    }
+
+    /// `pause` from now, or at once after a success that has left much.
+    fn next(&self, pause: Duration) -> Option<Instant> {
+        let pause = if pause == GATHER && self.events >= RIPE { Duration::ZERO } else { pause };
+        (self.events > 0).then(|| Instant::now() + pause)
     }
 
     /// When to ask for a transaction.
@@ -108,7 +119,6 @@ impl Queue {
     /// The transaction that was asked for has ended, or there was no room to ask.
     pub(super) fn answered(&mut self, is_done: bool) {
         self.is_asked = false;
-        let pause = if is_done { GATHER } else { AGAIN };
-        self.due = (self.events > 0).then(|| Instant::now() + pause);
+        self.due = if is_done { self.next(GATHER) } else { self.next(AGAIN) };
     }
 }

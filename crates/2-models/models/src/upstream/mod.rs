@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use agentos_base::loops::heard;
 use agentos_dialer::{CheckedUrl, HostPort, Reach, Tls};
 use agentos_types::{Fault, Result};
 use agentos_wire::Phase;
@@ -109,6 +110,7 @@ impl Upstream {
             match timeout(head, sender.try_send_request(request)).await {
                 Err(_) => return Err(Unanswered { phase: Phase::TimedOut, detail: format!("no answer in {head:?}") }),
                 Ok(Ok(response)) => {
+                    heard();
                     let (parts, incoming) = response.into_parts();
                     let idle = Idle { place, sender };
                     return Ok(Answer {

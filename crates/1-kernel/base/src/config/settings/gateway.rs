@@ -60,4 +60,11 @@ pub(super) const GATEWAY: &[Setting] = &[
         "10000",
         "Time for a client to send its headers and body.",
     ),
+    setting(
+        "gateway.busy_poll_us",
+        "AGENT_OS_GATEWAY_BUSY_POLL_US",
+        range(0, 1_000),
+        "100",
+        "Time for which a thread of connections looks for what comes next before it sleeps, if its last waits were as short; 0: never.",
+    ),
 ];
