@@ -40,6 +40,7 @@ pub struct Failure {
 
 /// Returns the status to exit with.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    sys::ignore_broken_pipes();
     let words: Vec<OsString> = arguments.collect();
     #[cfg(feature = "walls-left-out")]
     let words = {

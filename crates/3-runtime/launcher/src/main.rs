@@ -2,7 +2,7 @@
 //!
 //! The C library calls it directly. What Rust does before its own `main` is nothing to this program: it looks for the end of
 //! the stack in `/proc`, and makes a second stack to say on that the first one is full. A single sandbox would wait for it
-//! twice, in its launcher and in its init.
+//! twice, in its launcher and in its init. What counts of it, that a broken pipe ends nobody, [`agentos_launcher::run`] does.
 
 #![no_main]
 

@@ -73,6 +73,12 @@ pub fn default_all_signals() {
     }
 }
 
+/// A write to somebody who has gone fails instead of ending the process. Rust's own start would do it.
+pub fn ignore_broken_pipes() {
+    // SAFETY: no handler is named, so that nothing of ours runs in a signal; it cannot fail for this signal.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 pub fn unblock_all_signals() -> io::Result<()> {
     // SAFETY: sigset_t is plain integers, for which all-zero bytes are a valid value.
     let mut none: libc::sigset_t = unsafe { mem::zeroed() };

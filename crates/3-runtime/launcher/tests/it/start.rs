@@ -17,6 +17,15 @@ fn refusal(words: &[&str], stdin: Stdio) -> String {
 }
 
 #[test]
+fn somebody_who_has_gone_does_not_end_the_launcher() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    // A child of ours begins with the usual action for SIGPIPE, which ends it.
+    let status = Command::new(LAUNCHER).arg("--version").stdout(Stdio::from(writer)).status().unwrap();
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[test]
 fn a_launcher_wants_its_parent_a_socket_and_a_profile() {
     let pid = own_pid();
     let socket = || {
