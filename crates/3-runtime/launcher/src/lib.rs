@@ -40,7 +40,6 @@ pub struct Failure {
 
 /// Returns the status to exit with.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
-    sys::ignore_broken_pipes();
     let words: Vec<OsString> = arguments.collect();
     #[cfg(feature = "walls-left-out")]
     let words = {
@@ -48,7 +47,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
         left_out::take(&mut words);
         words
     };
-    let failure = match arguments::parse(&words) {
+    let mode = arguments::parse(&words);
+    // Not an init, whose program would inherit it: the kernel spares the first process of a namespace by itself.
+    if matches!(mode, Mode::Serve(_) | Mode::Version) {
+        sys::ignore_broken_pipes();
+    }
+    let failure = match mode {
         Mode::Init(profile) => return init::run(profile),
         Mode::Inside(inside) => child::bwrap::run_inside(inside),
         Mode::Version => {
