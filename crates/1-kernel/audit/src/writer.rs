@@ -1,6 +1,6 @@
 //! The sequencer: gives each event its place, hash, link and day, and signs one checkpoint per commit.
 
-use agentos_base::Ambient;
+use agentos_base::{Ambient, Turns};
 use agentos_failpoint::{Point, hit};
 use agentos_proof::{Day, Frontier, Hash, KeyChain, day, leaf, rotation};
 use agentos_store::{Arg, Conn, Dialect, Sequencer};
@@ -103,9 +103,12 @@ impl LogWriter {
     fn write(&self, conn: &Conn<'_>, events: &[AuditEvent]) -> Result<Tail> {
         let mut tail = self.durable.clone();
         let mut begun = self.backlog.clone();
-        let leaves: Result<Vec<Leaf<'_>>> =
-            events.iter().map(|event| self.append(&mut tail, &mut begun, event)).collect();
-        let leaves = leaves?;
+        let mut turns = Turns::default();
+        let leaf = |event| {
+            turns.step();
+            self.append(&mut tail, &mut begun, event)
+        };
+        let leaves: Vec<Leaf<'_>> = events.iter().map(leaf).collect::<Result<_>>()?;
         let now = self.ambient.now();
         // No key signs outside its time, and the key of an earlier one is gone.
         let sign = |day: &Day| {
@@ -122,7 +125,9 @@ impl LogWriter {
     }
 
     fn insert(&self, conn: &Conn<'_>, leaves: &[Leaf<'_>], opened: Opened) -> Result<()> {
+        let mut turns = Turns::default();
         leaves.iter().try_for_each(|leaf| {
+            turns.step();
             let args = leaf.args(self.identity.log(), opened);
             match conn.dialect() {
                 Dialect::Sqlite => conn.execute_later(

@@ -12,8 +12,10 @@ pub mod redact;
 pub mod room;
 pub mod telemetry;
 pub mod trace;
+pub mod turns;
 
 pub use ambient::{Ambient, Clock, Entropy};
 pub use background::Background;
 pub use loops::{Loops, Seat};
 pub use room::{Room, Share};
+pub use turns::Turns;

@@ -121,7 +121,15 @@ fn begin(number: usize, busy_poll: Duration, end: CancellationToken) -> Result<A
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::{
+        fs,
+        io::{Read as _, Write as _},
+        os::unix::net::UnixStream,
+        sync::mpsc::{RecvTimeoutError, channel},
+        time::Instant,
+    };
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -152,5 +160,46 @@ mod tests {
         assert_eq!(begun.recv_timeout(PATIENCE).unwrap().as_deref(), Some("loop-0"));
         drop(loops);
         assert_eq!(ended.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+    }
+
+    /// A line of what the kernel tells of a thread of this process.
+    fn status(thread: &str, key: &str) -> String {
+        let text = fs::read_to_string(format!("/proc/{thread}/status")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_loop_whose_waits_are_short_does_not_sleep_and_one_that_is_left_alone_does() {
+        const ROUNDS: u64 = 400;
+        let loops = Loops::start(Duration::from_millis(200)).unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let (tell, told) = channel();
+        loops.seat().handle().spawn(async move {
+            let mut stream = tokio::net::UnixStream::from_std(theirs).unwrap();
+            tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            while let Ok(byte) = stream.read_u8().await {
+                heard();
+                stream.write_u8(byte).await.unwrap();
+            }
+        });
+        let thread = told.recv_timeout(PATIENCE).unwrap().to_string_lossy().into_owned();
+        let slept = || status(&thread, "voluntary_ctxt_switches:").parse::<u64>().unwrap();
+        let mut answered = |rounds: u64| {
+            for _ in 0..rounds {
+                ours.write_all(b"?").unwrap();
+                ours.read_exact(&mut [0]).unwrap();
+            }
+        };
+        answered(16);
+        let before = slept();
+        answered(ROUNDS);
+        let times = slept() - before;
+        assert!(times < ROUNDS / 4, "{times} of {ROUNDS} waits were slept through");
+        let begin = Instant::now();
+        while !status(&thread, "State:").starts_with('S') {
+            assert!(begin.elapsed() < PATIENCE, "it looks for somebody who has gone");
+            thread::yield_now();
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use agentos_base::{Ambient, Background};
+use agentos_base::{Ambient, Background, Turns};
 use agentos_router::{DecisionRecord, Observed, Target};
 use agentos_store::{Conn, Store, Tx};
 use agentos_types::{Envelope, RequestId, Result, Timestamp};
@@ -30,8 +30,8 @@ const GATHERED: Duration = Duration::from_millis(500);
 /// Gathered at once, in number and bytes. What comes while the store takes none is not kept.
 const WAITING_MAX: usize = 10_000;
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// Of one transaction. Who writes meanwhile waits for it, so that it is small; of many at once so many that they are done before
-/// the next come.
+/// Of one transaction, which whoever writes meanwhile waits for: at the least so many that it is worth its commit, at the most so
+/// many as take some milliseconds.
 const BATCH: std::ops::RangeInclusive<usize> = 8..=1_024;
 /// Into how many transactions what was gathered is divided.
 const BATCHES: usize = 2;
@@ -140,8 +140,14 @@ impl Decisions {
             }
             let size = gathered.len().div_ceil(BATCHES).clamp(*BATCH.start(), *BATCH.end());
             for batch in gathered.chunks(size) {
-                let (this, batch) = (self.clone(), batch.iter().filter_map(sealed).collect::<Vec<_>>());
-                let written = self.0.store.write(move |tx| batch.iter().try_for_each(|one| this.put(tx, one))).await;
+                let (this, batch, mut turns) = (self.clone(), all_sealed(batch), Turns::default());
+                let put = move |tx: &mut Tx<'_>| {
+                    batch.iter().try_for_each(|one| {
+                        turns.step();
+                        this.put(tx, one)
+                    })
+                };
+                let written = self.0.store.write(put).await;
                 if let Err(fault) = written {
                     tracing::warn!(%fault, "how targets of models were chosen could not be kept");
                 }
@@ -203,6 +209,15 @@ impl Drop for Kept {
             self.decisions.keep(self.request_id.clone(), record);
         }
     }
+}
+
+fn all_sealed(batch: &[Decision<DecisionRecord>]) -> Vec<Decision<Envelope>> {
+    let mut turns = Turns::default();
+    let one = |decision| {
+        turns.step();
+        sealed(decision)
+    };
+    batch.iter().filter_map(one).collect()
 }
 
 /// Written down here and not by the call, which would wait for it.

@@ -14,11 +14,11 @@ pub(crate) const DRAIN_MAX: usize = 2_048;
 /// Beyond these a caller waits for a commit, which takes what has gathered. Reading it back after a crash takes a second.
 const EVENTS_MAX: usize = 8_192;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// If nothing else commits, a transaction is asked for this long after the first record, or once so many events wait. Sealing
-/// takes a processor from whoever is served, each time: rarely and much at a time disturbs the fewest. A reader of the log waits
-/// for neither.
+/// If nothing else commits, a transaction is asked for this long after the first record. Sealing takes a processor from whoever is
+/// served, each time: rarely and much at a time disturbs the fewest. A reader of the log does not wait for it.
 const GATHER: Duration = Duration::from_millis(100);
-const RIPE: usize = 1_024;
+/// So many events do not wait any longer: they fill a transaction.
+const RIPE: usize = DRAIN_MAX;
 /// The same after one that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -97,13 +97,13 @@ impl Queue {
         self.events = self.events.saturating_sub(done.events.len());
         self.bytes = self.bytes.saturating_sub(done.bytes);
         self.drained_to = done.newest.map_or(self.drained_to, |(number, _)| number);
-        self.due = self.next(GATHER);
+        self.due = self.next();
         done.events.len()
     }
 
-    /// `pause` from now, or at once after a success that has left much.
-    fn next(&self, pause: Duration) -> Option<Instant> {
-        let pause = if pause == GATHER && self.events >= RIPE { Duration::ZERO } else { pause };
+    /// When what was left, or came meanwhile, asks for a transaction of its own.
+    fn next(&self) -> Option<Instant> {
+        let pause = if self.events >= RIPE { Duration::ZERO } else { GATHER };
         (self.events > 0).then(|| Instant::now() + pause)
     }
 
@@ -119,6 +119,65 @@ impl Queue {
     /// The transaction that was asked for has ended, or there was no room to ask.
     pub(super) fn answered(&mut self, is_done: bool) {
         self.is_asked = false;
-        self.due = if is_done { self.next(GATHER) } else { self.next(AGAIN) };
+        self.due = if is_done { self.next() } else { (self.events > 0).then(|| Instant::now() + AGAIN) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentos_base::Ambient;
+    use agentos_types::{Actor, Timestamp};
+
+    use super::*;
+
+    fn push(queue: &mut Queue, number: u64, count: usize) -> bool {
+        let (ambient, _) = Ambient::fake(number, Timestamp::from_millis(1));
+        let event = || AuditEvent::new(ambient.event_id(), ambient.now(), Actor::System, "test.act", "it".to_owned());
+        queue.push(number, Link::default(), (0..count).map(|_| event()).collect(), count)
+    }
+
+    #[test]
+    fn few_wait_for_more_and_many_do_not_wait() {
+        let mut queue = Queue::default();
+        let before = Instant::now();
+        assert!(push(&mut queue, 1, 1), "somebody has to wait for the first");
+        assert!(queue.due().unwrap() >= before + GATHER);
+        assert!(!push(&mut queue, 2, RIPE - 2), "somebody waits already");
+        assert!(queue.due().unwrap() >= before + GATHER);
+        assert!(push(&mut queue, 3, 1), "enough for a transaction of their own");
+        assert!(queue.due().unwrap() <= Instant::now());
+        assert!(!push(&mut queue, 4, 1), "that is known already");
+        queue.asked();
+        assert_eq!(queue.due(), None, "nobody asks twice");
+    }
+
+    #[test]
+    fn what_a_transaction_leaves_is_asked_for_at_once_only_if_it_is_much() {
+        for (left, is_much) in [(RIPE, true), (RIPE - 1, false)] {
+            let (mut queue, mut backlog) = (Queue::default(), Backlog::default());
+            push(&mut queue, 1, DRAIN_MAX);
+            queue.asked();
+            queue.hand_over(&mut backlog);
+            push(&mut queue, 2, left);
+            let before = Instant::now();
+            assert_eq!(queue.drained(&mut backlog), DRAIN_MAX);
+            queue.answered(true);
+            let due = queue.due().unwrap();
+            assert!(if is_much { due <= Instant::now() } else { due >= before + GATHER });
+            queue.hand_over(&mut backlog);
+            queue.drained(&mut backlog);
+            assert_eq!(queue.due(), None, "nothing waits");
+        }
+    }
+
+    #[test]
+    fn after_a_failure_not_even_many_are_asked_for_at_once() {
+        let (mut queue, mut backlog) = (Queue::default(), Backlog::default());
+        push(&mut queue, 1, RIPE);
+        queue.asked();
+        queue.hand_over(&mut backlog);
+        let before = Instant::now();
+        queue.answered(false);
+        assert!(queue.due().unwrap() >= before + AGAIN);
     }
 }

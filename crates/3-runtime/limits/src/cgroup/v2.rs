@@ -258,16 +258,17 @@ fn memory(directory: &Path) -> Option<MemoryUsage> {
 }
 
 /// Lines such as `254:0 rbytes=4096 wbytes=0 rios=1 …`, one for each disk. What passes through a loop device (major 7) is
-/// counted once more at the disk behind it, so it is left out here.
+/// counted once more at the disk behind it, if the image lies on one and not in memory: the larger of both sums is told.
 fn disk(text: &str) -> DiskUsage {
-    let sum = |key: &str| {
+    let sum = |is_loop: bool, key: &str| {
         text.lines()
-            .filter(|line| !line.starts_with("7:"))
+            .filter(|line| line.starts_with("7:") == is_loop)
             .flat_map(str::split_whitespace)
             .filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok())
             .fold(0, u64::saturating_add)
     };
-    DiskUsage { read_bytes: sum("rbytes="), write_bytes: sum("wbytes=") }
+    let larger = |key| sum(true, key).max(sum(false, key));
+    DiskUsage { read_bytes: larger("rbytes="), write_bytes: larger("wbytes=") }
 }
 
 #[cfg(test)]

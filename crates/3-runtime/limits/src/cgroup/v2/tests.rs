@@ -80,6 +80,9 @@ fn use_is_read_as_the_kernel_writes_it() {
     assert_eq!(usage.memory, Some(MemoryUsage { bytes: 4_096, peak_bytes: None, limit_hits: 2, oom_kills: 1 }));
     assert_eq!(usage.processes, Some(super::super::ProcessUsage { count: 3, peak: Some(8), refused: 6 }));
     assert_eq!(usage.disk, Some(DiskUsage { read_bytes: 101, write_bytes: 22 }), "an image's bytes reach its disk too");
+    write("io.stat", "7:0 rbytes=50 wbytes=20\n");
+    let in_memory = Version2::usage(group.path()).disk;
+    assert_eq!(in_memory, Some(DiskUsage { read_bytes: 50, write_bytes: 20 }), "an image in memory has no disk");
     assert_eq!(Version2::usage(Path::new("/nowhere")), GroupUsage::default());
     // Older kernels count a refusal in the group below; newer ones in both.
     fs::create_dir(group.path().join("main")).unwrap();
