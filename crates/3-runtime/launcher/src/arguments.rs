@@ -36,8 +36,6 @@ pub struct Inside {
 pub enum Mode {
     /// Makes sandboxes until the socket closes.
     Serve(ServeOptions),
-    /// The first process of a sandbox. It looks for its plan where the launcher has put it.
-    Init(Profile),
     /// The stages after bwrap has made the namespaces.
     Inside(Inside),
     /// Ends at once: the program of a sandbox that only shows that there can be one.
@@ -49,10 +47,6 @@ pub enum Mode {
 pub fn parse(words: &[OsString]) -> Mode {
     let texts: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
     match texts.as_slice() {
-        ["--init", profile] => match Profile::parse(profile) {
-            Some(profile) => Mode::Init(profile),
-            None => Mode::Wrong(USAGE.to_owned()),
-        },
         ["--inside", profile] => match Profile::parse(profile) {
             Some(profile) => Mode::Inside(Inside { profile }),
             None => Mode::Wrong(USAGE.to_owned()),
@@ -134,12 +128,11 @@ mod tests {
             &["--serve", "--parent", "17", "--profile", "agent", "--more", "1"],
             &["--serve", "--parent", "17", "--profile", "agent", "--trial", "maybe"],
             &["--inside", "none"],
-            &["--init", "none"],
+            &["--init", "strict"],
             &["--parent", "17"],
             &[],
         ] {
             assert_eq!(parsed(words), Mode::Wrong(USAGE.to_owned()), "{words:?}");
         }
-        assert_eq!(parsed(&["--init", "strict"]), Mode::Init(Profile::Strict));
     }
 }

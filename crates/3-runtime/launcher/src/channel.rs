@@ -1,28 +1,24 @@
 //! What a sandbox's first process and the launcher say to each other, from the clone to the end. Each message is one packet
-//! on a socket pair that no program inside ever holds. Not the protocol with the server: these two are the same program.
+//! on a socket pair that no program inside ever holds. Not the protocol with the server: these two are of one build.
 
-use crate::sys::process::{Reaped, Status};
+mod numbers;
 
-/// Where the first process finds its side after it has sorted its descriptors.
-pub const CHANNEL: i32 = 4;
-/// And the plan of what it shall run.
-pub const PLAN: i32 = 5;
-/// The program of the launcher itself.
+use std::io;
+
+use crate::sys::process::Status;
+
+pub use numbers::{CHANNEL, MESSAGE_BYTES_MAX, PLAN, ROOT};
+
+/// The program of the init.
 pub const PROGRAM: i32 = 6;
 /// For a back end that starts this program anew: the order, and the program's own stderr while the back end has another.
 pub const ORDER: i32 = 7;
 pub const STDERR: i32 = 8;
-/// The sandbox's root, which the first process keeps open: closing it takes the mounts apart, and that waits for the whole
-/// machine.
-pub const ROOT: i32 = 9;
 /// Numbers below this are the sorted ones; the launcher keeps its own descriptors at or above it.
 pub const FIRST_FREE: i32 = 10;
 
 /// The only message to a sandbox: its user is mapped, and the launcher lives.
 pub const GO: &[u8] = b"go";
-
-/// Longest message: a stage, and a sentence with a path or two in it.
-pub const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -46,31 +42,16 @@ pub struct Spent {
     pub memory_peak_bytes: u64,
 }
 
-impl Spent {
-    pub fn add(&mut self, reaped: &Reaped) {
-        self.cpu_us += reaped.cpu_us;
-        self.memory_peak_bytes = self.memory_peak_bytes.max(reaped.memory_peak_bytes);
-    }
+/// What the stages say by themselves; the rest is the init's.
+pub const LISTENERS: &[u8] = b"L";
+
+pub fn failed(stage: &str, message: &str) -> Vec<u8> {
+    let mut bytes = [b"F", stage.as_bytes(), b"\0", message.as_bytes()].concat();
+    bytes.truncate(MESSAGE_BYTES_MAX);
+    bytes
 }
 
 impl Message {
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Message::Failed { stage, message } => {
-                let mut bytes = [b"F", stage.as_bytes(), b"\0", message.as_bytes()].concat();
-                bytes.truncate(MESSAGE_BYTES_MAX);
-                bytes
-            }
-            Message::Listeners => b"L".to_vec(),
-            Message::Started => b"S".to_vec(),
-            Message::Ended(status) => [b"E".as_slice(), &encode_status(*status)].concat(),
-            Message::Over { status, spent } => {
-                let spent = [spent.cpu_us.to_ne_bytes(), spent.memory_peak_bytes.to_ne_bytes()].concat();
-                [b"O".as_slice(), &encode_status(*status), &spent].concat()
-            }
-        }
-    }
-
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
         match kind {
@@ -78,6 +59,14 @@ impl Message {
                 let text = String::from_utf8_lossy(rest);
                 let (stage, message) = text.split_once('\0')?;
                 Some(Message::Failed { stage: stage.to_owned(), message: message.to_owned() })
+            }
+            // The init has no words for the system's errors.
+            b'X' => {
+                let (number, text) = rest.split_first_chunk()?;
+                let text = String::from_utf8_lossy(text);
+                let (stage, what) = text.split_once('\0')?;
+                let message = sentence(stage, what, i32::from_ne_bytes(*number));
+                Some(Message::Failed { stage: stage.to_owned(), message })
             }
             b'L' if rest.is_empty() => Some(Message::Listeners),
             b'S' if rest.is_empty() => Some(Message::Started),
@@ -97,12 +86,16 @@ impl Message {
 /// A letter and a number.
 const STATUS_BYTES: usize = 5;
 
-fn encode_status(status: Status) -> Vec<u8> {
-    let (letter, number) = match status {
-        Status::Exited(code) => (b'e', code),
-        Status::Signaled(signal) => (b's', signal),
+fn sentence(stage: &str, what: &str, error: i32) -> String {
+    let cause = match (stage, error) {
+        (_, 0) => return what.to_owned(),
+        ("execute", libc::ENOENT) => " (the file or the interpreter in its first line is missing)",
+        ("execute", libc::EACCES) => " (not an executable file, or a directory above it is closed)",
+        ("execute", libc::ENOEXEC) => " (neither a program for this machine nor a script with an interpreter line)",
+        ("execute", libc::EEXIST) => " (the place in memory that was drawn for its start is taken; start it again)",
+        _ => "",
     };
-    [[letter].as_slice(), &number.to_ne_bytes()].concat()
+    format!("{what}: {}{cause}", io::Error::from_raw_os_error(error))
 }
 
 fn decode_status(bytes: &[u8]) -> Option<Status> {
@@ -120,21 +113,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_survive_the_way() {
-        for message in [
-            Message::Failed { stage: "mounts".into(), message: "/app: No such file".into() },
-            Message::Listeners,
-            Message::Started,
-            Message::Ended(Status::Exited(-1)),
-            Message::Ended(Status::Signaled(31)),
-            Message::Over { status: Status::Exited(0), spent: Spent { cpu_us: 1, memory_peak_bytes: u64::MAX } },
-        ] {
-            assert_eq!(Message::decode(&message.encode()), Some(message));
-        }
-        for bytes in [&b""[..], b"F", b"Fx", b"L1", b"E", b"Ee123", b"Ex1234", b"Es12345", b"Oe1234", b"?"] {
+    fn what_is_said_is_read() {
+        let spent = [1_u64.to_ne_bytes(), u64::MAX.to_ne_bytes()].concat();
+        let said = |parts: &[&[u8]]| Message::decode(&parts.concat());
+        let failure =
+            |stage: &str, message: &str| Some(Message::Failed { stage: stage.to_owned(), message: message.to_owned() });
+        assert_eq!(said(&[&failed("mounts", "/app: No such file")]), failure("mounts", "/app: No such file"));
+        assert_eq!(said(&[LISTENERS]), Some(Message::Listeners));
+        assert_eq!(said(&[b"S"]), Some(Message::Started));
+        assert_eq!(said(&[b"Ee", &(-1_i32).to_ne_bytes()]), Some(Message::Ended(Status::Exited(-1))));
+        assert_eq!(said(&[b"Es", &31_i32.to_ne_bytes()]), Some(Message::Ended(Status::Signaled(31))));
+        let over = Message::Over { status: Status::Exited(0), spent: Spent { cpu_us: 1, memory_peak_bytes: u64::MAX } };
+        assert_eq!(said(&[b"Oe", &0_i32.to_ne_bytes(), &spent]), Some(over));
+        assert_eq!(
+            said(&[b"X", &0_i32.to_ne_bytes(), b"init\0the launcher has ended"]),
+            failure("init", "the launcher has ended")
+        );
+        let missing = said(&[b"X", &libc::ENOENT.to_ne_bytes(), b"execute\0/app"]);
+        let text =
+            "/app: No such file or directory (os error 2) (the file or the interpreter in its first line is missing)";
+        assert_eq!(missing, failure("execute", text));
+    }
+
+    #[test]
+    fn what_is_cut_is_nothing() {
+        for bytes in
+            [&b""[..], b"F", b"Fx", b"L1", b"E", b"Ee123", b"Ex1234", b"Es12345", b"Oe1234", b"X123", b"X1234x", b"?"]
+        {
             assert_eq!(Message::decode(bytes), None, "{bytes:?}");
         }
-        let long = Message::Failed { stage: "x".into(), message: "y".repeat(2 * MESSAGE_BYTES_MAX) };
-        assert_eq!(long.encode().len(), MESSAGE_BYTES_MAX);
+        assert_eq!(failed("x", &"y".repeat(2 * MESSAGE_BYTES_MAX)).len(), MESSAGE_BYTES_MAX);
     }
 }

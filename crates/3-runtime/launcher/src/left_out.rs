@@ -62,12 +62,6 @@ mod open {
         }
     }
 
-    /// For the init, which is a program of its own.
-    pub fn words() -> Vec<CString> {
-        let walls = WALLS.get().map(|walls| walls.join(",")).unwrap_or_default();
-        [FLAG.to_owned(), walls].into_iter().filter_map(|word| CString::new(word).ok()).collect()
-    }
-
     pub fn is(wall: &str) -> bool {
         WALLS.get().is_some_and(|walls| walls.iter().any(|left_out| left_out == wall))
     }
@@ -76,7 +70,7 @@ mod open {
     /// program is looked for on the machine: for figures alone, because nothing that is attacked stands without it.
     pub fn instead(stage: &Stage) -> Option<Run> {
         match stage.name {
-            "mounts" if is("tree") => return Some(mounts::take_program),
+            "mounts" if is("tree") => return Some(mounts::make_init),
             "root" if is("tree") => return Some(|_| Ok(())),
             _ => {}
         }

@@ -3,7 +3,7 @@
 //! The server is large and multi-threaded, so it must not fork and then run its own code in the child. It spawns this small
 //! single-threaded program once for each [`agentos_protocol::sandbox::Profile`], with a SOCK_SEQPACKET socket as descriptor
 //! 0. For each order the launcher clones a child ([`serve`]), which puts up the walls around itself in the order of
-//! [`child::stages`], and becomes the sandbox's first process ([`init`]), which starts the program. Nobody trusts an
+//! [`child::stages`], and becomes the sandbox's first process ([`init`], a program of its own), which starts the program. Nobody trusts an
 //! environment or an inherited descriptor, and an order is read as if an enemy had written it ([`order`]).
 //!
 //! Everything dies with its parent: the program with its init, the init with the launcher, the launcher with the server.
@@ -48,12 +48,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
         words
     };
     let mode = arguments::parse(&words);
-    // Not an init, whose program would inherit it: the kernel spares the first process of a namespace by itself.
+    // Only who serves: what the others become would inherit it.
     if matches!(mode, Mode::Serve(_) | Mode::Version) {
         sys::ignore_broken_pipes();
     }
     let failure = match mode {
-        Mode::Init(profile) => return init::run(profile),
         Mode::Inside(inside) => child::bwrap::run_inside(inside),
         Mode::Version => {
             let _ = writeln!(std::io::stdout(), "agent-os-launch {}", env!("CARGO_PKG_VERSION"));

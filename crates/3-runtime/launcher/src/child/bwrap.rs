@@ -29,7 +29,7 @@ pub fn path() -> Option<&'static str> {
 /// Becomes bwrap, which comes back as [`run_inside`].
 pub fn execute(child: &mut Child<'_>) -> Result<(), String> {
     let bwrap = path().ok_or_else(|| format!("no bwrap at {}", PLACES.join(" or ")))?;
-    let program = child.program.as_ref().ok_or("the path of the launcher is not known")?.to_string_lossy().into_owned();
+    let program = child.program.to_string_lossy().into_owned();
     let id = INNER_ID.to_string();
     let mut words = vec![
         bwrap,
@@ -81,7 +81,8 @@ pub fn run_inside(inside: Inside) -> ! {
             volunteers_for_oom: false,
             devices: None,
             has_all_processors: false,
-            program: Some(program),
+            has_init: false,
+            program: &program,
         },
     )
 }

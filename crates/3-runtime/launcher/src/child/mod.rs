@@ -11,7 +11,7 @@ mod proc;
 mod stages;
 
 use std::{
-    ffi::CString,
+    ffi::CStr,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
@@ -19,7 +19,7 @@ use agentos_protocol::sandbox::{Descriptor, Profile, SandboxOrder};
 use libc::sock_filter;
 
 use crate::{
-    channel::{CHANNEL, FIRST_FREE, Message, ORDER, PLAN, PROGRAM, STDERR},
+    channel::{self, CHANNEL, FIRST_FREE, ORDER, PLAN, PROGRAM, STDERR},
     landlock::Abi,
     left_out,
     sys::{self, files, mount::Tree, packets, process},
@@ -49,8 +49,10 @@ pub struct Child<'a> {
     pub devices: Option<Tree>,
     /// Its launcher has taken off every mask of processors.
     pub has_all_processors: bool,
-    /// Where the launcher's own program is, unless the launcher has opened it.
-    pub program: Option<CString>,
+    /// The launcher has made the init's program, and this process has it.
+    pub has_init: bool,
+    /// Where the launcher's own program is.
+    pub program: &'a CStr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub enum User {
 pub struct Belongings<'a> {
     pub channel: OwnedFd,
     pub plan: BorrowedFd<'a>,
-    pub program: Option<BorrowedFd<'a>>,
+    pub init: Option<BorrowedFd<'a>>,
     pub given: &'a [(Descriptor, OwnedFd)],
     pub hand_over: Option<HandOver<'a>>,
 }
@@ -92,8 +94,7 @@ pub fn run(stages: &[&[Stage]], child: &mut Child<'_>) -> ! {
 
 /// Tells the launcher and ends. A launcher that is gone needs no message.
 pub fn fail(stage: &str, message: String) -> ! {
-    let message = Message::Failed { stage: stage.to_owned(), message };
-    let _ = packets::send(CHANNEL, &message.encode(), &[], true);
+    let _ = packets::send(CHANNEL, &channel::failed(stage, &message), &[], true);
     process::end(EXIT_FAILED)
 }
 
@@ -103,8 +104,8 @@ pub fn sort<'a>(belongings: Belongings<'_>, keep: impl Iterator<Item = &'a Tree>
     let failed = |error: std::io::Error| format!("the descriptors could not be sorted: {error}");
     files::copy_to(belongings.channel.as_raw_fd(), CHANNEL, false).map_err(failed)?;
     files::copy_to(belongings.plan.as_raw_fd(), PLAN, false).map_err(failed)?;
-    match belongings.program {
-        Some(program) => files::copy_to(program.as_raw_fd(), PROGRAM, true).map_err(failed)?,
+    match belongings.init {
+        Some(init) => files::copy_to(init.as_raw_fd(), PROGRAM, true).map_err(failed)?,
         None => files::close(PROGRAM),
     }
     let given = |wanted: Descriptor| belongings.given.iter().find(|(kind, _)| *kind == wanted).map(|(_, fd)| fd);

@@ -10,7 +10,7 @@ use agentos_protocol::sandbox::{Descriptor, Mount, SandboxOrder};
 
 use crate::{
     channel::{PROGRAM, ROOT},
-    left_out,
+    init, left_out,
     sys::{
         self, files,
         mount::{self, Attributes, Tree},
@@ -53,7 +53,7 @@ pub fn attributes(writable: bool, executable: bool) -> Attributes {
 
 /// All trees of the machine first, while its root is still the root.
 pub fn build(child: &mut Child<'_>) -> Result<(), String> {
-    take_program(child)?;
+    make_init(child)?;
     let mut trees = binds(child)?.into_iter();
     let devices = Devices::collect(child)?;
     // Who may read what is made here is said with it. The mask for the program comes later.
@@ -85,11 +85,14 @@ pub fn build(child: &mut Child<'_>) -> Result<(), String> {
         .map_err(|error| format!("the root could not be made read-only: {error}"))
 }
 
-/// Of the init, where the launcher could not open it.
-pub fn take_program(child: &mut Child<'_>) -> Result<(), String> {
-    let Some(path) = &child.program else { return Ok(()) };
-    let tree = copy(&path.to_string_lossy(), false, true)?;
-    files::move_to(tree.into_fd(), PROGRAM, true).map_err(|error| format!("the init's program: {error}"))
+/// The init, where the launcher had no right to make a place for it.
+pub fn make_init(child: &mut Child<'_>) -> Result<(), String> {
+    if child.has_init {
+        return Ok(());
+    }
+    init::mounted()
+        .and_then(|program| files::move_to(program, PROGRAM, true))
+        .map_err(|error| format!("the init's program: {error}"))
 }
 
 /// One tree for each bind of the order. The launcher's, where it had the right to copy them.

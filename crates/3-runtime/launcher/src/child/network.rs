@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use agentos_protocol::sandbox::{Listener, Network};
 
 use crate::{
-    channel::{CHANNEL, Message},
+    channel::{CHANNEL, LISTENERS},
     sys::{
         network::{self, Netlink},
         packets,
@@ -28,7 +28,7 @@ pub fn prepare(child: &mut Child<'_>) -> Result<(), String> {
     }
     let sockets = listeners.iter().map(|listener| open(*listener, has_v6)).collect::<Result<Vec<OwnedFd>, String>>()?;
     let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-    packets::send(CHANNEL, &Message::Listeners.encode(), &borrowed, true)
+    packets::send(CHANNEL, LISTENERS, &borrowed, true)
         .map_err(|error| format!("the listeners could not be handed out: {error}"))
 }
 

@@ -2,7 +2,7 @@
 //! at the place where its rights are still there and its predecessors are done.
 
 use std::{
-    ffi::{CStr, CString, OsStr},
+    ffi::{CStr, OsStr},
     fs, io,
     os::unix::ffi::OsStrExt,
 };
@@ -209,14 +209,10 @@ fn filter_system_calls(child: &mut Child<'_>) -> Result<(), String> {
 }
 
 /// A fresh program without environment: nothing of the launcher's memory or of other orders goes on.
-fn become_init(child: &mut Child<'_>) -> Result<(), String> {
+fn become_init(_: &mut Child<'_>) -> Result<(), String> {
     for number in [CHANNEL, PLAN] {
         files::set_close_on_exec(number, false).map_err(|error| format!("descriptor {number}: {error}"))?;
     }
-    let profile = CString::new(child.profile.as_str()).map_err(|error| format!("the profile: {error}"))?;
-    let words = vec![c"init".into(), c"--init".into(), profile];
-    #[cfg(feature = "walls-left-out")]
-    let words: Vec<CString> = words.into_iter().chain(crate::left_out::words()).collect();
-    let error = process::execute_descriptor(files::kept(PROGRAM), &words, &[]);
+    let error = process::execute_descriptor(files::kept(PROGRAM), &[c"init".into()], &[]);
     Err(format!("the sandbox's first program could not start: {error}"))
 }

@@ -1,6 +1,8 @@
 //! An order, read as if an enemy had written it. Pure: no system call is made here, so whether a source exists and is no
 //! link shows only when it is opened.
 
+#[path = "../../init/plan.rs"]
+pub mod block;
 mod open;
 mod paths;
 mod plan;
@@ -14,7 +16,7 @@ use agentos_protocol::wire;
 
 pub use open::without_walls;
 pub use paths::check_plain;
-pub use plan::Plan;
+pub use plan::plan;
 
 /// A shell tool passes long lists of files; the packet bounds their length.
 const ARGUMENTS_MAX: usize = 1024;

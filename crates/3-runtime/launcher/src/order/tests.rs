@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use agentos_protocol::sandbox::{ProcView, ProcessLimits};
+use agentos_protocol::sandbox::{ProcView, ProcessLimits, Profile};
 
 use super::*;
 
@@ -40,10 +40,16 @@ fn refused(change: impl FnOnce(&mut SandboxOrder), expected: &str) {
 fn a_good_order_is_read_as_it_was_written() {
     let bytes = serde_json::to_vec(&ToLauncher::Spawn(Box::new(order()))).unwrap();
     assert_eq!(read(&bytes, 3), Ok(order()));
-    let plan = Plan::decode(&Plan::encode(&order())).unwrap();
-    assert_eq!(plan.directory.as_c_str(), c"/workspace");
-    assert_eq!(plan.command, [c"/bin/true".to_owned()]);
-    assert_eq!(plan.environment, [c"A=1=2".to_owned(), c"_b9=".to_owned()]);
+    for (profile, is_closed) in [(Profile::Agent, false), (Profile::Strict, true)] {
+        let block = plan(profile, &order()).unwrap();
+        let plan = block::Plan::read(&block).unwrap();
+        assert_eq!(plan.directory, b"/workspace\0");
+        assert!(plan.command().eq([b"/bin/true\0"]));
+        assert!(plan.environment().eq([&b"A=1=2\0"[..], b"_b9=\0"]));
+        assert_eq!((plan.filter.is_empty(), plan.header.is_open), (!is_closed, 0));
+        let are_drawn = plan.header.places.iter().all(|place| *place != 0 && place % 8 == 0);
+        assert_eq!(are_drawn, is_closed);
+    }
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The last program: what closes execution and processes once the program of a `strict` or `proxy` sandbox begins.
 //!
 //! A filter that refuses `execve` cannot be installed before the program is there, because the program comes by `execve`. So
-//! the second filter lets exactly one call through: the one whose three pointers lie where nobody can guess. They are put
-//! there right before, at addresses from the kernel's random numbers, and the memory that holds them is gone with the
-//! program that made the call. Not even the program itself learns them.
+//! the second filter lets exactly one call through: the one whose three pointers lie where nobody can guess. The init puts
+//! them there right before, at addresses from the kernel's random numbers that the launcher has drawn, and the memory that
+//! holds them is gone with the program that made the call. Not even the program itself learns them.
 
-use std::{ffi::CString, io, iter, mem, ptr};
+use std::{io, iter, mem};
 
 use agentos_protocol::sandbox::Profile;
 use libc::sock_filter;
@@ -13,7 +13,6 @@ use libc::sock_filter;
 use super::{
     Architecture,
     bpf::{Decision, NUMBER, high, low},
-    install,
     table::{Call, GROUPS},
 };
 use crate::left_out;
@@ -23,29 +22,44 @@ use crate::left_out;
 const ADDRESS_BITS: u32 = 46;
 #[cfg(not(target_arch = "x86_64"))]
 const ADDRESS_BITS: u32 = 38;
-/// An address that is taken is drawn anew. Most of the address space is free, so that the second draw is rare already.
-const DRAWS_MAX: usize = 16;
+/// A bit that each address has: the kernel maps nothing below it.
+const LOWEST: u64 = 1 << 20;
 const CLONE_THREAD: u32 = libc::CLONE_THREAD as u32;
 
-/// Replaces this program by the sandbox's; returns only the reason why it could not. For profiles that allow further
-/// programs this is a plain `execve`.
-pub fn execute(profile: Profile, command: &[CString], environment: &[CString]) -> io::Error {
+/// The filter, and the three addresses that its one call must have: path, arguments, variables.
+#[derive(Debug, Default)]
+pub struct Closing {
+    pub filter: Vec<sock_filter>,
+    pub places: [u64; 3],
+}
+
+/// `None` for profiles that allow further programs.
+pub fn of(profile: Profile) -> io::Result<Option<Closing>> {
     if !is_closed(profile) || left_out::is("seccomp") {
-        return crate::sys::execute(command, environment);
+        return Ok(None);
     }
-    match place(command, environment) {
-        Err(error) => error,
-        Ok(pointers) => match install(&filter(Architecture::NATIVE, pointers)) {
-            Err(error) => error,
-            Ok(()) => {
-                let [path, arguments, variables] = pointers;
-                // SAFETY: the pointers are those that `place` has made: a NUL-terminated path and two arrays of
-                // NUL-terminated strings that end with a null pointer, all of which are never freed.
-                unsafe { libc::syscall(libc::SYS_execve, path, arguments, variables) };
-                io::Error::last_os_error()
-            }
-        },
+    let places = [draw()?, draw()?, draw()?];
+    Ok(Some(Closing { filter: filter(Architecture::NATIVE, places), places }))
+}
+
+/// Above the lowest page, where nothing can be, and aligned for pointers.
+fn draw() -> io::Result<u64> {
+    let mut random = [0_u8; mem::size_of::<u64>()];
+    // SAFETY: the pointer and the length are those of one live, writable array.
+    if unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) } != random.len() as isize {
+        return Err(io::Error::last_os_error());
     }
+    let address = u64::from_ne_bytes(random) & ((1 << ADDRESS_BITS) - 1) & !7;
+    Ok(address | LOWEST)
+}
+
+/// As the kernel takes it.
+pub fn bytes_of(instruction: &sock_filter) -> [u8; 8] {
+    let [code, value] = [instruction.code.to_ne_bytes(), [instruction.jt, instruction.jf]];
+    let operand = instruction.k.to_ne_bytes();
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(code.into_iter().chain(value).chain(operand)).for_each(|(to, from)| *to = from);
+    bytes
 }
 
 pub fn is_closed(profile: Profile) -> bool {
@@ -92,44 +106,4 @@ pub fn memory_files(architecture: Architecture) -> Vec<sock_filter> {
 fn number_of(architecture: Architecture, name: &str) -> Option<u32> {
     let calls = GROUPS.iter().flat_map(|groups| groups.iter()).flat_map(|group| group.calls);
     calls.into_iter().find(|call: &&Call| call.name == name).and_then(|call| architecture.number_of(call))
-}
-
-/// Path, arguments and variables of the call, each at an address of its own.
-fn place(command: &[CString], environment: &[CString]) -> io::Result<[u64; 3]> {
-    let path = command.first().ok_or(io::ErrorKind::InvalidInput)?.as_bytes_with_nul();
-    Ok([scatter(path)?, scatter(&addresses(command))?, scatter(&addresses(environment))?])
-}
-
-/// The strings stay where they are; they live as long as this program.
-fn addresses(words: &[CString]) -> Vec<u8> {
-    let pointers = words.iter().map(|word| word.as_ptr() as usize);
-    pointers.chain([0]).flat_map(usize::to_ne_bytes).collect()
-}
-
-/// Copies the bytes to a random place of memory, for ever.
-fn scatter(bytes: &[u8]) -> io::Result<u64> {
-    // The largest page of these architectures.
-    const PAGE: u64 = 64 * 1024;
-    for _ in 0..DRAWS_MAX {
-        let mut random = [0_u8; mem::size_of::<u64>()];
-        // SAFETY: the pointer and the length are those of one live, writable array.
-        if unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) } != random.len() as isize {
-            return Err(io::Error::last_os_error());
-        }
-        // Pointers to pointers are aligned to eight bytes.
-        let address = u64::from_ne_bytes(random) & ((1 << ADDRESS_BITS) - 1) & !7;
-        let (start, offset) = (address & !(PAGE - 1), (address & (PAGE - 1)) as usize);
-        let length = offset + bytes.len();
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        // SAFETY: NOREPLACE leaves every mapping of this program as it is.
-        let mapped = unsafe { libc::mmap(start as *mut libc::c_void, length, protection, flags, -1, 0) };
-        if mapped as u64 != start {
-            continue;
-        }
-        // SAFETY: the mapping is new, ours, and long enough for the offset and the bytes.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), (address as usize as *mut u8).cast(), bytes.len()) };
-        return Ok(address);
-    }
-    Err(io::Error::new(io::ErrorKind::OutOfMemory, "no free place in memory for the call that starts the program"))
 }

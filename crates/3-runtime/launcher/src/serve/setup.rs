@@ -3,10 +3,7 @@
 use std::{
     cell::RefCell,
     ffi::CString,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
 };
 
 use agentos_protocol::sandbox::{FromLauncher, Layer, Profile, SANDBOX_VERSION};
@@ -16,14 +13,10 @@ use crate::{
     Failure,
     arguments::{Backend, ServeOptions},
     channel::FIRST_FREE,
-    child,
+    child, init,
     landlock::Abi,
     layers, seccomp,
-    sys::{
-        self, files,
-        mount::{Attributes, Tree},
-        packets, process, rights, scheduling,
-    },
+    sys::{self, files, mount::Tree, packets, process, rights, scheduling},
 };
 
 /// The same for every sandbox of this launcher.
@@ -34,8 +27,8 @@ pub struct Setup {
     pub filter: Vec<sock_filter>,
     pub landlock: Abi,
     pub layers: Vec<Layer>,
-    /// Own program, closed for writing; `None` where only a child can copy a mount.
-    pub program: Option<OwnedFd>,
+    /// The program of the first process; `None` where only a child can mount.
+    pub init: Option<OwnedFd>,
     pub program_path: CString,
     pub volunteers_for_oom: bool,
     /// A single sandbox is to come, so that nothing is made to be copied.
@@ -66,12 +59,12 @@ impl Setup {
         let program_path = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| failed("program")("the own path holds a NUL byte".into()))?;
         let user = process::effective_user();
-        let program = match options.backend {
-            Backend::Native => protected_program(&program_path),
+        let init = match options.backend {
+            Backend::Native => init::mounted().ok(),
             Backend::Bwrap => None,
-            Backend::None => Some(files::open(&program_path, libc::O_PATH))
-                .transpose()
-                .map_err(|error| failed("program")(format!("own program: {error}")))?,
+            Backend::None => {
+                Some(init::in_memory().map_err(|error| failed("program")(format!("the init's program: {error}")))?)
+            }
         };
         let mut setup = Self {
             profile: options.profile,
@@ -79,7 +72,7 @@ impl Setup {
             filter: seccomp::compile(options.profile),
             landlock: Abi::probe(),
             layers: Vec::new(),
-            program,
+            init,
             program_path,
             volunteers_for_oom: child::should_volunteer(),
             is_for_one: !options.has_trial,
@@ -158,11 +151,4 @@ fn reset_self() {
     let _ = sys::unblock_all_signals();
     // What is made for sandboxes says by itself who may read it; programs get a mask of their own.
     sys::set_file_mask(0);
-}
-
-/// A copy of the mount that can only be read and executed, attached nowhere: no path of the machine leads to it.
-fn protected_program(path: &CString) -> Option<OwnedFd> {
-    let place = files::find(path).ok()?;
-    let attributes = Attributes { read_only: true, no_devices: true, no_programs: false };
-    Tree::copy(place.as_fd(), attributes).ok().map(Tree::into_fd)
 }

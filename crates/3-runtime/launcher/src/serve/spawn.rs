@@ -10,10 +10,10 @@ use agentos_protocol::sandbox::{Descriptor, INNER_ID, Mount, Network, Profile, S
 use crate::{
     Failure,
     arguments::Backend,
-    channel::GO,
+    channel::{self, GO},
     child::{self, Belongings, Child, HandOver, User},
     left_out,
-    order::{Plan, without_walls},
+    order::{self, without_walls},
     sys::{files, mount::Tree, packets, process},
 };
 
@@ -37,7 +37,8 @@ pub fn spawn(
     let given: Vec<(Descriptor, OwnedFd)> = order.descriptors.iter().copied().zip(descriptors).collect();
     let trees = trees(setup, &order).map_err(failed("mounts"))?;
     let devices = devices(setup, &order).map_err(failed("mounts"))?;
-    let plan = memory(c"plan", &Plan::encode(&order)).map_err(failed("plan"))?;
+    let plan = order::plan(setup.profile, &order).map_err(|error| failed("plan")(format!("the plan: {error}")))?;
+    let plan = memory(c"plan", &plan).map_err(failed("plan"))?;
     let handed_over = match setup.backend {
         Backend::Bwrap => Some(hand_over(&order).map_err(failed("bwrap"))?),
         Backend::Native | Backend::None => None,
@@ -59,7 +60,7 @@ pub fn spawn(
                 Belongings {
                     channel: theirs,
                     plan: plan.as_fd(),
-                    program: setup.program.as_ref().map(AsFd::as_fd),
+                    init: setup.init.as_ref().map(AsFd::as_fd),
                     given: &given,
                     hand_over: handed_over
                         .as_ref()
@@ -93,10 +94,9 @@ fn become_child(
     belongings: Belongings<'_>,
 ) -> ! {
     // Until it is sorted, failures go by the unsorted channel.
-    let channel = belongings.channel.as_raw_fd();
+    let unsorted = belongings.channel.as_raw_fd();
     let fail = |stage: &str, message: String| -> ! {
-        let message = crate::channel::Message::Failed { stage: stage.to_owned(), message };
-        let _ = packets::send(channel, &message.encode(), &[], true);
+        let _ = packets::send(unsorted, &channel::failed(stage, &message), &[], true);
         process::end(126)
     };
     for (kind, descriptor) in belongings.given {
@@ -110,7 +110,6 @@ fn become_child(
         fail("descriptors", message);
     }
     let user = if is_other_user(setup, order) { User::Other } else { User::Own };
-    let program = setup.program.is_none().then(|| setup.program_path.clone());
     let stages = match setup.backend {
         Backend::Native => child::NATIVE,
         Backend::Bwrap => child::BWRAP_OUTSIDE,
@@ -128,7 +127,8 @@ fn become_child(
             volunteers_for_oom: setup.volunteers_for_oom,
             devices,
             has_all_processors: setup.has_all_processors,
-            program,
+            has_init: setup.init.is_some(),
+            program: &setup.program_path,
         },
     )
 }
@@ -206,7 +206,7 @@ fn clone_error(error: &io::Error) -> String {
 
 /// With rights of its own the launcher copies the trees itself: it sees places that the child's user does not.
 fn trees(setup: &Setup, order: &SandboxOrder) -> Result<Vec<Tree>, String> {
-    if setup.backend != Backend::Native || setup.program.is_none() {
+    if setup.backend != Backend::Native || setup.init.is_none() {
         return Ok(Vec::new());
     }
     let copies = order.mounts.iter().filter_map(|mount| match mount {

@@ -96,6 +96,19 @@ pub fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
     }
 }
 
+/// A file in memory to be executed. Kernels before 6.3 do not know the flag, and let every one be.
+pub fn program_file(name: &CStr) -> io::Result<OwnedFd> {
+    const EXECUTABLE: libc::c_uint = 0x10;
+    let create = |flags: libc::c_uint| {
+        // SAFETY: the name is a live NUL-terminated string.
+        owned(libc::c_long::from(unsafe { libc::memfd_create(name.as_ptr(), flags) }))
+    };
+    match create(libc::MFD_CLOEXEC | EXECUTABLE) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create(libc::MFD_CLOEXEC),
+        result => result,
+    }
+}
+
 /// Reads from the start of the file, wherever its position is.
 pub fn read_at(descriptor: BorrowedFd<'_>, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;

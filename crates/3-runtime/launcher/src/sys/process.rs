@@ -4,7 +4,6 @@ use std::{
     ffi::CString,
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    ptr,
 };
 
 use super::{check, pointers};
@@ -40,19 +39,6 @@ pub fn clone(namespaces: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Res
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd })
         }
-    }
-}
-
-/// `fork` that returns in the parent when the child has executed a program or has ended. 0 is the child. By the old call,
-/// because the system call filter has no `clone3`.
-pub fn fork_and_wait_for_exec() -> io::Result<i32> {
-    let flags = libc::c_long::from(libc::CLONE_VFORK | libc::SIGCHLD);
-    let none: libc::c_long = 0;
-    // SAFETY: without CLONE_VM the child gets a copy of this address space and of the stack; this process has one thread.
-    let result = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
-    match result {
-        -1 => Err(io::Error::last_os_error()),
-        pid => Ok(i32::try_from(pid).unwrap_or(-1)),
     }
 }
 
@@ -138,43 +124,6 @@ pub fn execute_descriptor(program: BorrowedFd<'_>, arguments: &[CString], enviro
         libc::syscall(libc::SYS_execveat, program.as_raw_fd(), path, arguments.as_ptr(), variables.as_ptr(), flags);
     }
     io::Error::last_os_error()
-}
-
-/// Nobody with the same user may look into this process or take its descriptors.
-pub fn forbid_inspection() -> io::Result<()> {
-    let none: libc::c_ulong = 0;
-    // SAFETY: PR_SET_DUMPABLE takes integers.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, none, none, none, none) }).map(drop)
-}
-
-/// Orphans below become children of this process.
-pub fn adopt_orphans() -> io::Result<()> {
-    let (yes, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
-    // SAFETY: PR_SET_CHILD_SUBREAPER takes integers.
-    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, yes, none, none, none) }).map(drop)
-}
-
-pub fn block_all_signals() -> io::Result<()> {
-    // SAFETY: sigset_t is plain integers, and sigfillset sets all of them.
-    let mut all: libc::sigset_t = unsafe { mem::zeroed() };
-    // SAFETY: the pointer is to a live local.
-    check(unsafe { libc::sigfillset(&raw mut all) })?;
-    // SAFETY: the set was initialised above, and a null pointer means that the old mask is not wanted.
-    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) }).map(drop)
-}
-
-/// The next of these signals, all of which are blocked.
-pub fn wait_for_signal(signals: &[libc::c_int]) -> io::Result<libc::c_int> {
-    // SAFETY: sigset_t is plain integers, for which zero is a valid value.
-    let mut set: libc::sigset_t = unsafe { mem::zeroed() };
-    // SAFETY: the pointer is to a live local.
-    check(unsafe { libc::sigemptyset(&raw mut set) })?;
-    for signal in signals {
-        // SAFETY: the pointer is to a live, initialised local.
-        check(unsafe { libc::sigaddset(&raw mut set, *signal) })?;
-    }
-    // SAFETY: the set is initialised, and a null pointer means that the details are not wanted.
-    check(unsafe { libc::sigwaitinfo(&raw const set, ptr::null_mut()) })
 }
 
 /// Every processor that the kernel lets this process use: a mask of the parent's does not go on.

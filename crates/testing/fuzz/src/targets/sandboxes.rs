@@ -1,7 +1,7 @@
 //! Orders for sandboxes: what the launcher accepts can be carried out without a second look.
 
-use agentos_launcher::order::{Plan, check_plain, read};
-use agentos_protocol::sandbox::{Mount, SandboxOrder, ToLauncher};
+use agentos_launcher::order::{block::Plan, check_plain, plan, read};
+use agentos_protocol::sandbox::{Mount, Profile, SandboxOrder, ToLauncher};
 
 /// The first byte says how many descriptors came along.
 pub fn sandbox(data: &[u8]) {
@@ -10,10 +10,12 @@ pub fn sandbox(data: &[u8]) {
     let again = serde_json::to_vec(&ToLauncher::Spawn(Box::new(order.clone())));
     let again = again.ok().and_then(|bytes| read(&bytes, usize::from(*count)).ok());
     assert_eq!(again.as_ref(), Some(&order), "an order that is written and read again is the same");
-    let plan = Plan::decode(&Plan::encode(&order));
-    let plan = plan.unwrap_or_else(|| panic!("an accepted order has a plan: {order:?}"));
-    assert_eq!(plan.command.len(), order.command.len(), "{order:?}");
-    assert_eq!(plan.environment.len(), order.environment.len(), "{order:?}");
+    for profile in [Profile::Agent, Profile::Strict] {
+        let block = plan(profile, &order).unwrap_or_default();
+        let plan = Plan::read(&block).unwrap_or_else(|| panic!("an accepted order has a plan: {order:?}"));
+        assert_eq!(plan.command().count(), order.command.len(), "{order:?}");
+        assert_eq!(plan.environment().count(), order.environment.len(), "{order:?}");
+    }
     assert_ne!(order.host_id, Some(0), "nothing inside is the host's root");
     assert_ne!(order.host_gid, Some(0), "nothing inside is in the group of the host's root");
     order.mounts.iter().for_each(expect_plain);

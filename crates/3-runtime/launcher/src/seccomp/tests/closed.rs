@@ -1,6 +1,6 @@
 //! Profiles in which the first program is the last one.
 
-use std::{ffi::CString, os::unix::process::CommandExt, process::Command};
+use std::{ffi::CString, io, os::unix::process::CommandExt, process::Command, ptr};
 
 use super::*;
 
@@ -89,10 +89,40 @@ fn last_program(profile: Profile, words: &[&str]) -> String {
     let become_it = move || {
         crate::sys::set_no_new_privileges()?;
         install(&filter)?;
-        Err(closing::execute(profile, &words, &environment))
+        Err(execute(closing::of(profile)?, &words, &environment))
     };
     // SAFETY: the child of a test allocates between fork and exec. No other thread of this process holds the allocator's
     // lock for ever, because the C library makes it usable again in a child.
     let output = unsafe { command.pre_exec(become_it) }.output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// As the init does it.
+fn execute(closing: Option<closing::Closing>, words: &[CString], environment: &[CString]) -> io::Error {
+    let Some(closing) = closing else { return crate::sys::execute(words, environment) };
+    let addresses = |words: &[CString]| {
+        let pointers = words.iter().map(|word| word.as_ptr() as usize).chain([0]);
+        pointers.flat_map(usize::to_ne_bytes).collect::<Vec<u8>>()
+    };
+    let blocks = [words[0].as_bytes_with_nul().to_vec(), addresses(words), addresses(environment)];
+    for (place, bytes) in closing.places.into_iter().zip(&blocks) {
+        let start = place & !0xffff;
+        let (length, flags) = ((place - start) as usize + bytes.len(), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let flags = flags | libc::MAP_FIXED_NOREPLACE;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: NOREPLACE leaves every mapping of this program as it is.
+        let mapped = unsafe { libc::mmap(start as *mut libc::c_void, length, protection, flags, -1, 0) };
+        assert_eq!(mapped as u64, start, "the place is taken");
+        // SAFETY: the mapping is new, ours, and long enough for the bytes.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place as usize as *mut u8, bytes.len()) };
+    }
+    let [path, arguments, variables] = closing.places;
+    match install(&closing.filter) {
+        Err(error) => error,
+        Ok(()) => {
+            // SAFETY: a path and two lists of strings that end with a null pointer, made above and never freed.
+            unsafe { libc::syscall(libc::SYS_execve, path, arguments, variables) };
+            io::Error::last_os_error()
+        }
+    }
 }
