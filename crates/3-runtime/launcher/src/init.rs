@@ -13,7 +13,8 @@ use crate::{
 
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent-os-init"));
 const NAME: &std::ffi::CStr = c"agent-os-init";
-const BYTES: &str = "64k";
+/// Above what any linker makes of it: some leave room for pages of 64 KiB.
+const BYTES: &str = "1m";
 
 /// On a file system of its own, which can only be read and executed. Needs the right to mount.
 pub fn mounted() -> io::Result<OwnedFd> {

@@ -22,7 +22,7 @@ use crate::left_out;
 const ADDRESS_BITS: u32 = 46;
 #[cfg(not(target_arch = "x86_64"))]
 const ADDRESS_BITS: u32 = 38;
-/// A bit that each address has: the kernel maps nothing below it.
+/// A bit that each address has, so that none lies where the kernel maps nothing (`vm.mmap_min_addr`).
 const LOWEST: u64 = 1 << 20;
 const CLONE_THREAD: u32 = libc::CLONE_THREAD as u32;
 
@@ -42,7 +42,7 @@ pub fn of(profile: Profile) -> io::Result<Option<Closing>> {
     Ok(Some(Closing { filter: filter(Architecture::NATIVE, places), places }))
 }
 
-/// Above the lowest page, where nothing can be, and aligned for pointers.
+/// Aligned for pointers.
 fn draw() -> io::Result<u64> {
     let mut random = [0_u8; mem::size_of::<u64>()];
     // SAFETY: the pointer and the length are those of one live, writable array.

@@ -86,24 +86,21 @@ pub fn write_file(path: &CStr, bytes: &[u8]) -> io::Result<()> {
 
 /// A file in memory that nobody can execute, where the kernel knows such files.
 pub fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
-    let create = |flags: libc::c_uint| {
-        // SAFETY: the name is a live NUL-terminated string.
-        owned(libc::c_long::from(unsafe { libc::memfd_create(name.as_ptr(), flags) }))
-    };
-    match create(libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create(libc::MFD_CLOEXEC),
-        result => result,
-    }
+    create_in_memory(name, libc::MFD_NOEXEC_SEAL)
 }
 
 /// A file in memory to be executed. Kernels before 6.3 do not know the flag, and let every one be.
 pub fn program_file(name: &CStr) -> io::Result<OwnedFd> {
-    const EXECUTABLE: libc::c_uint = 0x10;
+    create_in_memory(name, libc::MFD_EXEC)
+}
+
+/// Without the flag where the kernel does not know it.
+fn create_in_memory(name: &CStr, flag: libc::c_uint) -> io::Result<OwnedFd> {
     let create = |flags: libc::c_uint| {
         // SAFETY: the name is a live NUL-terminated string.
         owned(libc::c_long::from(unsafe { libc::memfd_create(name.as_ptr(), flags) }))
     };
-    match create(libc::MFD_CLOEXEC | EXECUTABLE) {
+    match create(libc::MFD_CLOEXEC | flag) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create(libc::MFD_CLOEXEC),
         result => result,
     }
